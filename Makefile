@@ -1,0 +1,168 @@
+# httpsbind.h is one header: to use it, nothing has to be built.  This file builds its
+# examples and runs its tests, with GNU make.
+#
+#   make deps run    install what is missing (Debian), then serve examples/site
+#   make deps test   the same, then the tests that everybody should run
+#   make all         every example, into build/examples
+#   make deps-check  install what check, fuzz, bench and coverage need beyond deps
+#   make check       the tests again in other builds (sanitizers, poll, failing memory),
+#                    every compiler and standard, the static checks, a short fuzz
+#   make fuzz        T seconds for every fuzz target
+#   make bench       side by side with nginx, where it is installed
+#   make soak        one server under load for a long time
+#   make coverage    which lines of the header the tests reach
+#   make install     the header and httpsbind.pc, below DESTDIR and PREFIX
+#   make clean
+
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+# A BearSSL built from source, instead of the installed one: make BEARSSL=dir ...
+BEARSSL ?=
+# What `make run` hands to serve besides the folder: make run ARGS='--port 9000'
+ARGS ?=
+# Which test programs `make test` builds and runs: make test WHICH='unit/head tls/*'
+WHICH ?= unit/* wire/* live/* tls/*
+# Seconds that `make fuzz` gives to each target.
+T ?= 60
+
+include_tls := -I. $(if $(BEARSSL),-I$(BEARSSL)/inc)
+link_tls    := $(if $(BEARSSL),$(BEARSSL)/build/libbearssl.a,-lbearssl)
+export BEARSSL
+
+all:
+
+# --- what has to be installed ---------------------------------------------------------
+
+DEPS = gcc libc6-dev libbearssl-dev libcmocka-dev libcurl4-openssl-dev libssl-dev \
+       openssl curl pkg-config
+DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-tools tcc \
+             $(if $(filter x86_64,$(shell uname -m)),gcc-multilib) \
+             libevent-dev libuv1-dev valgrind strace \
+             chromium nginx-light wrk wget gnutls-bin sslscan testssl.sh \
+             python3 python3-websockets node-ws
+
+deps:
+	@tests/deps.sh $(DEPS)
+deps-check: deps
+	@tests/deps.sh $(DEPS_CHECK)
+
+# Where one of them is asked for in the same breath, it comes before all that is built.
+first := $(filter deps deps-check clean,$(MAKECMDGOALS))
+
+# --- examples -------------------------------------------------------------------------
+
+# Two of them show a loop that is not ours, and are built where its library is.
+libuv    := $(shell pkg-config --libs libuv 2>/dev/null)
+libevent := $(shell pkg-config --libs libevent 2>/dev/null)
+missing  := $(if $(libuv),,examples/libuv_loop.c) $(if $(libevent),,examples/libevent_loop.c)
+EXAMPLES := $(patsubst %.c,build/%,$(filter-out $(missing),$(wildcard examples/*.c)))
+
+build/examples/libuv_loop:    libs = $(libuv)
+build/examples/libevent_loop: libs = $(libevent)
+
+all: $(EXAMPLES)
+
+build/examples/%: examples/%.c httpsbind.h | $(first)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
+
+run: build/examples/serve
+	build/examples/serve $(ARGS) examples/site
+
+# --- tests ----------------------------------------------------------------------------
+
+# Each tests/*/NAME.c of these folders is one program.  Another build of them is another
+# OUT with other FLAGS: see check below.
+OUT   ?= build/tests
+FLAGS ?=
+TESTS := $(patsubst tests/%.c,$(OUT)/%,$(wildcard $(patsubst %,tests/%.c,$(WHICH))))
+
+strict     = -std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror
+test_flags = $(strict) -O1 -g -D_GNU_SOURCE $(FLAGS) $(include_tls) -Itests
+test_libs  = -lcmocka -lcurl -lssl -lcrypto $(link_tls) -lpthread
+
+test: $(TESTS)
+	@tests/run.sh $^
+
+$(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
+
+# --- more tests -----------------------------------------------------------------------
+
+sanitize = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+each     = @set -e; for script in $(wildcard $(1)); do echo "$$script"; $$script; done
+
+check: | $(first)     # one after the other: each of them uses all processors
+	$(MAKE) check-compile
+	$(MAKE) check-static
+	$(MAKE) check-asan
+	$(MAKE) check-tsan
+	$(MAKE) check-poll
+	$(MAKE) check-fault
+	$(MAKE) check-fuzz
+
+check-compile: all
+	$(call each,tests/compile/run.sh)
+check-static:
+	$(call each,tests/check/*.sh)
+check-asan:
+	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)'
+check-tsan:
+	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared*'
+check-poll:
+	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/*'
+check-fault:
+	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
+check-fuzz:
+	$(MAKE) fuzz T=15
+
+# --- fuzzing, speed, endurance, coverage ----------------------------------------------
+
+fuzz: $(patsubst tests/fuzz/%.c,fuzz-%,$(wildcard tests/fuzz/*.c))
+
+# What it finds on the way goes to build/fuzz/corpus; tests/fuzz/corpus is only read.
+fuzz-%: build/fuzz/%
+	@mkdir -p build/fuzz/corpus/$*
+	$< -max_total_time=$(T) -timeout=10 -verbosity=0 -print_final_stats=1 \
+	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) -artifact_prefix=build/fuzz/$*- \
+	    build/fuzz/corpus/$* $(wildcard tests/fuzz/corpus/$*)
+
+build/fuzz/%: tests/fuzz/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
+	@mkdir -p $(@D)
+	clang -fsanitize=fuzzer $(sanitize) $(test_flags) -o $@ $< $(link_tls) -lpthread
+
+bench: all
+	$(call each,tests/bench/run.sh)
+soak: all
+	$(call each,tests/bench/soak.sh)
+coverage:
+	$(MAKE) test OUT=build/coverage FLAGS='--coverage -O0'
+	@tests/coverage.sh build/coverage
+
+# --- the rest -------------------------------------------------------------------------
+
+VERSION = $(shell sed -n 's/^.define HSB_VERSION  *"\(.*\)"/\1/p' httpsbind.h)
+
+install:
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 httpsbind.h $(DESTDIR)$(PREFIX)/include
+	printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: httpsbind' \
+	    'Description: HTTPS server in one header, on BearSSL' 'Version: $(VERSION)' \
+	    'Cflags: -I$${includedir}' 'Libs: -lbearssl' \
+	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/httpsbind.pc
+
+clean:
+	rm -rf build
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# As many jobs as there are processors, unless the command line says otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 1)
+endif
+
+.PHONY: all deps deps-check run test check check-compile check-static check-asan check-tsan \
+        check-poll check-fault check-fuzz fuzz bench soak coverage install clean help
+.SECONDARY:

@@ -1,0 +1,39 @@
+#!/bin/sh
+# usage: run.sh PROGRAM...
+# Runs cmocka programs one after the other from the top folder, shows the output of those
+# that fail, and adds up their cases.  A program that dies counts as one failed case.
+# A .log with everything it said stays beside each program.
+set -u
+limit=${TEST_SECONDS:-300}      # a program that takes longer hangs
+passed=0 skipped=0 failed=0
+
+# "[  PASSED  ] 12 test(s)." -> 12; a program may have several groups.
+count() {
+    awk -v word="$1" '$0 ~ "^\\[ +" word " +\\] [0-9]+ test" { sub(/^[^\]]*\] /, ""); n += $1 }
+                      END { print n + 0 }' "$log"
+}
+
+for program; do
+    log=$program.log
+    set --
+    case $program in */wire/player) set -- tests/wire/*.txt ;; esac
+    begin=$(date +%s)
+    timeout -k 5 "$limit" "$program" "$@" >"$log" 2>&1 </dev/null
+    code=$?
+    seconds=$(($(date +%s) - begin))
+    p=$(count PASSED) s=$(count SKIPPED) f=$(count FAILED)
+    if [ $code -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    if [ $((p + f + s)) -eq 0 ]; then p=1; fi         # no cmocka: the exit code speaks
+    printf '%-32s %4d passed' "$program" "$p"
+    [ "$s" -eq 0 ] || printf ', %d skipped' "$s"
+    [ "$f" -eq 0 ] || printf ', %d FAILED' "$f"
+    [ $code -ne 124 ] || printf ' (hung for %d s)' "$limit"
+    [ $seconds -lt 5 ] || printf ' in %d s' $seconds
+    echo
+    [ "$f" -eq 0 ] || sed 's/^/    /' "$log"
+    passed=$((passed + p)) skipped=$((skipped + s)) failed=$((failed + f))
+done
+
+[ $skipped -eq 0 ] || printf '%d skipped, ' $skipped
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
