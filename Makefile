@@ -158,9 +158,9 @@ clean:
 help:
 	@sed -n 's/^#   //p' Makefile
 
-# As many jobs as there are processors, unless the command line says otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
-MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 1)
+# As many jobs as there are processors.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
 .PHONY: all deps deps-check run test check check-compile check-static check-asan check-tsan \

@@ -72,7 +72,7 @@ cert() {
     name=$1
     shift
     openssl_quiet ca -batch -notext -preserveDN -config "$tmp/ca.cnf" -in "$tmp/csr" "$@" \
-        -extfile "$tmp/ext" -startdate $from -enddate $to -out "$name.pem"
+        -extfile "$tmp/ext" -startdate "$from" -enddate "$to" -out "$name.pem"
 }
 
 # --- who signs ----------------------------------------------------------------------------
@@ -96,8 +96,8 @@ for kind in 2048 3072 4096 P-256 P-384 P-521; do
     P-*) name=server-p${kind#P-} ;;
     *)   name=server-rsa$kind ;;
     esac
-    key $name $kind
-    cert $name "/CN=localhost" "$localhost" ca
+    key "$name" $kind
+    cert "$name" "/CN=localhost" "$localhost" ca
 done
 key server-renewed P-256
 cert server-renewed "/CN=localhost" "$localhost" ca
