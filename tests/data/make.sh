@@ -266,6 +266,12 @@ sed '$d' server-p256.pem >broken-no-end.pem
 sed '3d' server-p256.pem >broken-line-lost.pem
 head -c 200 server-p256.sha256-aes128.key >broken-cut.key
 openssl x509 -in server-p256.pem -outform DER -out broken-not-pem.pem
-openssl x509 -in client-p256.pem -outform DER >"$tmp/der"
-{ head -c -1 "$tmp/der"; tail -c 1 "$tmp/der" | tr '\000-\377' '\001-\377\000'; } |
-    base64 | block CERTIFICATE >client-bad-signature.pem
+
+# spoil NAME: the first certificate of NAME.pem, with the last byte of its signature changed
+spoil() {
+    openssl x509 -in "$1.pem" -outform DER -out "$tmp/der"
+    { head -c -1 "$tmp/der"; tail -c 1 "$tmp/der" | tr '\000-\377' '\001-\377\000'; } |
+        base64 | block CERTIFICATE
+}
+spoil client-p256 >client-bad-signature.pem
+{ spoil client-intermediate; cat intermediate.pem; } >client-intermediate-bad-signature.pem
