@@ -1,0 +1,12708 @@
+/* httpsbind.h - binds a port and serves HTTPS from it, on BearSSL.
+
+   #define HTTPSBIND_IMPLEMENTATION
+   #include "httpsbind.h"
+   #include <stdio.h>
+
+   static void answer(hsb_request *req, void *user)
+   {
+       (void)user;
+       hsb_respond(req, 200, "text/plain", hsb_text("Hello over HTTPS\n"));
+   }
+
+   int main(void)
+   {
+       hsb_error err;
+       hsb_security_desc desc = { .self_signed_for = "localhost" };
+       hsb_options options = { .hooks.on_request = answer };
+       hsb_security *security = hsb_security_new(&desc, &err);
+       hsb_server *server = security ? hsb_bind_secure("localhost", 8443, security, &options, &err) : NULL;
+       if (!server)
+           return fprintf(stderr, "%s\n", err.text), 1;
+       return hsb_server_run(server, &err) ? 0 : 1;
+   }
+
+   Build     cc hello.c -lbearssl           (Debian: apt-get install libbearssl-dev)
+   Does not  TLS 1.3, HTTP/2, compression, ACME, CRLs and OCSP, Windows.  No crypto of its own.
+   Licence   MIT, at the end of the file.
+
+   CONTENTS (search for the tag)
+     >>tour            a request from accept to close
+     >>hooks           which hook, when, what it may do
+     >>memory-rules    copied, borrowed, owned
+     >>threads         what may be called from where
+     >>performance     where the time goes, and the memory
+     >>defaults        every option that is left zero
+     >>build           switches, standards, BearSSL versions
+     >>api             all that a user calls
+   How it works, bottom-up
+     >>config          build macros' defaults, includes, checks
+     >>platform        the only code that knows the system
+     >>memory          allocator, wiping, pool of blocks
+     >>text            ASCII, tokens, numbers, dates
+     >>buffer          the byte queue
+     >>error           status texts, filling an hsb_error
+     >>timer           deadlines
+     >>address         parse, print, compare
+     >>resolver        names to addresses
+     >>poller          epoll, kqueue, poll
+     >>listener        sockets that listen, and who shares them
+     >>inbox           what other threads leave for the server
+     >>pem             PEM text to DER objects
+     >>key             private keys
+     >>cert            chains, trust anchors, names, the self-signed certificate
+     >>security        identities, the session cache
+     >>policy          BearSSL's server policy, client certificates
+     >>tls             one engine per connection
+     >>loop            what the connections of a server share
+     >>head            request line and fields
+     >>body            length and chunked framing in
+     >>outgoing        what waits to be sent
+     >>frame           status line, fields, chunks out
+     >>request         the request object
+     >>response        framing of the answer, flow
+     >>files           files and folders as answers
+     >>stream          after detach: bytes only
+     >>websocket       RFC 6455 over a stream
+     >>conn            the state machine
+     >>server          accept, inbox, closing, one turn of the loop
+     >>public          every hsb_ function
+     >>changes         versions, and what is promised
+     >>licence         MIT                                                              */
+#ifndef HTTPSBIND_H
+#define HTTPSBIND_H
+#if (defined(HTTPSBIND_IMPLEMENTATION) || defined(HTTPSBIND_STATIC)) && !defined(_GNU_SOURCE)
+#  define _GNU_SOURCE 1       /* before the first system header: see >>config             */
+#endif
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ===== >>api ==================================================================
+   Lifetimes.  Every pointer in this section is one of three kinds, and the
+   comment beside it uses one of these three words:
+     copied        yours again as soon as the call returns
+     borrowed      still the giver's; good until the moment named after the word
+     owned         yours; release it with the function named after the word
+   Threads.  A server and everything reached through it (connections, requests,
+   streams) belong to the one thread that runs it; functions marked [any thread]
+   are the only exceptions.  What takes none of these may be called on any thread.
+   Two servers share no mutable state but a shared listening socket and a
+   security's session cache, which lock themselves.
+   Zero.  Every option left zero takes the default written beside it.            */
+
+#ifndef HSB_API
+#  ifdef HTTPSBIND_STATIC
+#    define HSB_API static __attribute__((unused))
+#  else
+#    define HSB_API extern
+#  endif
+#endif
+
+#define HSB_VERSION        "0.1.0"
+#define HSB_VERSION_NUMBER 100            /* major * 10000 + minor * 100 + patch */
+
+/* Every unit that includes this refers to the symbol of its version, so that two
+   versions of the header in one program do not link silently.                     */
+#if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
+extern const char hsb_version_0_1_0;
+static const char *const hsb__version_used __attribute__((used)) = &hsb_version_0_1_0;
+#endif
+
+typedef struct hsb_security hsb_security; /* certificates, keys, trust; immutable, counted */
+typedef struct hsb_server   hsb_server;   /* listening sockets and their loop    */
+typedef struct hsb_conn     hsb_conn;     /* one connection                      */
+typedef struct hsb_request  hsb_request;  /* one request and its response        */
+typedef struct hsb_stream   hsb_stream;   /* a connection taken out of HTTP      */
+
+/* Text or bytes by address and length; not NUL-terminated.  ptr is NULL only for
+   "absent", so an empty header value and a missing one can be told apart.       */
+typedef struct hsb_str { const char *ptr; size_t len; } hsb_str;
+HSB_API hsb_str hsb_text(const char *nul_terminated);
+HSB_API bool    hsb_equal(hsb_str a, const char *b);
+HSB_API bool    hsb_equal_nocase(hsb_str a, const char *b);    /* ASCII only      */
+
+/* --- errors ------------------------------------------------------------------
+   Functions that can fail for reasons outside your code return bool or a pointer
+   and fill an hsb_error if you pass one (NULL is fine).  Misuse - a NULL where
+   none is allowed, a call in the wrong state - is a bug: it asserts, and with
+   assertions off it does nothing and reports HSB_ERR_MISUSE.                    */
+#define HSB_STATUS_LIST(X) \
+    X(OK,            "no error") \
+    X(ERR_MISUSE,    "call not allowed here") \
+    X(ERR_MEMORY,    "out of memory") \
+    X(ERR_SYSTEM,    "system call failed") \
+    X(ERR_LOOKUP,    "host name did not resolve") \
+    X(ERR_SHARED,    "port already bound here, and not shared by both") \
+    X(ERR_PEM,       "no usable PEM object") \
+    X(ERR_CERT,      "certificate cannot be used") \
+    X(ERR_KEY,       "private key cannot be used") \
+    X(ERR_TLS,       "TLS failure") \
+    X(ERR_HTTP,      "malformed HTTP") \
+    X(ERR_LIMIT,     "limit exceeded") \
+    X(ERR_TIMEOUT,   "timed out") \
+    X(ERR_CLOSED,    "closed by peer") \
+    X(ERR_SHUTDOWN,  "server is closing")
+#define HSB_STATUS_ENUM(name, text) HSB_##name,
+typedef enum hsb_status { HSB_STATUS_LIST(HSB_STATUS_ENUM) HSB_STATUS_COUNT } hsb_status;
+#undef HSB_STATUS_ENUM
+
+typedef struct hsb_error {
+    hsb_status status;
+    int        system_code;     /* errno; EAI_* with HSB_ERR_LOOKUP; else 0       */
+    int        tls_code;        /* BR_ERR_* with HSB_ERR_TLS, _CERT, _KEY; else 0  */
+    char       text[160];       /* one line, names the file, host or limit        */
+} hsb_error;
+HSB_API const char *hsb_status_text(hsb_status status);
+
+/* --- addresses --------------------------------------------------------------- */
+#define HSB_LOOPBACK_IP_V4 "127.0.0.1"
+#define HSB_LOOPBACK_IP_V6 "::1"
+#define HSB_ANY_IP_V4      "0.0.0.0"
+#define HSB_ANY_IP_V6      "::"            /* IPv4 too, unless options.v6_only     */
+typedef enum hsb_family { HSB_FAMILY_ANY, HSB_IPV4, HSB_IPV6 } hsb_family;
+typedef struct hsb_address {
+    hsb_family family;
+    uint8_t    bytes[16];       /* network order; IPv4 uses the first four        */
+    uint32_t   scope_id;        /* IPv6 link-local zone                           */
+    uint16_t   port;            /* host order                                     */
+} hsb_address;
+#define HSB_ADDRESS_TEXT_MAX 72
+HSB_API bool        hsb_address_parse(hsb_address *out, const char *numeric);
+HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX]);
+/* Blocks in getaddrinfo.  Returns how many were stored, 0 on failure. [any thread] */
+HSB_API int hsb_lookup(const char *host, hsb_family family,
+                       hsb_address *out, int max, hsb_error *err);
+/* Ports are int, so that 70000 is refused and not cut to 4464.                     */
+
+/* --- security ---------------------------------------------------------------- */
+typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem; /* one or the other */
+HSB_API hsb_pem hsb_pem_file(const char *path);
+HSB_API hsb_pem hsb_pem_text(const char *nul_terminated);
+
+typedef struct hsb_identity {   /* what the server shows: a chain and its key     */
+    const char *server_name;    /* "www.example.org", "*.example.org"; NULL: any  */
+    hsb_pem     chain, key;     /* leaf first; EC or RSA                          */
+    const char *password;       /* of an encrypted key                            */
+} hsb_identity;
+
+typedef enum hsb_ciphers {
+    HSB_CIPHERS_MODERN,         /* ECDHE with AES-GCM or ChaCha20-Poly1305        */
+    HSB_CIPHERS_COMPATIBLE      /* and ECDHE with AES-CBC, for old clients        */
+} hsb_ciphers;
+
+typedef struct hsb_allocator {  /* set all of it or none; default malloc and free */
+    void *(*alloc)(size_t size, void *user);
+    void  (*release)(void *ptr, size_t size, void *user);
+    void  *user;
+} hsb_allocator;
+
+typedef struct hsb_security_desc {           /* everything in it is copied         */
+    hsb_identity        identity;            /* the default one; or:               */
+    const char         *self_signed_for;     /* make a P-256 key and certificate; new at each start */
+    const hsb_identity *identities;          /* more, chosen by SNI; an EC and an RSA */
+    int                 identity_count;      /*   identity may share a server_name */
+    hsb_pem             trusted;             /* anchors that verify client certificates */
+    hsb_pem             client_authorities;  /* names we advertise; default: trusted */
+    const char *const  *alpn;                /* NULL-ended; default "http/1.1"     */
+    hsb_ciphers         ciphers;
+    int                 session_cache_bytes; /* resumption; -1: no cache (1 MiB)   */
+    int                 session_seconds;     /* how long one may resume  (3 600)   */
+    hsb_allocator       allocator;           /* called from every thread that uses it */
+} hsb_security_desc;
+/* Owned: hsb_security_free.  A bound server holds its own reference, so freeing
+   straight after the bind is right.  May be used by servers on other threads.    */
+HSB_API hsb_security *hsb_security_new(const hsb_security_desc *desc, hsb_error *err);
+HSB_API void          hsb_security_free(hsb_security *security);       /* [any thread] */
+/* The leaf shown when no name matches: to print a fingerprint, to pin it, to trust it.   */
+HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security);  /* 32 bytes, borrowed: until free */
+HSB_API hsb_str        hsb_security_pem(const hsb_security *security);     /* borrowed: until free */
+
+/* --- hooks ---------------------------------------------------------------------
+   All optional, all called on the server's thread from run or poll (and free), never
+   from inside any other call you make.
+   Order per connection:  accept, handshake, requests..., close.
+   Order per request:  head, body*, request, finish; drain whenever it applies.
+   finish comes exactly once for every head hook, whatever went wrong, and
+   close exactly once for every accept (also a refused one): clean up there and only
+   there.  An answer given in head means no request hook for it.  Hooks don't throw.  */
+typedef enum hsb_log_level { HSB_LOG_ERROR, HSB_LOG_WARN, HSB_LOG_INFO, HSB_LOG_DEBUG } hsb_log_level;
+typedef struct hsb_hooks {
+    void *user;                                              /* last argument below */
+    bool (*on_accept)   (hsb_conn *, void *user);            /* false: drop it      */
+    bool (*on_handshake)(hsb_conn *, void *user);            /* TLS is up; false: drop it */
+    void (*on_close)    (hsb_conn *, const hsb_error *why, void *user);
+    void (*on_error)    (hsb_server *, hsb_conn *or_null, const hsb_error *, void *user);
+    void (*on_log)      (hsb_log_level, const char *line, void *user);
+    void (*on_wake)     (hsb_server *, void *user);          /* after hsb_server_wake */
+    void (*on_head)     (hsb_request *, void *user);         /* head has arrived    */
+    void (*on_body)     (hsb_request *, hsb_str part, void *user); /* streamed; borrowed: this call */
+    void (*on_request)  (hsb_request *, void *user);         /* all of it arrived: answer */
+    void (*on_drain)    (hsb_request *, void *user);         /* room to write again */
+    void (*on_finish)   (hsb_request *, const hsb_error *or_null, void *user);
+} hsb_hooks;
+
+/* --- binding ------------------------------------------------------------------- */
+typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                        */
+    int handshake;              /* accept to end of handshake            (10 000)    */
+    int head;                   /* first byte of a head to its last      (10 000)    */
+    int body;                   /* a body with no byte for so long, or below         */
+    int write;                  /*   limits.rate after it; a reader alike (30 000)   */
+    int idle;                   /* kept alive with no request            (120 000)   */
+    int close;                  /* lingering after our last byte         (2 000)     */
+    int shutdown;               /* close(false) becomes close(true)      (30 000)    */
+} hsb_timeouts;
+typedef struct hsb_limits {     /* -1: no limit                                      */
+    int      connections;       /* beyond it the longest idle goes, then accept waits
+                                   (1024, less where descriptors are fewer)          */
+    int      target_bytes;      /* 414                                   (8 192)     */
+    int      head_bytes;        /* request line and fields together; 431; trailers and
+                                   chunk extensions of a body alike      (16 384)    */
+    int      head_fields;       /* 431                                   (100)       */
+    int64_t  body_bytes;        /* a body kept for on_request; 413       (1 MiB)     */
+    int64_t  stream_bytes;      /* a body given to on_body; 413          (none)      */
+    int      queued_bytes;      /* response bytes before HSB_FLOW_WAIT   (65 536)    */
+    int      rate;              /* bytes a second that a body or reader must keep (512) */
+    int      requests;          /* on one connection; -1: none           (none)      */
+} hsb_limits;
+typedef struct hsb_options {
+    int           backlog;                     /* listen queue        (SOMAXCONN)    */
+    bool          v6_only;                     /* "::" refuses IPv4                  */
+    bool          shared;                      /* others may bind the same port      */
+    bool          request_client_certificate;  /* ask; go on without one             */
+    bool          require_client_certificate;  /* ask; fail the handshake without    */
+    bool          no_keep_alive;               /* close after each response          */
+    const char   *server_header;               /* Server: field          (none sent) */
+    hsb_timeouts  timeouts;
+    hsb_limits    limits;
+    hsb_allocator allocator;
+    hsb_hooks     hooks;
+} hsb_options;
+/* host is a name or number, looked up once, first answer used.  port 0 lets the
+   system pick (see hsb_server_address).  options is copied.  Owned: hsb_server_free. */
+HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *security,
+                                    const hsb_options *options, hsb_error *err);
+HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security *security,
+                                       const hsb_options *options, hsb_error *err);
+/* A socket that already listens: inherited, or passed by a service manager.  Taken over. */
+HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security,
+                                       const hsb_options *options, hsb_error *err);
+/* HTTP without TLS: a redirect to the secure port, a health check behind a proxy.     */
+HSB_API hsb_server *hsb_bind(const char *host, int port,
+                             const hsb_options *options, hsb_error *err);
+/* One more listening socket on the same loop, with the same hooks; NULL security: plain.
+   Returns its index (the first bind is 0), or -1.                                        */
+HSB_API int         hsb_server_listen(hsb_server *server, const char *host, int port,
+                                      hsb_security *security_or_null, hsb_error *err);
+HSB_API int         hsb_server_listen_at(hsb_server *server, const hsb_address *address,
+                                         hsb_security *security_or_null, hsb_error *err);
+HSB_API int         hsb_server_listen_fd(hsb_server *server, int fd,
+                                         hsb_security *security_or_null, hsb_error *err);
+
+/* --- server ---------------------------------------------------------------------
+   Either give the thread away with run, or own the loop: wait until fd is readable
+   or timeout milliseconds pass, whichever is first, then call poll(server, 0).     */
+HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err); /* until closed */
+HSB_API int         hsb_server_poll(hsb_server *server, int timeout_ms); /* events, -1 closed */
+HSB_API int         hsb_server_fd(const hsb_server *server);            /* -1: backend has none */
+HSB_API int         hsb_server_timeout(const hsb_server *server);       /* -1: no timer */
+/* Stop accepting, drop idle connections.  false: open requests finish first; true: cut
+   them now.  [any thread] [signal handler]                                           */
+HSB_API void        hsb_server_close(hsb_server *server, bool force);
+/* on_wake is called soon, once for many.  [any thread] [signal handler]               */
+HSB_API void        hsb_server_wake(hsb_server *server);
+/* Not from a hook.  close(true) first if open; posts and tickets still open resolve.  */
+HSB_API void        hsb_server_free(hsb_server *server);
+HSB_API void        hsb_server_set_user(hsb_server *server, void *user);
+HSB_API void       *hsb_server_user(const hsb_server *server);
+HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener); /* as bound */
+HSB_API int         hsb_server_port(const hsb_server *server);          /* of the first */
+HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* defaults filled in */
+/* Renewal: new handshakes of that listener (-1: of every TLS one) use it.  False: it does
+   not suit the options (asks for certificates and trusts nothing); the old one stays.   */
+HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
+                                            hsb_security *security, hsb_error *err);
+typedef struct hsb_connections { int total, handshaking, active, idle, closing, detached; } hsb_connections;
+HSB_API hsb_connections hsb_server_connections(const hsb_server *server);
+HSB_API size_t          hsb_server_memory(const hsb_server *server);    /* bytes allocated now */
+/* Run fn on the server's thread soon, or after delay_ms (at free, what still waits runs).
+   fn is called exactly once, or the call returns false and never calls it.  [any thread]
+   The server must not be freed meanwhile: a ticket has no such rule.                   */
+HSB_API bool hsb_server_post(hsb_server *server, int delay_ms,
+                             void (*fn)(hsb_server *, void *arg), void *arg);
+
+/* --- connection ------------------------------------------------------------------ */
+typedef struct hsb_certificate {     /* borrowed: until on_close                      */
+    hsb_str der;
+    hsb_str subject, issuer;         /* RFC 4514 text, "CN=ann,O=Example"             */
+    int64_t not_before, not_after;   /* seconds since 1970                            */
+    uint8_t sha256[32];              /* of der                                        */
+    const hsb_str *names;            /* subjectAltName: dns, mail, uri; as text        */
+    int     name_count;
+} hsb_certificate;
+typedef struct hsb_tls_info {        /* borrowed: until on_close                      */
+    unsigned        version;         /* 0x0303 is TLS 1.2                             */
+    unsigned        suite;           /* IANA number                                   */
+    const char     *suite_name;      /* IANA name                                     */
+    const char     *alpn;            /* NULL if none was agreed                       */
+    const char     *server_name;     /* "" if the client sent none                    */
+    bool            resumed;
+    const hsb_certificate *client;   /* verified; NULL: none asked for, or none sent  */
+} hsb_tls_info;
+HSB_API hsb_server         *hsb_conn_server(const hsb_conn *conn);
+HSB_API hsb_address         hsb_conn_peer(const hsb_conn *conn);
+HSB_API hsb_address         hsb_conn_local(const hsb_conn *conn);
+HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn); /* NULL: plain, or not yet up */
+HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);  /* never used twice    */
+HSB_API void                hsb_conn_set_user(hsb_conn *conn, void *user);
+HSB_API void               *hsb_conn_user(const hsb_conn *conn);
+HSB_API void                hsb_conn_close(hsb_conn *conn, bool force);
+
+/* --- request ----------------------------------------------------------------------
+   Every hsb_str from here is borrowed: until on_finish.                             */
+HSB_API hsb_conn *hsb_request_conn(const hsb_request *req);
+HSB_API hsb_str   hsb_request_method(const hsb_request *req);
+HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent            */
+HSB_API hsb_str   hsb_request_host(const hsb_request *req);     /* Host field or authority */
+HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* up to '?', not decoded */
+HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after '?'; absent if none */
+HSB_API int       hsb_request_minor_version(const hsb_request *req); /* 0 or 1        */
+HSB_API hsb_str   hsb_request_header(const hsb_request *req, const char *name); /* first */
+HSB_API bool      hsb_request_header_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value);
+HSB_API bool      hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value);
+HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);
+HSB_API int64_t   hsb_request_content_length(const hsb_request *req); /* -1: chunked   */
+/* The body is kept for on_request, unless on_head asks here to have it in parts.        */
+HSB_API void      hsb_request_stream(hsb_request *req);
+HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed  */
+HSB_API bool      hsb_request_keep_alive(const hsb_request *req);
+HSB_API int64_t   hsb_request_received(const hsb_request *req);  /* bytes of the body so far */
+HSB_API int64_t   hsb_request_age_us(const hsb_request *req);    /* since the head's first byte */
+HSB_API void      hsb_request_pause(hsb_request *req);          /* stop reading the body */
+HSB_API void      hsb_request_resume(hsb_request *req);
+HSB_API void      hsb_request_set_user(hsb_request *req, void *user);
+HSB_API void     *hsb_request_user(const hsb_request *req);
+/* Call fn(req) after delay_ms; finish cancels it.  For streams of events.               */
+HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
+                                    void (*fn)(hsb_request *, void *arg), void *arg);
+/* Decode %XX (and '+' in a form) into buf; false if malformed, NUL or too long.        */
+HSB_API bool      hsb_percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len);
+HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value); /* a=1&b=2 */
+
+/* --- response ---------------------------------------------------------------------
+   One call for the usual case; begin, write..., end for a stream.  Names and values
+   with CR, LF or NUL are refused, and so are the framing fields that are ours
+   (Content-Length, Transfer-Encoding, Connection).  Data is copied; GO and WAIT both
+   mean that the part was taken whole; beyond 16 times queued_bytes a write that follows
+   WAIT cuts the connection with HSB_ERR_LIMIT.  (hsb_respond may be as large as it is.) */
+typedef enum hsb_flow { HSB_FLOW_GO, HSB_FLOW_WAIT, HSB_FLOW_GONE } hsb_flow; /* wait: for on_drain */
+HSB_API bool     hsb_response_header(hsb_request *req, const char *name, const char *value);
+typedef enum hsb_same_site { HSB_SAME_SITE_LAX, HSB_SAME_SITE_STRICT, HSB_SAME_SITE_NONE } hsb_same_site;
+typedef struct hsb_cookie {     /* Secure and HttpOnly unless said otherwise          */
+    const char   *name, *value, *path, *domain;
+    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete it */
+    hsb_same_site same_site;
+    bool          for_scripts;  /* no HttpOnly                                        */
+    bool          not_secure;   /* no Secure                                          */
+} hsb_cookie;
+HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);
+HSB_API void     hsb_respond(hsb_request *req, int status, const char *type, hsb_str body);
+HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
+                                   void (*release)(void *arg), void *arg);   /* not copied */
+HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
+/* Range, If-Range, If-None-Match, If-Modified-Since, HEAD; 404 or 403 if it can't be read. */
+HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
+/* The file that path names below root, index.html for a folder; never one outside root.   */
+HSB_API void     hsb_respond_dir(hsb_request *req, const char *root, hsb_str path);
+HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length); /* -1: chunked */
+HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part);
+HSB_API hsb_flow hsb_response_flush(hsb_request *req);   /* close the TLS record now  */
+HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value);
+HSB_API void     hsb_response_end(hsb_request *req);
+HSB_API void     hsb_response_close(hsb_request *req);   /* the connection ends after this answer */
+HSB_API void     hsb_response_abort(hsb_request *req);   /* cut: the peer must not take it for whole */
+HSB_API int      hsb_response_status(const hsb_request *req);     /* for an access log: 0 before */
+HSB_API int64_t  hsb_response_bytes(const hsb_request *req);      /* of the body, sent so far    */
+
+/* --- answering later ----------------------------------------------------------------
+   A request still unanswered when on_request returns is answered 500, unless it was
+   deferred or begun.  A ticket is a value: copy it to any thread, use it once.  It holds
+   a counted reference to the server's inbox, so it may outlive the server.
+   resume true: fn runs on the server's thread exactly once, at the latest during free;
+   req is NULL if the request is gone, so arg can always be released there.
+   resume false: fn never runs and arg stays yours.                                   */
+typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;
+HSB_API hsb_ticket hsb_request_defer(hsb_request *req);
+HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                         /* [any thread] */
+                                     void (*fn)(hsb_request *req, void *arg), void *arg);
+HSB_API void       hsb_ticket_drop(hsb_ticket ticket);   /* answers 500       [any thread] */
+
+/* --- leaving HTTP --------------------------------------------------------------------
+   Sends the head (101 after an Upgrade, or 200 to CONNECT) and turns the connection
+   into a byte stream, still TLS, still on this loop.  The request gets on_finish as soon
+   as the running hook returns.                                                       */
+typedef struct hsb_stream_hooks {
+    void *user;
+    void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call */
+    void (*on_end)  (hsb_stream *, void *user);                 /* the peer sends no more */
+    void (*on_drain)(hsb_stream *, void *user);
+    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user); /* last call  */
+} hsb_stream_hooks;
+HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks);
+HSB_API hsb_conn   *hsb_stream_conn(const hsb_stream *stream);
+HSB_API hsb_flow    hsb_stream_write(hsb_stream *stream, hsb_str part);
+HSB_API hsb_flow    hsb_stream_flush(hsb_stream *stream);
+HSB_API void        hsb_stream_pause(hsb_stream *stream);
+HSB_API void        hsb_stream_resume(hsb_stream *stream);
+HSB_API bool        hsb_stream_after(hsb_stream *stream, int delay_ms,
+                                     void (*fn)(hsb_stream *, void *arg), void *arg);
+HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);
+HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,                 /* [any thread] */
+                                             void (*fn)(hsb_stream *stream, void *arg), void *arg);
+HSB_API void        hsb_stream_close(hsb_stream *stream, bool force);
+
+/* --- WebSocket (RFC 6455) -------------------------------------------------------------
+   Messages over a connection that left HTTP.  Control frames may come between the parts
+   of a message; pings are answered, and the close handshake is made, without your doing. */
+typedef struct hsb_websocket hsb_websocket;
+typedef struct hsb_websocket_hooks {
+    void *user;
+    void (*on_message) (hsb_websocket *, bool text, hsb_str message, void *user);
+                                            /* whole; borrowed: this call; text is UTF-8  */
+    void (*on_fragment)(hsb_websocket *, bool text, hsb_str part, bool last, void *user);
+                                            /* if set: in parts, as they come, instead    */
+    void (*on_pong)    (hsb_websocket *, hsb_str payload, void *user);
+    void (*on_drain)   (hsb_websocket *, void *user);          /* room to write again     */
+    void (*on_close)   (hsb_websocket *, int code, hsb_str reason, void *user);
+                                            /* last call.  1005: no code, 1006: cut off   */
+    const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)  */
+    int64_t            message_bytes;       /* more is closed with 1009          (1 MiB)  */
+} hsb_websocket_hooks;
+/* From on_head or on_request.  NULL: not a WebSocket handshake (answered 400, or 426 for
+   another version), or out of memory (500).  hooks is copied.  Gone after on_close.        */
+HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks);
+HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);     /* for its conn, after, ticket */
+HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed */
+HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
+HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
+HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last);
+HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);  /* 125 bytes at most */
+HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* HTTPSBIND_H */
+
+#if (defined(HTTPSBIND_IMPLEMENTATION) || defined(HTTPSBIND_STATIC)) && !defined(HTTPSBIND_DONE)
+#define HTTPSBIND_DONE
+
+/* ===== >>config ==================================================================
+   Purpose  build macros' defaults, includes, checks on what is assumed of C and BearSSL
+   Uses     nothing
+   Names    HSB_*, hsb__assert_*
+   Tests    tests/compile                                                            */
+
+#ifdef __cplusplus
+#  error "httpsbind.h: the implementation is C; put it in one .c file and link that"
+#endif
+#if defined(_WIN32)
+#  error "httpsbind.h: POSIX systems only"
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <net/if.h>
+
+/* -std=c99 hides POSIX, and a feature macro cannot bring it back once a system header
+   was read: httpsbind.h defines it for itself when it comes first.                   */
+#if !defined(CLOCK_MONOTONIC) || !defined(AT_FDCWD) || !defined(AI_ADDRCONFIG) || \
+    !defined(MAP_ANONYMOUS) || !defined(O_CLOEXEC)
+#  error "httpsbind.h: include it before any system header, or compile with -D_GNU_SOURCE"
+#endif
+
+#include <bearssl.h>
+
+#ifndef HSB_NO_THREADS
+#  include <pthread.h>
+#endif
+#if defined(__linux__)
+#  include <sys/eventfd.h>
+#  include <sys/syscall.h>
+#endif
+#if defined(__APPLE__)
+#  include <sys/random.h>
+#endif
+#if defined(__linux__) && !defined(HSB_USE_POLL) && !defined(HSB_USE_KQUEUE)
+#  define HSB__EPOLL 1
+#  include <sys/epoll.h>
+#elif !defined(HSB_USE_POLL) && (defined(HSB_USE_KQUEUE) || defined(__APPLE__) || \
+      defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__))
+#  define HSB__KQUEUE 1
+#  include <sys/event.h>
+#else
+#  define HSB__POLL 1
+#endif
+
+#ifndef HSB_ASSERT
+#  include <assert.h>
+#  define HSB_ASSERT(condition) assert(condition)
+#endif
+#ifndef HSB_MALLOC
+#  define HSB_MALLOC(size) malloc(size)
+#  define HSB_FREE(ptr) free(ptr)
+#endif
+
+/* The suite in tests/fault defines this: called with the name of the system call and
+   the address of the byte count (or NULL), it returns an errno to fail with or 0, and
+   may lower the count.                                                               */
+#ifndef HSB_FAULT
+#  define HSB_FAULT(call, count) ((void)(count), 0)
+#endif
+
+#ifdef HTTPSBIND_STATIC
+#  define HSB__UNUSED __attribute__((unused))
+#else
+#  define HSB__UNUSED
+#endif
+
+#define HSB__ASSERT_STATIC(name, condition) typedef char hsb__assert_##name[(condition) ? 1 : -1]
+HSB__ASSERT_STATIC(char_is_a_byte, CHAR_BIT == 8);
+HSB__ASSERT_STATIC(int_has_32_bits, sizeof(int) >= 4);
+HSB__ASSERT_STATIC(size_holds_unsigned, sizeof(size_t) >= sizeof(unsigned));
+HSB__ASSERT_STATIC(files_are_large, sizeof(off_t) >= 8);
+HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
+
+/* ===== >>platform ================================================================
+   Purpose  the only code that knows the system: clocks, entropy, locks, wake-up,
+            sockets' calls, files.  Each call that can fail asks HSB_FAULT first.
+   Uses     >>config
+   Names    hsb__os_*, hsb__mutex_*, hsb__atomic_*, hsb__wake_*
+   Tests    tests/unit/platform.c, tests/fault                                       */
+
+static bool hsb__os_fails(int fault)
+{
+    if (fault)
+        errno = fault;
+    return fault != 0;
+}
+
+static bool hsb__os_would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+/* Monotonic microseconds: for deadlines and durations.  Never 0.                     */
+static uint64_t hsb__os_now_us(void)
+{
+    struct timespec t = { 0, 0 };
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u + 1;
+}
+
+/* Seconds since 1970: for Date fields and certificates only.                         */
+static int64_t hsb__os_wall(void)
+{
+    struct timespec t = { 0, 0 };
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec;
+}
+
+/* Random bytes of the system's generator, or false; len at most 256.                 */
+static bool hsb__os_entropy(void *out, size_t len)
+{
+    if (hsb__os_fails(HSB_FAULT("getentropy", NULL)))
+        return false;
+    return getentropy(out, len) == 0;
+}
+
+/* --- locks and counters shared by threads ------------------------------------------ */
+#ifdef HSB_NO_THREADS
+typedef int hsb__mutex;
+#  define HSB__MUTEX_INIT 0
+static void hsb__mutex_init(hsb__mutex *m) { *m = 0; }
+static void hsb__mutex_done(hsb__mutex *m) { (void)m; }
+static void hsb__mutex_lock(hsb__mutex *m) { (void)m; }
+static void hsb__mutex_unlock(hsb__mutex *m) { (void)m; }
+#else
+typedef pthread_mutex_t hsb__mutex;
+#  define HSB__MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+static void hsb__mutex_init(hsb__mutex *m) { pthread_mutex_init(m, NULL); }
+static void hsb__mutex_done(hsb__mutex *m) { pthread_mutex_destroy(m); }
+static void hsb__mutex_lock(hsb__mutex *m) { pthread_mutex_lock(m); }
+static void hsb__mutex_unlock(hsb__mutex *m) { pthread_mutex_unlock(m); }
+#endif
+
+static size_t hsb__atomic_add(size_t *counter, size_t n)
+{
+    return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
+}
+
+static size_t hsb__atomic_sub(size_t *counter, size_t n)
+{
+    return __atomic_sub_fetch(counter, n, __ATOMIC_ACQ_REL);
+}
+
+static size_t hsb__atomic_get(const size_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
+/* Flags that a signal handler may set: lock-free on every system we know.            */
+static void hsb__atomic_set_flags(int *flags, int bits)
+{
+    __atomic_fetch_or(flags, bits, __ATOMIC_ACQ_REL);
+}
+
+static int hsb__atomic_take_flags(int *flags)
+{
+    return __atomic_exchange_n(flags, 0, __ATOMIC_ACQ_REL);
+}
+
+/* --- descriptors --------------------------------------------------------------------- */
+static void hsb__os_close(int fd)
+{
+    if (fd >= 0)
+        close(fd);      /* EINTR: the descriptor is gone all the same on what we know */
+}
+
+static bool hsb__os_prepare_fd(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return false;
+    flags = fcntl(fd, F_GETFD);
+    return flags >= 0 && fcntl(fd, F_SETFD, flags | FD_CLOEXEC) == 0;
+}
+
+/* A descriptor that another thread or a signal handler can make readable.            */
+typedef struct hsb__wake { int read_fd, write_fd; } hsb__wake;
+
+static bool hsb__wake_open(hsb__wake *w)
+{
+    w->read_fd = w->write_fd = -1;
+    if (hsb__os_fails(HSB_FAULT("wake", NULL)))
+        return false;
+#if defined(__linux__)
+    w->read_fd = w->write_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return w->read_fd >= 0;
+#else
+    int fds[2];
+    if (pipe(fds) < 0)
+        return false;
+    w->read_fd = fds[0];
+    w->write_fd = fds[1];
+    return hsb__os_prepare_fd(fds[0]) && hsb__os_prepare_fd(fds[1]);
+#endif
+}
+
+static void hsb__wake_close(hsb__wake *w)
+{
+    hsb__os_close(w->read_fd);
+    if (w->write_fd != w->read_fd)
+        hsb__os_close(w->write_fd);
+    w->read_fd = w->write_fd = -1;
+}
+
+/* Safe in a signal handler: one write, errno kept.  A full pipe is awake already.     */
+static void hsb__wake_ring(const hsb__wake *w)
+{
+    int saved = errno;
+    uint64_t one = 1;
+    ptrdiff_t n;
+    do
+        n = write(w->write_fd, &one, sizeof one);
+    while (n < 0 && errno == EINTR);
+    errno = saved;
+}
+
+static void hsb__wake_hush(const hsb__wake *w)
+{
+    char sink[64];
+    while (read(w->read_fd, sink, sizeof sink) == (ptrdiff_t)sizeof sink)
+        ;
+}
+
+/* --- sockets --------------------------------------------------------------------------- */
+static ptrdiff_t hsb__os_recv(int fd, void *buf, size_t len)
+{
+    ptrdiff_t n;
+    do {
+        if (hsb__os_fails(HSB_FAULT("recv", &len)))
+            n = -1;
+        else
+            n = recv(fd, buf, len, 0);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+#ifndef MSG_NOSIGNAL
+#  define MSG_NOSIGNAL 0            /* there SO_NOSIGPIPE is set in hsb__os_accept     */
+#endif
+
+static ptrdiff_t hsb__os_send(int fd, const void *buf, size_t len)
+{
+    ptrdiff_t n;
+    do {
+        if (hsb__os_fails(HSB_FAULT("send", &len)))
+            n = -1;
+        else
+            n = send(fd, buf, len, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* A new connection, non-blocking and close-on-exec, or -1.                            */
+static int hsb__os_accept(int fd, struct sockaddr_storage *peer)
+{
+    socklen_t len = sizeof *peer;
+    int got, on = 1;
+    memset(peer, 0, sizeof *peer);
+    do {
+        if (hsb__os_fails(HSB_FAULT("accept", NULL)))
+            got = -1;
+        else
+#if defined(SYS_accept4) && defined(SOCK_CLOEXEC)
+            got = (int)syscall(SYS_accept4, fd, peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+#else
+            got = accept(fd, (struct sockaddr *)peer, &len);
+#endif
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -1;
+#if !defined(SYS_accept4) || !defined(SOCK_CLOEXEC)
+    if (!hsb__os_prepare_fd(got)) {
+        hsb__os_close(got);
+        return -1;
+    }
+#endif
+#ifdef SO_NOSIGPIPE
+    setsockopt(got, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    setsockopt(got, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return got;
+}
+
+/* --- files ----------------------------------------------------------------------------- */
+static int hsb__os_open_file(const char *path)
+{
+    int fd;
+    do {
+        if (hsb__os_fails(HSB_FAULT("open", NULL)))
+            fd = -1;
+        else
+            fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+static ptrdiff_t hsb__os_pread(int fd, void *buf, size_t len, int64_t offset)
+{
+    ptrdiff_t n;
+    do {
+        if (hsb__os_fails(HSB_FAULT("pread", &len)))
+            n = -1;
+        else
+            n = pread(fd, buf, len, (off_t)offset);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* Opens the file that relative names below root; symbolic links are followed as long
+   as they stay below.  realpath() gives a path without links, and walking that one with
+   O_NOFOLLOW makes a link that is swapped in meanwhile an error and no way out.
+   relative holds no NUL; both must be shorter than PATH_MAX together.  -1 with errno.  */
+static int hsb__os_open_below(const char *root, const char *relative)
+{
+    char joined[PATH_MAX], real_root[PATH_MAX], real_path[PATH_MAX];
+    if (hsb__os_fails(HSB_FAULT("open", NULL)))
+        return -1;
+    int n = snprintf(joined, sizeof joined, "%s/%s", root, relative);
+    if (n < 0 || (size_t)n >= sizeof joined) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (!realpath(root, real_root) || !realpath(joined, real_path))
+        return -1;
+    size_t root_len = strlen(real_root);
+    if (root_len == 1)
+        root_len = 0;                                   /* root is "/"                 */
+    if (strncmp(real_path, real_root, root_len) != 0 ||
+        (real_path[root_len] != '/' && real_path[root_len] != '\0')) {
+        errno = ENOENT;
+        return -1;
+    }
+    int dir = open(real_root, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    char *at = real_path + root_len;
+    while (dir >= 0) {
+        while (*at == '/')
+            at++;
+        if (*at == '\0')
+            return dir;
+        char *end = at + strcspn(at, "/");
+        bool last = *end == '\0';
+        *end = '\0';
+        int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+        int next = openat(dir, at, last ? flags : flags | O_DIRECTORY);
+        int saved = errno;
+        hsb__os_close(dir);
+        errno = saved;
+        dir = next;
+        at = last ? end : end + 1;
+    }
+    return -1;
+}
+
+/* ===== >>memory ==================================================================
+   Purpose  the user's allocator with a count, wiping, a pool of blocks
+   Uses     >>platform
+   Names    hsb__memory_*, hsb__pool_*
+   Tests    tests/unit/memory.c                                                      */
+
+/* Whoever allocates for an object does it through the object's hsb__memory.  May be
+   used from several threads if the user's allocator may.                              */
+typedef struct hsb__memory {
+    hsb_allocator user;     /* alloc NULL: HSB_MALLOC                                  */
+    size_t        used;     /* bytes allocated now; atomic                             */
+} hsb__memory;
+
+static void *hsb__memory_alloc(hsb__memory *m, size_t size)
+{
+    void *p;
+    HSB_ASSERT(size > 0);
+    if (hsb__os_fails(HSB_FAULT("alloc", NULL)))
+        return NULL;
+    p = m->user.alloc ? m->user.alloc(size, m->user.user) : HSB_MALLOC(size);
+    if (p)
+        hsb__atomic_add(&m->used, size);
+    return p;
+}
+
+static void *hsb__memory_zeroed(hsb__memory *m, size_t size)
+{
+    void *p = hsb__memory_alloc(m, size);
+    return p ? memset(p, 0, size) : NULL;
+}
+
+/* count * size bytes, or NULL if that overflows.                                      */
+static void *hsb__memory_array(hsb__memory *m, size_t count, size_t size)
+{
+    return count && count <= SIZE_MAX / size ? hsb__memory_zeroed(m, count * size) : NULL;
+}
+
+static void hsb__memory_free(hsb__memory *m, void *p, size_t size)
+{
+    if (!p)
+        return;
+    hsb__atomic_sub(&m->used, size);
+    if (m->user.alloc)
+        m->user.release(p, size, m->user.user);
+    else
+        HSB_FREE(p);
+}
+
+/* The compiler may not take these stores away: the pointer is volatile.               */
+static void hsb__memory_wipe(void *p, size_t size)
+{
+    volatile unsigned char *at = p;
+    while (size--)
+        *at++ = 0;
+}
+
+static void hsb__memory_free_secret(hsb__memory *m, void *p, size_t size)
+{
+    if (p)
+        hsb__memory_wipe(p, size);
+    hsb__memory_free(m, p, size);
+}
+
+/* A larger copy of an array of old_size bytes, whose new part is zero; the old one is
+   wiped and released.  NULL: nothing has changed.                                     */
+static void *hsb__memory_grow(hsb__memory *m, void *old, size_t old_size, size_t new_size)
+{
+    void *p = hsb__memory_zeroed(m, new_size);
+    if (!p)
+        return NULL;
+    if (old)
+        memcpy(p, old, old_size);
+    hsb__memory_free_secret(m, old, old_size);
+    return p;
+}
+
+/* A NUL-terminated copy, or NULL.  Its size is len + 1.                               */
+static char *hsb__memory_copy_text(hsb__memory *m, const char *text, size_t len)
+{
+    char *p = len < SIZE_MAX ? hsb__memory_alloc(m, len + 1) : NULL;
+    if (!p)
+        return NULL;
+    if (len)
+        memcpy(p, text, len);
+    p[len] = '\0';
+    return p;
+}
+
+/* Blocks of 256 bytes, 512, 1 KiB ... 64 KiB, kept for the next one who asks; larger
+   ones come straight from the allocator.  At most HSB__POOL_KEEP bytes stay unused.    */
+enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 9, HSB__POOL_KEEP = 1 << 20 };
+
+typedef struct hsb__block { struct hsb__block *next; } hsb__block;
+typedef struct hsb__pool {
+    hsb__memory *memory;
+    hsb__block  *unused[HSB__POOL_CLASSES];
+    size_t       kept;      /* bytes in unused[]                                       */
+} hsb__pool;
+
+static int hsb__pool_class(size_t size)
+{
+    int c = 0;
+    while (c < HSB__POOL_CLASSES && ((size_t)1 << (c + HSB__POOL_MIN_LOG)) < size)
+        c++;
+    return c;
+}
+
+/* At least *size bytes; *size becomes what there is.                                  */
+static void *hsb__pool_get(hsb__pool *pool, size_t *size)
+{
+    int c = hsb__pool_class(*size);
+    if (c == HSB__POOL_CLASSES)
+        return hsb__memory_alloc(pool->memory, *size);
+    *size = (size_t)1 << (c + HSB__POOL_MIN_LOG);
+    hsb__block *b = pool->unused[c];
+    if (!b)
+        return hsb__memory_alloc(pool->memory, *size);
+    pool->unused[c] = b->next;
+    pool->kept -= *size;
+    return b;
+}
+
+static void hsb__pool_put(hsb__pool *pool, void *p, size_t size)
+{
+    int c = hsb__pool_class(size);
+    if (!p)
+        return;
+    if (c == HSB__POOL_CLASSES || pool->kept + size > HSB__POOL_KEEP) {
+        hsb__memory_free_secret(pool->memory, p, size);
+        return;
+    }
+    hsb__block *b = p;
+    b->next = pool->unused[c];
+    pool->unused[c] = b;
+    pool->kept += size;
+}
+
+static void hsb__pool_close(hsb__pool *pool)
+{
+    for (int c = 0; c < HSB__POOL_CLASSES; c++) {
+        size_t size = (size_t)1 << (c + HSB__POOL_MIN_LOG);
+        for (hsb__block *b = pool->unused[c], *next; b; b = next) {
+            next = b->next;
+            hsb__memory_free_secret(pool->memory, b, size);
+        }
+        pool->unused[c] = NULL;
+    }
+    pool->kept = 0;
+}
+
+/* ===== >>text ====================================================================
+   Purpose  ASCII compare, token characters, numbers with overflow checks, dates
+   Uses     >>config
+   Names    hsb__text_*, hsb__date_*
+   Tests    tests/unit/text.c                                                        */
+
+static hsb_str hsb__text_make(const char *ptr, size_t len)
+{
+    hsb_str s;
+    s.ptr = ptr;
+    s.len = len;
+    return s;
+}
+
+static hsb_str hsb__text_of(const char *z)
+{
+    return hsb__text_make(z, z ? strlen(z) : 0);
+}
+
+static hsb_str hsb__text_absent(void)
+{
+    return hsb__text_make(NULL, 0);
+}
+
+static char hsb__text_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+static bool hsb__text_equal(hsb_str a, hsb_str b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+static bool hsb__text_equal_nocase(hsb_str a, hsb_str b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (hsb__text_lower(a.ptr[i]) != hsb__text_lower(b.ptr[i]))
+            return false;
+    return true;
+}
+
+static bool hsb__text_is(hsb_str a, const char *z)
+{
+    return hsb__text_equal(a, hsb__text_of(z));
+}
+
+static bool hsb__text_is_nocase(hsb_str a, const char *z)
+{
+    return hsb__text_equal_nocase(a, hsb__text_of(z));
+}
+
+static bool hsb__text_is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* RFC 9110 5.6.2: tchar                                                               */
+static bool hsb__text_is_tchar(char c)
+{
+    static const uint32_t set[8] = { 0, 0x03FF6CFAu, 0xC7FFFFFEu, 0x57FFFFFFu, 0, 0, 0, 0 };
+    unsigned u = (unsigned char)c;
+    return set[u >> 5] >> (u & 31) & 1;
+}
+
+/* RFC 9110 5.5: what a field value may hold: HTAB, SP, VCHAR, obs-text                 */
+static bool hsb__text_is_field_char(char c)
+{
+    unsigned u = (unsigned char)c;
+    return u == '\t' || (u >= ' ' && u != 127);
+}
+
+static bool hsb__text_is_token(hsb_str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!hsb__text_is_tchar(s.ptr[i]))
+            return false;
+    return s.len > 0;
+}
+
+static bool hsb__text_is_field_value(hsb_str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!hsb__text_is_field_char(s.ptr[i]))
+            return false;
+    return true;
+}
+
+/* Without the spaces and tabs at both ends.                                           */
+static hsb_str hsb__text_trim(hsb_str s)
+{
+    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
+        s = hsb__text_make(s.ptr + 1, s.len - 1);
+    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}
+
+/* 0..15, or -1                                                                        */
+static int hsb__text_hex(char c)
+{
+    if (hsb__text_is_digit(c))
+        return c - '0';
+    c = hsb__text_lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Digits only, at least one, at most max.                                             */
+static bool hsb__text_decimal(hsb_str s, int64_t max, int64_t *out)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        int64_t digit = s.ptr[i] - '0';
+        if (!hsb__text_is_digit(s.ptr[i]) || n > (max - digit) / 10)
+            return false;
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return s.len > 0;
+}
+
+/* Writes n in decimal at out (20 bytes at most) and returns the length.               */
+static size_t hsb__text_print(char *out, uint64_t n)
+{
+    char digits[20];
+    size_t len = 0;
+    do
+        digits[len++] = (char)('0' + n % 10);
+    while (n /= 10);
+    for (size_t i = 0; i < len; i++)
+        out[i] = digits[len - 1 - i];
+    return len;
+}
+
+/* The next element of a comma-separated list (RFC 9110 5.6.1), trimmed; false at the
+   end.  A comma within a quoted string does not separate.                             */
+static bool hsb__text_next_element(hsb_str *rest, hsb_str *element)
+{
+    while (rest->len) {
+        bool quoted = false;
+        size_t i = 0;
+        for (; i < rest->len && (quoted || rest->ptr[i] != ','); i++) {
+            if (quoted && rest->ptr[i] == '\\' && i + 1 < rest->len)
+                i++;
+            else if (rest->ptr[i] == '"')
+                quoted = !quoted;
+        }
+        *element = hsb__text_trim(hsb__text_make(rest->ptr, i));
+        size_t used = i < rest->len ? i + 1 : i;
+        *rest = hsb__text_make(rest->ptr + used, rest->len - used);
+        if (element->len)
+            return true;
+    }
+    return false;
+}
+
+/* Days since 1970-01-01 of a day of the Gregorian calendar, and back.  The year starts
+   in March here, so that the leap day is its last.                                    */
+static int64_t hsb__date_days(int64_t year, int month, int day)
+{
+    int64_t y = year - (month <= 2);
+    int64_t era = (y >= 0 ? y : y - 399) / 400;
+    int64_t year_of_era = y - era * 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 +
+           day_of_year - 719468;
+}
+
+typedef struct hsb__date { int64_t year; int month, day, weekday, hour, minute, second; } hsb__date;
+
+static hsb__date hsb__date_split(int64_t seconds)
+{
+    hsb__date d;
+    int64_t days = seconds / 86400, rest = seconds % 86400;
+    if (rest < 0) {
+        rest += 86400;
+        days--;
+    }
+    d.hour = (int)(rest / 3600);
+    d.minute = (int)(rest / 60 % 60);
+    d.second = (int)(rest % 60);
+    d.weekday = (int)(((days + 4) % 7 + 7) % 7);                /* 0: Sunday            */
+    int64_t z = days + 719468;
+    int64_t era = (z >= 0 ? z : z - 146096) / 146097;
+    int64_t doe = z - era * 146097;
+    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    int64_t mp = (5 * doy + 2) / 153;
+    d.day = (int)(doy - (153 * mp + 2) / 5 + 1);
+    d.month = (int)(mp < 10 ? mp + 3 : mp - 9);
+    d.year = yoe + era * 400 + (d.month <= 2);
+    return d;
+}
+
+/* RFC 9110 5.6.7: IMF-fixdate, 29 bytes and a NUL                                     */
+enum { HSB__DATE_TEXT = 30 };
+static const char hsb__date_days_of_week[] = "SunMonTueWedThuFriSat";
+static const char hsb__date_months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+static void hsb__date_print(char out[HSB__DATE_TEXT], int64_t seconds)
+{
+    hsb__date d = hsb__date_split(seconds);
+    char text[96];
+    snprintf(text, sizeof text, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
+             hsb__date_days_of_week + d.weekday * 3, d.day,
+             hsb__date_months + (d.month - 1) * 3, (int)(d.year < 0 || d.year > 9999 ? 9999 : d.year),
+             d.hour, d.minute, d.second);
+    memcpy(out, text, HSB__DATE_TEXT - 1);
+    out[HSB__DATE_TEXT - 1] = '\0';
+}
+
+/* IMF-fixdate only: what this server sends is what comes back.  false: not a date, and
+   RFC 9110 13.1.3 wants the condition ignored.                                        */
+static bool hsb__date_parse(hsb_str s, int64_t *seconds)
+{
+    static const char shape[] = "Aaa, 00 Aaa 0000 00:00:00 GMT";
+    int64_t day, year, hour, minute, second;
+    if (s.len != HSB__DATE_TEXT - 1)
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (shape[i] == '0' ? !hsb__text_is_digit(s.ptr[i])
+                            : shape[i] != 'A' && shape[i] != 'a' && shape[i] != s.ptr[i])
+            return false;
+    int month = 0;
+    while (month < 12 && memcmp(hsb__date_months + month * 3, s.ptr + 8, 3) != 0)
+        month++;
+    bool numbers = hsb__text_decimal(hsb__text_make(s.ptr + 5, 2), 31, &day) &&
+                   hsb__text_decimal(hsb__text_make(s.ptr + 12, 4), 9999, &year) &&
+                   hsb__text_decimal(hsb__text_make(s.ptr + 17, 2), 23, &hour) &&
+                   hsb__text_decimal(hsb__text_make(s.ptr + 20, 2), 59, &minute) &&
+                   hsb__text_decimal(hsb__text_make(s.ptr + 23, 2), 60, &second);
+    if (!numbers || month == 12 || day < 1)
+        return false;
+    *seconds = hsb__date_days(year, month + 1, (int)day) * 86400 + hour * 3600 + minute * 60 + second;
+    return true;
+}
+
+/* ===== >>buffer ==================================================================
+   Purpose  the byte queue for all that waits to be parsed or sent
+   Uses     >>memory
+   Names    hsb__buffer_*
+   Tests    tests/unit/buffer.c                                                      */
+
+/* data[head..tail) waits.  Zeroed but for pool: empty.  An empty queue holds no block
+   after hsb__buffer_release, so an idle connection costs nothing here.                */
+typedef struct hsb__buffer {
+    hsb__pool *pool;
+    char      *data;
+    size_t     head, tail, size;
+} hsb__buffer;
+
+static size_t hsb__buffer_len(const hsb__buffer *b)
+{
+    return b->tail - b->head;
+}
+
+static char *hsb__buffer_data(const hsb__buffer *b)
+{
+    return b->data ? b->data + b->head : NULL;
+}
+
+static void hsb__buffer_release(hsb__buffer *b)
+{
+    hsb__pool_put(b->pool, b->data, b->size);
+    b->data = NULL;
+    b->head = b->tail = b->size = 0;
+}
+
+/* Room for more bytes behind the tail, or NULL.  Moves what waits.                     */
+static char *hsb__buffer_reserve(hsb__buffer *b, size_t more)
+{
+    size_t len = hsb__buffer_len(b);
+    if (b->size - b->tail >= more && b->data)
+        return b->data + b->tail;
+    if (more > SIZE_MAX / 2 - len)
+        return NULL;
+    if (b->size >= len + more && b->head >= len) {      /* the copy is paid by what left */
+        memcpy(b->data, b->data + b->head, len);
+    } else {
+        size_t size = b->size * 2 > len + more ? b->size * 2 : len + more;
+        char *data = hsb__pool_get(b->pool, &size);
+        if (!data)
+            return NULL;
+        if (len)
+            memcpy(data, b->data + b->head, len);
+        hsb__pool_put(b->pool, b->data, b->size);
+        b->data = data;
+        b->size = size;
+    }
+    b->head = 0;
+    b->tail = len;
+    return b->data + len;
+}
+
+static void hsb__buffer_added(hsb__buffer *b, size_t n)
+{
+    HSB_ASSERT(n <= b->size - b->tail);
+    b->tail += n;
+}
+
+/* n bytes at the head are done with.                                                  */
+static void hsb__buffer_taken(hsb__buffer *b, size_t n)
+{
+    HSB_ASSERT(n <= hsb__buffer_len(b));
+    b->head += n;
+    if (b->head == b->tail)
+        b->head = b->tail = 0;
+}
+
+static bool hsb__buffer_append(hsb__buffer *b, const void *bytes, size_t n)
+{
+    if (n == 0)
+        return true;
+    char *at = hsb__buffer_reserve(b, n);
+    if (!at)
+        return false;
+    memcpy(at, bytes, n);
+    b->tail += n;
+    return true;
+}
+
+static bool hsb__buffer_append_text(hsb__buffer *b, const char *z)
+{
+    return hsb__buffer_append(b, z, strlen(z));
+}
+
+/* ===== >>error ===================================================================
+   Purpose  status texts, filling an hsb_error
+   Uses     >>config
+   Names    hsb__error_*
+   Tests    tests/unit/error.c                                                       */
+
+static const char *hsb__error_status_text(hsb_status status)
+{
+#define HSB_STATUS_TEXT(name, text) text,
+    static const char *const texts[] = { HSB_STATUS_LIST(HSB_STATUS_TEXT) };
+#undef HSB_STATUS_TEXT
+    return (unsigned)status < HSB_STATUS_COUNT ? texts[status] : "unknown status";
+}
+
+/* Fills *err, which may be NULL, and returns false so that callers can return it.
+   The text is cut to one line of printable characters: parts of it may come from a file
+   or from the network.                                                                 */
+__attribute__((format(printf, 5, 6)))
+static bool hsb__error_set(hsb_error *err, hsb_status status, int system_code, int tls_code,
+                           const char *format, ...)
+{
+    va_list args;
+    if (!err)
+        return false;
+    err->status = status;
+    err->system_code = system_code;
+    err->tls_code = tls_code;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    for (char *c = err->text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 127)
+            *c = '?';
+    return false;
+}
+
+static bool hsb__error_memory(hsb_error *err)
+{
+    return hsb__error_set(err, HSB_ERR_MEMORY, ENOMEM, 0, "out of memory");
+}
+
+/* For a system call that failed: "bind 127.0.0.1:443: Permission denied"              */
+static bool hsb__error_system(hsb_error *err, int code, const char *what)
+{
+    return hsb__error_set(err, HSB_ERR_SYSTEM, code, 0, "%s: %s", what, strerror(code));
+}
+
+static void hsb__error_clear(hsb_error *err)
+{
+    if (err)
+        memset(err, 0, sizeof *err);
+}
+
+/* ===== >>timer ===================================================================
+   Purpose  deadlines: a wheel of wheels, constant time to set, cancel and fire
+   Uses     >>config
+   Names    hsb__timer_*, hsb__timers_*
+   Tests    tests/unit/timer.c                                                       */
+
+/* Wheel 0 has a slot for each of the next 64 ms, wheel 1 for each 64 ms after that, and
+   so on: five wheels reach 12 days, and what lies beyond waits in the last slot and is
+   sorted in again.  When the time reaches a slot of a higher wheel, its timers move down. */
+enum { HSB__WHEELS = 5, HSB__SLOTS = 64, HSB__SLOT_BITS = 6 };
+
+typedef struct hsb__timer {
+    struct hsb__timer  *next;
+    struct hsb__timer **link;       /* what points at us; NULL: not set                */
+    uint64_t            due;        /* ms                                              */
+    void              (*fire)(struct hsb__timer *);
+    void               *owner;
+} hsb__timer;
+
+typedef struct hsb__timers {
+    uint64_t    now;                /* ms; all that is due before it has fired         */
+    uint64_t    occupied[HSB__WHEELS];      /* a bit for each slot that is not empty   */
+    hsb__timer *slot[HSB__WHEELS][HSB__SLOTS];
+} hsb__timers;
+
+/* The lowest wheel on which due and now lie within one turn.                          */
+static void hsb__timers_insert(hsb__timers *all, hsb__timer *t)
+{
+    uint64_t due = t->due > all->now ? t->due : all->now + 1;
+    uint64_t reach = (uint64_t)(HSB__SLOTS - 1) << ((HSB__WHEELS - 1) * HSB__SLOT_BITS);
+    if (due - all->now > reach)
+        due = all->now + reach;
+    unsigned wheel = 0;
+    while (wheel + 1 < HSB__WHEELS &&
+           (due >> ((wheel + 1) * HSB__SLOT_BITS)) != (all->now >> ((wheel + 1) * HSB__SLOT_BITS)))
+        wheel++;
+    unsigned slot = (unsigned)(due >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
+    hsb__timer **link = &all->slot[wheel][slot];
+    t->next = *link;
+    t->link = link;
+    if (t->next)
+        t->next->link = &t->next;
+    *link = t;
+    all->occupied[wheel] |= (uint64_t)1 << slot;
+}
+
+static void hsb__timer_cancel(hsb__timer *t)
+{
+    if (!t->link)
+        return;
+    *t->link = t->next;
+    if (t->next)
+        t->next->link = t->link;
+    t->link = NULL;                 /* the slot's bit is cleared when its time comes    */
+}
+
+static void hsb__timer_set(hsb__timers *all, hsb__timer *t, uint64_t due)
+{
+    hsb__timer_cancel(t);
+    t->due = due;
+    hsb__timers_insert(all, t);
+}
+
+/* The slot of a wheel that comes next, counted from now's own, or -1.                 */
+static int hsb__timers_next_slot(const hsb__timers *all, unsigned wheel)
+{
+    unsigned at = (unsigned)(all->now >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
+    uint64_t bits = all->occupied[wheel];
+    if (!bits)
+        return -1;
+    bits = at ? bits >> at | bits << (HSB__SLOTS - at) : bits;
+    return (int)__builtin_ctzll(bits);
+}
+
+/* The time of the next slot that has something, on any wheel; UINT64_MAX: none.       */
+static uint64_t hsb__timers_next(const hsb__timers *all)
+{
+    uint64_t best = UINT64_MAX;
+    for (unsigned wheel = 0; wheel < HSB__WHEELS; wheel++) {
+        int ahead = hsb__timers_next_slot(all, wheel);
+        if (ahead < 0)
+            continue;
+        unsigned shift = wheel * HSB__SLOT_BITS;
+        uint64_t at = ((all->now >> shift) + (unsigned)ahead) << shift;
+        if (at < all->now)
+            at = all->now;
+        if (at < best)
+            best = at;
+    }
+    return best;
+}
+
+/* Takes the list of a slot, so that what fires may set and cancel timers freely.      */
+static void hsb__timers_visit(hsb__timers *all, unsigned wheel)
+{
+    unsigned slot = (unsigned)(all->now >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
+    hsb__timer *list = all->slot[wheel][slot];
+    all->slot[wheel][slot] = NULL;
+    all->occupied[wheel] &= ~((uint64_t)1 << slot);
+    if (list)
+        list->link = &list;
+    while (list) {
+        hsb__timer *t = list;
+        hsb__timer_cancel(t);
+        if (t->due <= all->now)
+            t->fire(t);
+        else
+            hsb__timers_insert(all, t);
+    }
+}
+
+/* Fires all that is due at now or before.                                             */
+static void hsb__timers_advance(hsb__timers *all, uint64_t now)
+{
+    for (;;) {
+        uint64_t next = hsb__timers_next(all);
+        if (next > now)
+            break;
+        all->now = next;
+        for (unsigned wheel = HSB__WHEELS; wheel-- > 0;)
+            if ((next & (((uint64_t)1 << (wheel * HSB__SLOT_BITS)) - 1)) == 0 || wheel == 0)
+                hsb__timers_visit(all, wheel);
+    }
+    if (now > all->now)
+        all->now = now;
+}
+
+/* ===== >>address =================================================================
+   Purpose  numeric addresses: parse, print, compare, to and from the system's form
+   Uses     >>text
+   Names    hsb__address_*
+   Tests    tests/unit/address.c                                                     */
+
+/* RFC 4291 2.5.6: fe80::/10, the only addresses that need a zone                      */
+static bool hsb__address_is_link_local(const hsb_address *a)
+{
+    return a->family == HSB_IPV6 && a->bytes[0] == 0xFE && (a->bytes[1] & 0xC0) == 0x80;
+}
+
+/* RFC 4007 11.2: a zone is an interface's name, or else its number, but not 0: that one
+   stands for "no zone", and then there is nothing to write.  Linux cuts names at a colon,
+   so "eth0:443" would pass for eth0.                                                  */
+static bool hsb__address_parse_zone(hsb_address *a, hsb_str zone)
+{
+    char name[IF_NAMESIZE] = "";
+    int64_t number = 0;
+    if (!hsb__address_is_link_local(a) || zone.len == 0 || zone.len >= sizeof name ||
+        memchr(zone.ptr, ':', zone.len))
+        return false;
+    memcpy(name, zone.ptr, zone.len);
+    a->scope_id = if_nametoindex(name);
+    if (a->scope_id == 0 && hsb__text_decimal(zone, UINT32_MAX, &number))
+        a->scope_id = (uint32_t)number;
+    return a->scope_id != 0;
+}
+
+static bool hsb__address_parse_v6(hsb_address *a, hsb_str s)
+{
+    char number[INET6_ADDRSTRLEN] = "";
+    const char *percent = memchr(s.ptr, '%', s.len);
+    size_t len = percent ? (size_t)(percent - s.ptr) : s.len;
+    if (len >= sizeof number)
+        return false;
+    memcpy(number, s.ptr, len);
+    if (inet_pton(AF_INET6, number, a->bytes) != 1)
+        return false;
+    a->family = HSB_IPV6;
+    if (!percent)
+        return true;
+    return hsb__address_parse_zone(a, hsb__text_make(percent + 1, s.len - len - 1));
+}
+
+/* "127.0.0.1", "::1", "[::1]", "fe80::1%eth0", "fe80::1%3": no port, no spaces, none of
+   the forms of old ("127.1", octal).  False: *out is as it was.                       */
+static bool hsb__address_parse(hsb_address *out, const char *numeric)
+{
+    hsb_address a;
+    hsb_str s = hsb__text_of(numeric);
+    memset(&a, 0, sizeof a);
+    if (inet_pton(AF_INET, numeric, a.bytes) == 1) {
+        a.family = HSB_IPV4;
+        *out = a;
+        return true;
+    }
+    if (s.len >= 2 && s.ptr[0] == '[' && s.ptr[s.len - 1] == ']')
+        s = hsb__text_make(s.ptr + 1, s.len - 2);
+    if (!hsb__address_parse_v6(&a, s))
+        return false;
+    *out = a;
+    return true;
+}
+
+/* "%eth0"; "%3" where no interface has that number now; "" without a zone             */
+enum { HSB__ADDRESS_ZONE_MAX = IF_NAMESIZE + 1 };
+
+static void hsb__address_print_zone(char out[HSB__ADDRESS_ZONE_MAX], uint32_t scope_id)
+{
+    char name[IF_NAMESIZE];
+    out[0] = '\0';
+    if (scope_id && if_indextoname(scope_id, name))
+        snprintf(out, HSB__ADDRESS_ZONE_MAX, "%%%s", name);
+    else if (scope_id)
+        snprintf(out, HSB__ADDRESS_ZONE_MAX, "%%%lu", (unsigned long)scope_id);
+}
+
+/* "127.0.0.1:443", "[fe80::1%eth0]:443"; port 0 is not written, and then there are no
+   brackets either, so that hsb__address_parse takes it back.                          */
+static const char *hsb__address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX])
+{
+    char number[INET6_ADDRSTRLEN] = "unknown", zone[HSB__ADDRESS_ZONE_MAX] = "";
+    if (a->family == HSB_IPV4) {
+        inet_ntop(AF_INET, a->bytes, number, sizeof number);
+    } else if (a->family == HSB_IPV6) {
+        inet_ntop(AF_INET6, a->bytes, number, sizeof number);
+        hsb__address_print_zone(zone, a->scope_id);
+    }
+    if (a->port == 0)
+        snprintf(buf, HSB_ADDRESS_TEXT_MAX, "%s%s", number, zone);
+    else if (a->family == HSB_IPV6)
+        snprintf(buf, HSB_ADDRESS_TEXT_MAX, "[%s%s]:%u", number, zone, (unsigned)a->port);
+    else
+        snprintf(buf, HSB_ADDRESS_TEXT_MAX, "%s:%u", number, (unsigned)a->port);
+    return buf;
+}
+
+/* The port counts; what an IPv4 address does not use does not.                        */
+static bool hsb__address_equal(const hsb_address *a, const hsb_address *b)
+{
+    if (a->family != b->family || a->port != b->port)
+        return false;
+    if (a->family == HSB_IPV4)
+        return memcmp(a->bytes, b->bytes, 4) == 0;
+    return memcmp(a->bytes, b->bytes, 16) == 0 && a->scope_id == b->scope_id;
+}
+
+/* A peer that came over IPv4 is IPv4, also where the socket is "::" and the system says
+   "::ffff:192.0.2.1" (RFC 4291 2.5.5.2): one peer, one address to log and to compare.  */
+static void hsb__address_from_v6(hsb_address *out, const struct sockaddr_in6 *sin6)
+{
+    out->port = ntohs(sin6->sin6_port);
+    if (IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr)) {
+        out->family = HSB_IPV4;
+        memcpy(out->bytes, sin6->sin6_addr.s6_addr + 12, 4);
+    } else {
+        out->family = HSB_IPV6;
+        memcpy(out->bytes, sin6->sin6_addr.s6_addr, 16);
+        out->scope_id = sin6->sin6_scope_id;
+    }
+}
+
+/* Neither IPv4 nor IPv6: *out is zero, HSB_FAMILY_ANY.                                */
+static void hsb__address_from_sockaddr(hsb_address *out, const struct sockaddr_storage *ss)
+{
+    memset(out, 0, sizeof *out);
+    if (ss->ss_family == AF_INET) {
+        const struct sockaddr_in *sin = (const struct sockaddr_in *)ss;
+        out->family = HSB_IPV4;
+        out->port = ntohs(sin->sin_port);
+        memcpy(out->bytes, &sin->sin_addr, 4);
+    } else if (ss->ss_family == AF_INET6) {
+        hsb__address_from_v6(out, (const struct sockaddr_in6 *)ss);
+    }
+}
+
+static socklen_t hsb__address_to_sockaddr(const hsb_address *a, struct sockaddr_storage *ss)
+{
+    memset(ss, 0, sizeof *ss);
+    if (a->family == HSB_IPV4) {
+        struct sockaddr_in *sin = (struct sockaddr_in *)ss;
+        sin->sin_family = AF_INET;
+        sin->sin_port = htons(a->port);
+        memcpy(&sin->sin_addr, a->bytes, 4);
+        return sizeof *sin;
+    }
+    struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
+    sin6->sin6_family = AF_INET6;
+    sin6->sin6_port = htons(a->port);
+    sin6->sin6_scope_id = a->scope_id;
+    memcpy(&sin6->sin6_addr, a->bytes, 16);
+    return sizeof *sin6;
+}
+
+/* ===== >>resolver ================================================================
+   Purpose  names to addresses; the only part that may block
+   Uses     >>address, >>error
+   Names    hsb__resolver_*
+   Tests    tests/unit/resolver.c                                                    */
+
+enum { HSB__RESOLVER_WHAT = 96 };       /* "bind www.example.org:443", cut if need be    */
+
+/* getaddrinfo's codes, or 0 and a list for freeaddrinfo                               */
+static int hsb__resolver_ask(const char *host, int flags, hsb_family family,
+                             struct addrinfo **list)
+{
+    struct addrinfo hints;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = family == HSB_IPV4 ? AF_INET : family == HSB_IPV6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = flags;
+    if (hsb__os_fails(HSB_FAULT("getaddrinfo", NULL)))
+        return EAI_SYSTEM;
+    return getaddrinfo(host, NULL, &hints, list);
+}
+
+/* hsb__address_parse has refused host.  Where the system would still take it for a
+   number ("127.1", and "010.0.0.1" for 8.0.0.1) or where it has a colon, no name is
+   meant, and asking the network for it would lead astray.                             */
+static bool hsb__resolver_is_bad_number(const char *host)
+{
+    struct addrinfo *list = NULL;
+    if (strchr(host, ':'))
+        return true;
+    if (hsb__resolver_ask(host, AI_NUMERICHOST, HSB_FAMILY_ANY, &list) != 0)
+        return false;
+    freeaddrinfo(list);
+    return true;
+}
+
+/* Each address once: a hosts file often has 127.0.0.1 twice, and whoever binds all that
+   was found must not meet himself.                                                    */
+static int hsb__resolver_take(const struct addrinfo *list, hsb_address *out, int max)
+{
+    int count = 0;
+    for (; list && count < max; list = list->ai_next) {
+        struct sockaddr_storage ss;
+        if (list->ai_addrlen > sizeof ss)
+            continue;
+        memset(&ss, 0, sizeof ss);
+        memcpy(&ss, list->ai_addr, list->ai_addrlen);
+        hsb__address_from_sockaddr(&out[count], &ss);
+        int seen = 0;
+        while (!hsb__address_equal(&out[seen], &out[count]))
+            seen++;
+        if (seen == count && out[count].family != HSB_FAMILY_ANY)
+            count++;
+    }
+    return count;
+}
+
+static int hsb__resolver_fail(hsb_error *err, const char *what, int code)
+{
+    if (code == EAI_MEMORY)
+        hsb__error_memory(err);
+    else if (code == EAI_SYSTEM)
+        hsb__error_system(err, errno, what);
+    else
+        hsb__error_set(err, HSB_ERR_LOOKUP, code, 0, "%s: %s", what, gai_strerror(code));
+    return 0;
+}
+
+/* what: how the error's text begins                                                   */
+static int hsb__resolver_find(const char *what, const char *host, hsb_family family,
+                              hsb_address *out, int max, hsb_error *err)
+{
+    struct addrinfo *list = NULL;
+    if (hsb__address_parse(out, host)) {
+        if (family == HSB_FAMILY_ANY || family == out->family)
+            return 1;
+        hsb__error_set(err, HSB_ERR_LOOKUP, EAI_NONAME, 0, "%s: not an IPv%c address", what,
+                       family == HSB_IPV4 ? '4' : '6');
+        return 0;
+    }
+    if (hsb__resolver_is_bad_number(host)) {
+        hsb__error_set(err, HSB_ERR_LOOKUP, EAI_NONAME, 0,
+                       "%s: not a well-formed address, or no such zone", what);
+        return 0;
+    }
+    /* What this machine has no address for is of no use, unless it was asked for.      */
+    int flags = family == HSB_FAMILY_ANY ? AI_ADDRCONFIG : 0;
+    int code = hsb__resolver_ask(host, flags, family, &list);
+    if (code != 0)
+        return hsb__resolver_fail(err, what, code);
+    int count = hsb__resolver_take(list, out, max);
+    freeaddrinfo(list);
+    return count ? count : hsb__resolver_fail(err, what, EAI_NONAME);
+}
+
+/* How many addresses of host were stored, max at most; 0: see *err.                    */
+static int hsb__resolver_lookup(const char *host, hsb_family family,
+                                hsb_address *out, int max, hsb_error *err)
+{
+    char what[HSB__RESOLVER_WHAT];
+    snprintf(what, sizeof what, "lookup %.80s", host);
+    return hsb__resolver_find(what, host, family, out, max, err);
+}
+
+/* Where to bind: the first answer, with the port, which must be within 0..65535.       */
+static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int port,
+                                       hsb_error *err)
+{
+    char what[HSB__RESOLVER_WHAT];
+    snprintf(what, sizeof what, strchr(host, ':') ? "bind [%.72s]:%d" : "bind %.72s:%d",
+             host, port);
+    if (port < 0 || port > UINT16_MAX)
+        return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s: no such port", what);
+    if (!hsb__resolver_find(what, host, HSB_FAMILY_ANY, out, 1, err))
+        return false;
+    out->port = (uint16_t)port;
+    return true;
+}
+
+/* ===== >>poller ==================================================================
+   Purpose  which descriptors are ready: epoll, kqueue or poll behind the same functions
+   Uses     >>memory, >>error
+   Names    hsb__poller_*, hsb__watch, HSB__READ, HSB__WRITE, HSB__BROKEN
+   Tests    tests/unit/poller.c; HSB_USE_POLL, HSB_USE_KQUEUE with tests/compile/shim    */
+
+/* What a watch may want and be told.  Level-triggered: told again until it is dealt with
+   or no longer wanted.  BROKEN, a reset or a hang-up, is told whatever is wanted, and
+   nothing but a drop ends it.  A peer that sends no more is READ.                      */
+enum { HSB__READ = 1, HSB__WRITE = 2, HSB__BROKEN = 4, HSB__WATCHED = 8 };
+
+typedef struct hsb__watch {
+    int           fd;
+    unsigned char armed;    /* what the system was told, with HSB__WATCHED; 0: it does not
+                               know us.  Owner: the poller                             */
+    int           place;    /* in the poll backend's arrays.  Owner: the poller        */
+    void        (*ready)(struct hsb__watch *, unsigned events);
+    void         *owner;
+} hsb__watch;
+
+enum { HSB__POLLER_BATCH = 64 };
+typedef struct hsb__event { hsb__watch *watch; unsigned events; } hsb__event;
+
+/* Waiting fills the batch, dispatching empties it.  Between the two, and while a ready
+   function runs, a dropped watch leaves the batch: it may be freed at once.            */
+typedef struct hsb__poller {
+    hsb__memory    *memory;
+    hsb__event      batch[HSB__POLLER_BATCH];
+    int             batch_len;
+#ifdef HSB__POLL
+    struct pollfd  *fds;            /* both of space entries, count of them in use      */
+    hsb__watch    **watches;
+    int             count, space;
+    int             next;           /* where looking for ready ones goes on             */
+#else
+    int             fd;
+#endif
+} hsb__poller;
+
+/* --- epoll ------------------------------------------------------------------------- */
+#ifdef HSB__EPOLL
+
+static bool hsb__poller_open_system(hsb__poller *p)
+{
+    p->fd = epoll_create1(EPOLL_CLOEXEC);
+    return p->fd >= 0;
+}
+
+static void hsb__poller_close_system(hsb__poller *p)
+{
+    hsb__os_close(p->fd);
+}
+
+static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    struct epoll_event e;
+    memset(&e, 0, sizeof e);
+    e.events = (want & HSB__READ ? EPOLLIN : 0u) | (want & HSB__WRITE ? EPOLLOUT : 0u);
+    e.data.ptr = w;
+    return epoll_ctl(p->fd, w->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &e) == 0;
+}
+
+/* Closing the descriptor would not do: a duplicate elsewhere keeps it registered.      */
+static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
+{
+    struct epoll_event unused;
+    memset(&unused, 0, sizeof unused);
+    epoll_ctl(p->fd, EPOLL_CTL_DEL, w->fd, &unused);
+}
+
+static unsigned hsb__poller_events(uint32_t got)
+{
+    return (got & EPOLLIN ? HSB__READ : 0u) | (got & EPOLLOUT ? HSB__WRITE : 0u) |
+           (got & (EPOLLERR | EPOLLHUP) ? HSB__BROKEN : 0u);
+}
+
+static int hsb__poller_wait_system(hsb__poller *p, int timeout_ms)
+{
+    struct epoll_event got[HSB__POLLER_BATCH];
+    int n = epoll_wait(p->fd, got, HSB__POLLER_BATCH, timeout_ms);
+    for (int i = 0; i < n; i++) {
+        p->batch[i].watch = got[i].data.ptr;
+        p->batch[i].events = hsb__poller_events(got[i].events);
+    }
+    return n;
+}
+
+static int hsb__poller_fd(const hsb__poller *p)
+{
+    return p->fd;
+}
+
+#endif
+
+/* --- kqueue ------------------------------------------------------------------------ */
+#ifdef HSB__KQUEUE
+
+static bool hsb__poller_open_system(hsb__poller *p)
+{
+    p->fd = kqueue();
+    if (p->fd < 0)
+        return false;
+    fcntl(p->fd, F_SETFD, FD_CLOEXEC);      /* a fork does not inherit it anyway         */
+    return true;
+}
+
+static void hsb__poller_close_system(hsb__poller *p)
+{
+    hsb__os_close(p->fd);
+}
+
+/* The read filter is always there, because it is the one that tells of a reset.  Where
+   READ is not wanted it is edge-triggered (EV_CLEAR), so that bytes which wait wake us
+   once and not for ever.  A filter keeps its trigger: to change it, delete and add.     */
+static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    struct kevent change[3];
+    uintptr_t fd = (uintptr_t)w->fd;
+    unsigned short read = want & HSB__READ ? EV_ADD : EV_ADD | EV_CLEAR;
+    unsigned short write = want & HSB__WRITE ? EV_ADD : EV_DELETE;
+    unsigned differs = w->armed ^ want;
+    int n = 0;
+    if (w->armed && differs & HSB__READ)
+        EV_SET(&change[n++], fd, EVFILT_READ, EV_DELETE, 0, 0, w);
+    if (!w->armed || differs & HSB__READ)
+        EV_SET(&change[n++], fd, EVFILT_READ, read, 0, 0, w);
+    if (differs & HSB__WRITE)
+        EV_SET(&change[n++], fd, EVFILT_WRITE, write, 0, 0, w);
+    return kevent(p->fd, change, n, NULL, 0, NULL) == 0;
+}
+
+static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
+{
+    struct kevent change[2];
+    int n = 0;
+    EV_SET(&change[n++], (uintptr_t)w->fd, EVFILT_READ, EV_DELETE, 0, 0, w);
+    if (w->armed & HSB__WRITE)
+        EV_SET(&change[n++], (uintptr_t)w->fd, EVFILT_WRITE, EV_DELETE, 0, 0, w);
+    kevent(p->fd, change, n, NULL, 0, NULL);
+}
+
+/* EV_EOF: on the read filter a FIN, or with fflags, the socket's error, a reset; on the
+   write filter nobody reads any more.                                                  */
+static unsigned hsb__poller_events(const struct kevent *got)
+{
+    unsigned events = got->filter == EVFILT_READ ? HSB__READ : HSB__WRITE;
+    bool eof = got->flags & EV_EOF;
+    if (got->flags & EV_ERROR || (eof && (got->fflags || events == HSB__WRITE)))
+        events |= HSB__BROKEN;
+    return events;
+}
+
+static int hsb__poller_wait_system(hsb__poller *p, int timeout_ms)
+{
+    struct kevent got[HSB__POLLER_BATCH];
+    struct timespec t;
+    t.tv_sec = timeout_ms / 1000;
+    t.tv_nsec = timeout_ms % 1000 * 1000000L;
+    int n = kevent(p->fd, NULL, 0, got, HSB__POLLER_BATCH, timeout_ms < 0 ? NULL : &t);
+    for (int i = 0; i < n; i++) {
+        p->batch[i].watch = (hsb__watch *)got[i].udata;
+        p->batch[i].events = hsb__poller_events(&got[i]);
+    }
+    return n;
+}
+
+static int hsb__poller_fd(const hsb__poller *p)
+{
+    return p->fd;
+}
+
+#endif
+
+/* --- poll -------------------------------------------------------------------------- */
+#ifdef HSB__POLL
+
+static bool hsb__poller_open_system(hsb__poller *p)
+{
+    (void)p;                        /* zeroed is open                                   */
+    return true;
+}
+
+static void hsb__poller_close_system(hsb__poller *p)
+{
+    hsb__memory_free(p->memory, p->fds, (size_t)p->space * sizeof *p->fds);
+    hsb__memory_free(p->memory, p->watches, (size_t)p->space * sizeof *p->watches);
+}
+
+static bool hsb__poller_grow(hsb__poller *p)
+{
+    size_t old = (size_t)p->space, space = old ? old * 2 : 16;
+    struct pollfd *fds = hsb__memory_array(p->memory, space, sizeof *fds);
+    hsb__watch **watches = hsb__memory_array(p->memory, space, sizeof *watches);
+    if (!fds || !watches) {
+        hsb__memory_free(p->memory, fds, space * sizeof *fds);
+        hsb__memory_free(p->memory, watches, space * sizeof *watches);
+        errno = ENOMEM;
+        return false;
+    }
+    if (old) {
+        memcpy(fds, p->fds, old * sizeof *fds);
+        memcpy(watches, p->watches, old * sizeof *watches);
+    }
+    hsb__poller_close_system(p);
+    p->fds = fds;
+    p->watches = watches;
+    p->space = (int)space;
+    return true;
+}
+
+static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    if (!w->armed) {
+        if (p->count == p->space && !hsb__poller_grow(p))
+            return false;
+        w->place = p->count++;
+        p->watches[w->place] = w;
+        p->fds[w->place].fd = w->fd;
+        p->fds[w->place].revents = 0;
+    }
+    p->fds[w->place].events = (short)((want & HSB__READ ? POLLIN : 0) |
+                                      (want & HSB__WRITE ? POLLOUT : 0));
+    return true;
+}
+
+/* The last one moves into the gap.                                                     */
+static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
+{
+    int last = --p->count;
+    p->fds[w->place] = p->fds[last];
+    p->watches[w->place] = p->watches[last];
+    p->watches[w->place]->place = w->place;
+}
+
+static unsigned hsb__poller_events(short got)
+{
+    return (got & POLLIN ? HSB__READ : 0u) | (got & POLLOUT ? HSB__WRITE : 0u) |
+           (got & (POLLERR | POLLHUP | POLLNVAL) ? HSB__BROKEN : 0u);
+}
+
+/* Where more are ready than a batch holds, the next one begins behind the last told.    */
+static int hsb__poller_wait_system(hsb__poller *p, int timeout_ms)
+{
+    int n = poll(p->fds, (nfds_t)p->count, timeout_ms), len = 0;
+    for (int looked = 0; looked < p->count && len < n && len < HSB__POLLER_BATCH; looked++) {
+        int at = p->next < p->count ? p->next : 0;
+        p->next = at + 1;
+        if (p->fds[at].revents) {
+            p->batch[len].watch = p->watches[at];
+            p->batch[len++].events = hsb__poller_events(p->fds[at].revents);
+        }
+    }
+    return len;
+}
+
+static int hsb__poller_fd(const hsb__poller *p)
+{
+    (void)p;
+    return -1;                      /* there is nothing that stands for all             */
+}
+
+#endif
+
+/* --- the same for all three -------------------------------------------------------- */
+static bool hsb__poller_open(hsb__poller *p, hsb__memory *m, hsb_error *err)
+{
+    memset(p, 0, sizeof *p);
+    p->memory = m;
+    if (hsb__os_fails(HSB_FAULT("poller", NULL)) || !hsb__poller_open_system(p))
+        return hsb__error_system(err, errno, "poller");
+    return true;
+}
+
+static void hsb__poller_close(hsb__poller *p)
+{
+    hsb__poller_close_system(p);
+}
+
+static bool hsb__poller_tell(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    if (hsb__os_fails(HSB_FAULT("watch", NULL)) || !hsb__poller_tell_system(p, w, want))
+        return false;
+    w->armed = (unsigned char)(want | HSB__WATCHED);
+    return true;
+}
+
+/* want: HSB__READ, HSB__WRITE, both or 0.  False, errno is set: the poller does not know
+   w, or with hsb__poller_set still wants of it what it did.                             */
+static bool hsb__poller_add(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    HSB_ASSERT(!w->armed);
+    return hsb__poller_tell(p, w, want);
+}
+
+static bool hsb__poller_set(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    HSB_ASSERT(w->armed);
+    return w->armed == (want | HSB__WATCHED) || hsb__poller_tell(p, w, want);
+}
+
+/* Before the descriptor is closed.  Nothing happens to a watch that was never added.    */
+static void hsb__poller_drop(hsb__poller *p, hsb__watch *w)
+{
+    if (!w->armed)
+        return;
+    hsb__poller_forget_system(p, w);
+    w->armed = 0;
+    for (int i = 0; i < p->batch_len; i++)
+        if (p->batch[i].watch == w)
+            p->batch[i].watch = NULL;
+}
+
+/* Waits, calls nobody.  -1: until something happens.                                    */
+static void hsb__poller_collect(hsb__poller *p, int timeout_ms)
+{
+    HSB_ASSERT(p->batch_len == 0);      /* a ready function must not wait                */
+    if (hsb__os_fails(HSB_FAULT("poll", NULL)))
+        return;
+    int n = hsb__poller_wait_system(p, timeout_ms);
+    p->batch_len = n > 0 ? n : 0;       /* EINTR, too, is a reason to look around        */
+}
+
+/* Calls whom collect has found, except for what is no longer wanted; how many.          */
+static int hsb__poller_dispatch(hsb__poller *p)
+{
+    int calls = 0;
+    for (int i = 0; i < p->batch_len; i++) {
+        hsb__watch *w = p->batch[i].watch;
+        unsigned events = w ? p->batch[i].events & (w->armed | HSB__BROKEN) : 0;
+        if (events) {
+            w->ready(w, events);
+            calls++;
+        }
+    }
+    p->batch_len = 0;
+    return calls;
+}
+
+/* Both at once, for a loop that need not know which of the two takes its time.          */
+static int hsb__poller_wait(hsb__poller *p, int timeout_ms)
+{
+    hsb__poller_collect(p, timeout_ms);
+    return hsb__poller_dispatch(p);
+}
+
+/* ===== >>listener ================================================================
+   Purpose  listening sockets: bind, share within the process, accept with care
+   Uses     >>address, >>poller, >>error
+   Names    hsb__listener_*, hsb__listeners
+   Tests    tests/unit/listener.c, tests/live                                        */
+
+/* Listeners that share a port have duplicates of one socket: each closes its own, the
+   last one closes the port, and who waits in the backlog is lost only then.  All that
+   were bound here, shared or not, stand in the registry, where the next bind of the same
+   address finds them.  It holds no memory of its own: the listeners are its links, and
+   so must stay where they are while open.                                             */
+typedef struct hsb__listener {
+    hsb__watch  watch;          /* .fd is set here, -1 unless open; .ready and .owner are
+                                   the server's to set                                 */
+    hsb_address address;        /* as bound                                            */
+    /* Set by open, then only read; by the other sharers too.                           */
+    hsb_address wanted;         /* as asked for, with the port we got                  */
+    bool        v6_only, shared;
+    /* For my_turn; counts are atomic, for the other sharers read them.                 */
+    size_t      live;           /* connections open                                    */
+    size_t      taken;          /* accepted so far                                     */
+    size_t      idle;           /* 1: the thread waits in the poller                   */
+    /* Under the registry's lock.                                                      */
+    bool        passed;         /* my_turn said no, and has not been asked since       */
+    size_t      passed_at;      /*   what all sharers together had taken then          */
+    struct hsb__listener *next;
+} hsb__listener;
+
+static hsb__listener *hsb__listeners;
+static hsb__mutex hsb__listeners_lock = HSB__MUTEX_INIT;
+
+/* --- sockets ----------------------------------------------------------------------- */
+static int hsb__listener_socket(hsb_family family)
+{
+    int domain = family == HSB_IPV4 ? AF_INET : AF_INET6;
+    if (hsb__os_fails(HSB_FAULT("socket", NULL)))
+        return -1;
+#ifdef SOCK_CLOEXEC                         /* at once: another thread may fork any time */
+    return socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+#else
+    return socket(domain, SOCK_STREAM, 0);
+#endif
+}
+
+static bool hsb__listener_options(int fd, hsb_family family, bool v6_only)
+{
+    int on = 1, only = v6_only;
+    return hsb__os_prepare_fd(fd) &&
+           setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+           (family != HSB_IPV6 ||
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) == 0);
+}
+
+static bool hsb__listener_bind(int fd, const hsb_address *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = hsb__address_to_sockaddr(a, &ss);
+    return !hsb__os_fails(HSB_FAULT("bind", NULL)) &&
+           bind(fd, (const struct sockaddr *)&ss, len) == 0;
+}
+
+static bool hsb__listener_listen(int fd, int backlog)
+{
+    return !hsb__os_fails(HSB_FAULT("listen", NULL)) &&
+           listen(fd, backlog > 0 ? backlog : SOMAXCONN) == 0;
+}
+
+static bool hsb__listener_bound(int fd, hsb_address *out)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    memset(&ss, 0, sizeof ss);
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+        return false;
+    hsb__address_from_sockaddr(out, &ss);
+    return true;
+}
+
+/* A socket that listens, or -1 with errno                                             */
+static int hsb__listener_make(const hsb_address *a, int backlog, bool v6_only,
+                              hsb_address *bound)
+{
+    int fd = hsb__listener_socket(a->family);
+    if (fd < 0)
+        return -1;
+    if (hsb__listener_options(fd, a->family, v6_only) && hsb__listener_bind(fd, a) &&
+        hsb__listener_listen(fd, backlog) && hsb__listener_bound(fd, bound))
+        return fd;
+    int saved = errno;
+    hsb__os_close(fd);
+    errno = saved;
+    return -1;
+}
+
+/* Browsers refuse port 65535.  Where the system picked it, it has to pick again while
+   this one is still taken.                                                            */
+static int hsb__listener_make_usable(const hsb_address *a, int backlog, bool v6_only,
+                                     hsb_address *bound)
+{
+    int fd = hsb__listener_make(a, backlog, v6_only, bound);
+    if (fd < 0 || a->port != 0 || bound->port != UINT16_MAX)
+        return fd;
+    int other = hsb__listener_make(a, backlog, v6_only, bound);
+    int saved = errno;
+    hsb__os_close(fd);
+    errno = saved;
+    return other;
+}
+
+/* --- the registry; its lock is held -------------------------------------------------- */
+static hsb__listener *hsb__listener_find(const hsb_address *a)
+{
+    hsb__listener *l = hsb__listeners;
+    while (l && !hsb__address_equal(&l->wanted, a))
+        l = l->next;
+    return l;
+}
+
+static void hsb__listener_enlist(hsb__listener *l)
+{
+    l->next = hsb__listeners;
+    hsb__listeners = l;
+}
+
+static void hsb__listener_delist(hsb__listener *l)
+{
+    hsb__listener **link = &hsb__listeners;
+    while (*link && *link != l)
+        link = &(*link)->next;
+    if (*link)
+        *link = l->next;
+}
+
+/* "bind 127.0.0.1:443"                                                                 */
+enum { HSB__LISTENER_WHAT = HSB_ADDRESS_TEXT_MAX + 24 };
+
+static const char *hsb__listener_what(char out[HSB__LISTENER_WHAT], const char *verb,
+                                      const hsb_address *a)
+{
+    char text[HSB_ADDRESS_TEXT_MAX];
+    snprintf(out, HSB__LISTENER_WHAT, "%s %s%s", verb, hsb__address_text(a, text),
+             a->port ? "" : " (any port)");
+    return out;
+}
+
+static bool hsb__listener_may_join(const hsb__listener *other, bool v6_only, bool shared,
+                                   hsb_error *err)
+{
+    char what[HSB__LISTENER_WHAT];
+    const char *differs = !shared || !other->shared ? "not shared by both" :
+                          v6_only != other->v6_only ? "v6_only differs" : NULL;
+    if (!differs)
+        return true;
+    return hsb__error_set(err, HSB_ERR_SHARED, 0, 0, "%s: already bound in this process, and %s",
+                          hsb__listener_what(what, "bind", &other->wanted), differs);
+}
+
+/* Nobody else has the address: a socket of our own                                     */
+static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int backlog,
+                                hsb_error *err)
+{
+    char what[HSB__LISTENER_WHAT];
+    l->watch.fd = hsb__listener_make_usable(a, backlog, l->v6_only, &l->address);
+    if (l->watch.fd < 0)
+        return hsb__error_system(err, errno, hsb__listener_what(what, "bind", a));
+    l->wanted = *a;
+    l->wanted.port = l->address.port;
+    return true;
+}
+
+/* The newcomer begins with as many as another has taken: it need not catch up.         */
+static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb_error *err)
+{
+    char what[HSB__LISTENER_WHAT];
+    if (!hsb__os_fails(HSB_FAULT("dup", NULL)))
+        l->watch.fd = fcntl(other->watch.fd, F_DUPFD_CLOEXEC, 0);
+    if (l->watch.fd < 0)
+        return hsb__error_system(err, errno, hsb__listener_what(what, "bind", &other->wanted));
+    l->address = other->address;
+    l->wanted = other->wanted;
+    l->taken = hsb__atomic_get(&other->taken);
+    return true;
+}
+
+/* --- for the server ------------------------------------------------------------------ */
+/* l is zeroed, but for watch.ready and .owner.  backlog 0: SOMAXCONN.                   */
+static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backlog,
+                               bool v6_only, bool shared, hsb_error *err)
+{
+    bool ok;
+    l->watch.fd = -1;
+    l->v6_only = v6_only;
+    l->shared = shared;
+    hsb__mutex_lock(&hsb__listeners_lock);
+    const hsb__listener *other = a->port ? hsb__listener_find(a) : NULL;
+    if (other)
+        ok = hsb__listener_may_join(other, v6_only, shared, err) &&
+             hsb__listener_join(l, other, err);
+    else
+        ok = hsb__listener_start(l, a, backlog, err);
+    if (ok)
+        hsb__listener_enlist(l);
+    hsb__mutex_unlock(&hsb__listeners_lock);
+    return ok;
+}
+
+static bool hsb__listener_listens(int fd)
+{
+    int listens = 0, type = 0;
+    socklen_t listens_len = sizeof listens, type_len = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) == 0 && listens &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM;
+}
+
+/* A socket that somebody else made listen; it stays outside the registry.  False: fd is
+   still the caller's.                                                                  */
+static bool hsb__listener_adopt(hsb__listener *l, int fd, hsb_error *err)
+{
+    char what[32];
+    l->watch.fd = -1;
+    l->v6_only = l->shared = false;
+    snprintf(what, sizeof what, "descriptor %d", fd);
+    errno = 0;
+    if (!hsb__listener_listens(fd) || !hsb__listener_bound(fd, &l->address) ||
+        l->address.family == HSB_FAMILY_ANY) {
+        if (errno && errno != ENOTSOCK)
+            return hsb__error_system(err, errno, what);
+        return hsb__error_set(err, HSB_ERR_SYSTEM, ENOTSOCK, 0,
+                              "%s: not a TCP socket that listens", what);
+    }
+    if (!hsb__os_prepare_fd(fd))
+        return hsb__error_system(err, errno, what);
+    l->watch.fd = fd;
+    return true;
+}
+
+/* The watch was dropped before: a duplicate would keep it registered.  The socket goes
+   under the lock, so that whoever finds nothing in the registry can bind.              */
+static void hsb__listener_close(hsb__listener *l)
+{
+    hsb__mutex_lock(&hsb__listeners_lock);
+    hsb__listener_delist(l);
+    hsb__os_close(l->watch.fd);
+    l->watch.fd = -1;
+    hsb__mutex_unlock(&hsb__listeners_lock);
+}
+
+typedef enum hsb__accepted {
+    HSB__ACCEPTED,
+    HSB__ACCEPT_EMPTY,      /* nobody waits, or another sharer was faster               */
+    HSB__ACCEPT_AGAIN,      /* that one is lost, see *err; the next may be well          */
+    HSB__ACCEPT_PAUSE       /* see *err; it would fail again at once: rest a while       */
+} hsb__accepted;
+
+/* What accept() tells of the one connection it was about, the network errors that Linux
+   hands on included; all else concerns us and would come again.                        */
+static bool hsb__listener_lost_one(int code)
+{
+    static const int codes[] = {
+        ECONNABORTED, ECONNRESET, EPROTO, EPERM, ETIMEDOUT, ENETDOWN, ENETUNREACH,
+        EHOSTDOWN, EHOSTUNREACH, ENOPROTOOPT, EOPNOTSUPP
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (code == codes[i])
+            return true;
+    return false;
+}
+
+static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address *peer,
+                                          hsb_error *err)
+{
+    struct sockaddr_storage ss;
+    char what[HSB__LISTENER_WHAT];
+    *fd = hsb__os_accept(l->watch.fd, &ss);
+    if (*fd >= 0) {
+        hsb__atomic_add(&l->taken, 1);
+        hsb__address_from_sockaddr(peer, &ss);
+        return HSB__ACCEPTED;
+    }
+    if (hsb__os_would_block())
+        return HSB__ACCEPT_EMPTY;
+    int code = errno;
+    hsb__error_system(err, code, hsb__listener_what(what, "accept on", &l->address));
+    return hsb__listener_lost_one(code) ? HSB__ACCEPT_AGAIN : HSB__ACCEPT_PAUSE;
+}
+
+/* --- whose turn it is ----------------------------------------------------------------- */
+/* A connection wakes every sharer that waits.  The one with the fewest open ones should
+   take it (among equals, the one that has taken the fewest), so a sharer that sees such
+   another waiting passes: it rests a millisecond.  A thread that is busy or stuck does
+   not wait in its poller, so nobody leaves it anything.                                */
+static bool hsb__listener_lighter(const hsb__listener *a, const hsb__listener *b)
+{
+    size_t a_live = hsb__atomic_get(&a->live), b_live = hsb__atomic_get(&b->live);
+    if (a_live != b_live)
+        return a_live < b_live;
+    return hsb__atomic_get(&a->taken) < hsb__atomic_get(&b->taken);
+}
+
+/* Whether to accept now.  Whoever passed and finds afterwards that nobody has taken one
+   since takes it himself: no connection waits longer than that millisecond.  Who rests
+   counts as away, or two could leave it to each other.                                 */
+static bool hsb__listener_my_turn(hsb__listener *l)
+{
+    size_t taken = 0;
+    bool lighter = false;
+    if (!l->shared)
+        return true;
+    hsb__mutex_lock(&hsb__listeners_lock);
+    for (const hsb__listener *o = hsb__listeners; o; o = o->next) {
+        if (!hsb__address_equal(&o->wanted, &l->wanted))
+            continue;
+        taken += hsb__atomic_get(&o->taken);
+        if (o != l && !o->passed && hsb__atomic_get(&o->idle) && hsb__listener_lighter(o, l))
+            lighter = true;
+    }
+    bool stuck = l->passed && l->passed_at == taken;
+    l->passed = lighter && !stuck;
+    l->passed_at = taken;
+    bool mine = !l->passed;
+    hsb__mutex_unlock(&hsb__listeners_lock);
+    return mine;
+}
+
+/* +1: a connection was opened, -1: closed                                              */
+static void hsb__listener_count(hsb__listener *l, int change)
+{
+    if (change > 0)
+        hsb__atomic_add(&l->live, 1);
+    else
+        hsb__atomic_sub(&l->live, 1);
+}
+
+/* Told by the loop right before (true) and right after (false) it waits in the poller,
+   and so before it dispatches.                                                         */
+static void hsb__listener_resting(hsb__listener *l, bool in_poll)
+{
+    if (in_poll)
+        hsb__atomic_add(&l->idle, 1);
+    else
+        hsb__atomic_sub(&l->idle, 1);
+}
+
+/* ===== >>inbox ===================================================================
+   Purpose  what other threads and signal handlers leave for the server's thread: posts,
+            resumed tickets, close and wake flags
+   Uses     >>platform >>memory
+   Names    hsb__inbox_*
+   Tests    tests/unit/inbox.c, tests/live/threads.c                                 */
+
+/* A promise is what a ticket stands for.  Its life: FREE -> OPEN [promise] -> RESUMED or
+   DROPPED [settle] -> FREE [take].  Promises of one request or stream form a ring-less
+   list, so that its end can take itself out of all of them.                           */
+typedef enum hsb__promised {
+    HSB__PROMISE_FREE, HSB__PROMISE_OPEN, HSB__PROMISE_RESUMED, HSB__PROMISE_DROPPED
+} hsb__promised;
+
+typedef union hsb__resume {
+    void (*request)(hsb_request *, void *arg);
+    void (*stream)(hsb_stream *, void *arg);
+} hsb__resume;
+
+typedef struct hsb__promise {
+    hsb__promised state;
+    uint32_t    generation;         /* of the ticket that fits                         */
+    uint32_t    next;               /* in the free or the settled list; index + 1      */
+    uint32_t    before, after;      /* in the owner's list; index + 1                  */
+    uint32_t   *owner_list;         /* the owner's head of it; NULL: the owner is gone */
+    void       *owner;              /* hsb_request or hsb_stream                       */
+    bool        of_stream;
+    hsb__resume fn;
+    void       *arg;
+} hsb__promise;
+
+typedef struct hsb__post {
+    struct hsb__post *next;
+    hsb__timer        timer;        /* the server's thread uses it for a delay         */
+    hsb_server       *server;       /* set by it, for the timer                        */
+    int               delay_ms;
+    void            (*fn)(hsb_server *, void *arg);
+    void             *arg;
+} hsb__post;
+
+enum { HSB__INBOX_CLOSE = 1, HSB__INBOX_FORCE = 2, HSB__INBOX_WAKE = 4 };
+
+/* Counted: by the server and by each open ticket, so it may outlive the server.       */
+typedef struct hsb__inbox {
+    hsb__memory   memory;
+    hsb__mutex    lock;             /* guards all below but flags                      */
+    int           flags;            /* HSB__INBOX_*; atomic, set in signal handlers    */
+    hsb__wake     wake;
+    size_t        references;
+    bool          closed;           /* the server is gone                              */
+    hsb__post    *posts, **posts_end;
+    hsb__promise *promises;
+    uint32_t      space;            /* promises allocated                              */
+    uint32_t      unused, settled, settled_last;        /* lists; index + 1            */
+} hsb__inbox;
+
+static hsb__inbox *hsb__inbox_new(const hsb_allocator *allocator, hsb_error *err)
+{
+    hsb__memory memory;
+    memset(&memory, 0, sizeof memory);
+    memory.user = *allocator;
+    hsb__inbox *in = hsb__memory_zeroed(&memory, sizeof *in);
+    if (!in) {
+        hsb__error_memory(err);
+        return NULL;
+    }
+    in->memory = memory;
+    in->references = 1;
+    in->posts_end = &in->posts;
+    if (!hsb__wake_open(&in->wake)) {
+        hsb__error_system(err, errno, "wake-up descriptor");
+        hsb__wake_close(&in->wake);
+        hsb__memory_free(&memory, in, sizeof *in);
+        return NULL;
+    }
+    hsb__mutex_init(&in->lock);
+    return in;
+}
+
+/* The caller holds the lock, which is gone with the last reference.                   */
+static void hsb__inbox_unlock_release(hsb__inbox *in)
+{
+    bool last = --in->references == 0;
+    hsb__mutex_unlock(&in->lock);
+    if (!last)
+        return;
+    hsb__memory memory = in->memory;
+    hsb__mutex_done(&in->lock);
+    hsb__memory_free(&memory, in->promises, in->space * sizeof *in->promises);
+    hsb__memory_free(&memory, in, sizeof *in);
+}
+
+/* Signal-safe.                                                                        */
+static void hsb__inbox_flag(hsb__inbox *in, int flags)
+{
+    hsb__atomic_set_flags(&in->flags, flags);
+    hsb__wake_ring(&in->wake);
+}
+
+/* Takes over what is already settled or posted; from now on nothing more gets in.     */
+static void hsb__inbox_close(hsb__inbox *in)
+{
+    hsb__mutex_lock(&in->lock);
+    in->closed = true;
+    hsb__mutex_unlock(&in->lock);
+}
+
+/* The server's reference.  The wake-up goes with it: nobody rings a closed inbox.      */
+static void hsb__inbox_release(hsb__inbox *in)
+{
+    hsb__mutex_lock(&in->lock);
+    hsb__wake_close(&in->wake);
+    hsb__inbox_unlock_release(in);
+}
+
+/* --- posts ----------------------------------------------------------------------------- */
+static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server *, void *), void *arg)
+{
+    hsb__post *post = hsb__memory_zeroed(&in->memory, sizeof *post);
+    if (!post)
+        return false;
+    post->delay_ms = delay_ms;
+    post->fn = fn;
+    post->arg = arg;
+    hsb__mutex_lock(&in->lock);
+    bool open = !in->closed;
+    if (open) {
+        *in->posts_end = post;
+        in->posts_end = &post->next;
+        hsb__wake_ring(&in->wake);
+    }
+    hsb__mutex_unlock(&in->lock);
+    if (!open)
+        hsb__memory_free(&in->memory, post, sizeof *post);
+    return open;
+}
+
+static hsb__post *hsb__inbox_take_posts(hsb__inbox *in)
+{
+    hsb__mutex_lock(&in->lock);
+    hsb__post *posts = in->posts;
+    in->posts = NULL;
+    in->posts_end = &in->posts;
+    hsb__mutex_unlock(&in->lock);
+    return posts;
+}
+
+/* --- promises -------------------------------------------------------------------------- */
+static bool hsb__inbox_more_promises(hsb__inbox *in)
+{
+    uint32_t space = in->space ? in->space * 2 : 16;
+    if (space > UINT32_MAX / 2)
+        return false;
+    hsb__promise *more = hsb__memory_grow(&in->memory, in->promises,
+                                          in->space * sizeof *more, space * sizeof *more);
+    if (!more)
+        return false;
+    in->promises = more;
+    for (uint32_t i = space; i-- > in->space;) {
+        more[i].next = in->unused;
+        in->unused = i + 1;
+    }
+    in->space = space;
+    return true;
+}
+
+/* A new ticket for owner, whose list of promises is *list; 0: out of memory.          */
+static uint64_t hsb__inbox_promise(hsb__inbox *in, void *owner, bool of_stream, uint32_t *list)
+{
+    uint64_t id = 0;
+    hsb__mutex_lock(&in->lock);
+    if (in->unused || hsb__inbox_more_promises(in)) {
+        uint32_t at = in->unused;
+        hsb__promise *p = &in->promises[at - 1];
+        in->unused = p->next;
+        p->state = HSB__PROMISE_OPEN;
+        p->generation++;
+        p->owner = owner;
+        p->of_stream = of_stream;
+        p->owner_list = list;
+        p->before = 0;
+        p->after = *list;
+        if (p->after)
+            in->promises[p->after - 1].before = at;
+        *list = at;
+        in->references++;
+        id = (uint64_t)p->generation << 32 | at;
+    }
+    hsb__mutex_unlock(&in->lock);
+    return id;
+}
+
+static void hsb__inbox_unlink(hsb__inbox *in, hsb__promise *p)
+{
+    if (!p->owner_list)
+        return;
+    if (p->before)
+        in->promises[p->before - 1].after = p->after;
+    else
+        *p->owner_list = p->after;
+    if (p->after)
+        in->promises[p->after - 1].before = p->before;
+    p->owner_list = NULL;
+    p->owner = NULL;
+}
+
+/* The owner ends: what resumes its tickets later finds nobody.                        */
+static void hsb__inbox_orphan(hsb__inbox *in, uint32_t *list)
+{
+    hsb__mutex_lock(&in->lock);
+    while (*list)
+        hsb__inbox_unlink(in, &in->promises[*list - 1]);
+    hsb__mutex_unlock(&in->lock);
+}
+
+/* The open promise of a ticket, or NULL: used already, or of the other kind.          */
+static hsb__promise *hsb__inbox_find(hsb__inbox *in, uint64_t id, bool of_stream)
+{
+    uint32_t at = (uint32_t)id;
+    if (at == 0 || at > in->space)
+        return NULL;
+    hsb__promise *p = &in->promises[at - 1];
+    bool fits = p->state == HSB__PROMISE_OPEN && p->generation == (uint32_t)(id >> 32) &&
+                p->of_stream == of_stream;
+    return fits ? p : NULL;
+}
+
+/* Uses a ticket up.  false: it was used before, or the server is gone; then fn will never
+   be called.  fn.request NULL: drop it.                                                */
+static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, bool of_stream, hsb__resume fn, bool drop,
+                              void *arg)
+{
+    hsb__mutex_lock(&in->lock);
+    hsb__promise *p = hsb__inbox_find(in, id, of_stream);
+    if (!p) {
+        hsb__mutex_unlock(&in->lock);
+        return false;
+    }
+    if (in->closed) {
+        p->state = HSB__PROMISE_FREE;
+        hsb__inbox_unlock_release(in);
+        return false;
+    }
+    p->state = drop ? HSB__PROMISE_DROPPED : HSB__PROMISE_RESUMED;
+    p->fn = fn;
+    p->arg = arg;
+    p->next = 0;
+    uint32_t at = (uint32_t)id;
+    if (in->settled)
+        in->promises[in->settled_last - 1].next = at;
+    else
+        in->settled = at;
+    in->settled_last = at;
+    hsb__wake_ring(&in->wake);
+    hsb__mutex_unlock(&in->lock);
+    return true;
+}
+
+/* The next settled promise, copied out and freed.  Its owner is NULL if it has ended.  */
+static bool hsb__inbox_take(hsb__inbox *in, hsb__promise *out)
+{
+    hsb__mutex_lock(&in->lock);
+    uint32_t at = in->settled;
+    if (at) {
+        hsb__promise *p = &in->promises[at - 1];
+        in->settled = p->next;
+        *out = *p;
+        hsb__inbox_unlink(in, p);
+        p->state = HSB__PROMISE_FREE;
+        p->next = in->unused;
+        in->unused = at;
+        in->references--;                   /* never the last: the server holds one     */
+    }
+    hsb__mutex_unlock(&in->lock);
+    return at != 0;
+}
+
+
+/* ===== >>pem =====================================================================
+   Purpose  PEM text to DER objects and back; reading and writing DER
+   Uses     >>platform >>memory >>text >>error
+   Names    hsb__der_*, hsb__pem_*
+   Tests    tests/unit/pem.c, tests/fuzz/pem.c                                       */
+
+/* --- DER, read ---------------------------------------------------------------------
+   A hsb_str is what is left to read.  Each function takes one element off its front, or
+   returns false and leaves it alone; so reading a structure is a chain of && that ends
+   at the first thing that is not as it should be.  Strict: X.690 10.1 wants the shortest
+   form of a length, and no type of ours needs a tag of more than one byte.              */
+enum {
+    HSB__DER_BOOLEAN = 0x01, HSB__DER_INTEGER = 0x02, HSB__DER_BITS = 0x03,
+    HSB__DER_OCTETS = 0x04, HSB__DER_NULL = 0x05, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
+    HSB__DER_NUMERIC = 0x12, HSB__DER_PRINTABLE = 0x13, HSB__DER_TELETEX = 0x14,
+    HSB__DER_IA5 = 0x16, HSB__DER_UTC_TIME = 0x17, HSB__DER_TIME = 0x18,
+    HSB__DER_VISIBLE = 0x1A, HSB__DER_UNIVERSAL = 0x1C, HSB__DER_BMP = 0x1E,
+    HSB__DER_SEQUENCE = 0x30, HSB__DER_SET = 0x31,
+    HSB__DER_CONTEXT = 0x80,                /* + n: [n] IMPLICIT of something primitive  */
+    HSB__DER_EXPLICIT = 0xA0                /* + n: [n] around whole elements            */
+};
+
+static unsigned hsb__der_byte(hsb_str s, size_t i)
+{
+    return (unsigned char)s.ptr[i];
+}
+
+static hsb_str hsb__der_after(hsb_str s, size_t n)
+{
+    return hsb__text_make(s.ptr + n, s.len - n);
+}
+
+/* The length that stands at s[1]: the size of tag and length, or 0 if they are malformed
+   or promise more than there is.                                                       */
+static size_t hsb__der_header(hsb_str s, size_t *length)
+{
+    if (s.len < 2)
+        return 0;
+    size_t n = hsb__der_byte(s, 1), header = 2;
+    if (n > 0x80 && n <= 0x83) {            /* one to three bytes of length follow       */
+        header += n - 0x80;
+        if (s.len < header)
+            return 0;
+        n = 0;
+        for (size_t i = 2; i < header; i++)
+            n = n << 8 | hsb__der_byte(s, i);
+        if (n < 0x80 || n >> (8 * (header - 3)) == 0)
+            return 0;
+    } else if (n >= 0x80) {
+        return 0;
+    }
+    *length = n;
+    return n <= s.len - header ? header : 0;
+}
+
+/* Any element: its tag and what it holds.                                              */
+static bool hsb__der_next(hsb_str *rest, unsigned *tag, hsb_str *content)
+{
+    size_t length = 0, header = hsb__der_header(*rest, &length);
+    if (!header || (hsb__der_byte(*rest, 0) & 0x1F) == 0x1F)
+        return false;
+    *tag = hsb__der_byte(*rest, 0);
+    *content = hsb__text_make(rest->ptr + header, length);
+    *rest = hsb__der_after(*rest, header + length);
+    return true;
+}
+
+static bool hsb__der_starts(hsb_str rest, unsigned tag)
+{
+    return rest.len && hsb__der_byte(rest, 0) == tag;
+}
+
+/* An element with that tag: what it holds.                                             */
+static bool hsb__der_take(hsb_str *rest, unsigned tag, hsb_str *content)
+{
+    unsigned got;
+    return hsb__der_starts(*rest, tag) && hsb__der_next(rest, &got, content);
+}
+
+/* The same, with its header.                                                           */
+static bool hsb__der_whole(hsb_str *rest, unsigned tag, hsb_str *element)
+{
+    hsb_str from = *rest, content;
+    if (!hsb__der_take(rest, tag, &content))
+        return false;
+    *element = hsb__text_make(from.ptr, from.len - rest->len);
+    return true;
+}
+
+static bool hsb__der_skip(hsb_str *rest, unsigned tag)
+{
+    hsb_str content;
+    return hsb__der_take(rest, tag, &content);
+}
+
+/* Not there: true, and *content is absent.                                             */
+static bool hsb__der_optional(hsb_str *rest, unsigned tag, hsb_str *content)
+{
+    *content = hsb__text_absent();
+    return !hsb__der_starts(*rest, tag) || hsb__der_take(rest, tag, content);
+}
+
+/* An INTEGER above zero: its bytes, without the zero byte that only keeps it positive.  */
+static bool hsb__der_positive(hsb_str *rest, hsb_str *digits)
+{
+    hsb_str at = *rest, n;
+    if (!hsb__der_take(&at, HSB__DER_INTEGER, &n) || !n.len || hsb__der_byte(n, 0) > 0x7F)
+        return false;
+    if (hsb__der_byte(n, 0) == 0) {
+        n = hsb__der_after(n, 1);
+        if (!n.len || hsb__der_byte(n, 0) <= 0x7F)
+            return false;                   /* zero itself, or not the shortest form     */
+    }
+    *digits = n;
+    *rest = at;
+    return true;
+}
+
+/* An INTEGER from 0 to max.                                                            */
+static bool hsb__der_small(hsb_str *rest, uint32_t max, uint32_t *value)
+{
+    hsb_str at = *rest, digits;
+    uint64_t n = 0;
+    if (hsb__der_take(&at, HSB__DER_INTEGER, &digits) && digits.len == 1 && digits.ptr[0] == 0) {
+        *rest = at;
+    } else if (hsb__der_positive(rest, &digits) && digits.len <= 4) {
+        for (size_t i = 0; i < digits.len; i++)
+            n = n << 8 | hsb__der_byte(digits, i);
+    } else {
+        return false;
+    }
+    *value = (uint32_t)n;
+    return n <= max;
+}
+
+/* A BIT STRING whose last byte is whole: its bytes.                                     */
+static bool hsb__der_bytes(hsb_str *rest, hsb_str *bytes)
+{
+    hsb_str at = *rest, bits;
+    if (!hsb__der_take(&at, HSB__DER_BITS, &bits) || !bits.len || bits.ptr[0] != 0)
+        return false;
+    *bytes = hsb__der_after(bits, 1);
+    *rest = at;
+    return true;
+}
+
+/* What an OBJECT IDENTIFIER holds, as text: "2.5.4.3".  False if it is malformed, or has
+   a number beyond 64 bits or more text than we would ever show.                         */
+enum { HSB__DER_OID_TEXT = 128 };
+
+static bool hsb__der_oid_text(hsb_str oid, char out[HSB__DER_OID_TEXT])
+{
+    uint64_t n = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < oid.len; i++) {
+        unsigned byte = hsb__der_byte(oid, i);
+        if (n > UINT64_MAX >> 7 || (n == 0 && byte == 0x80) || at > HSB__DER_OID_TEXT - 24)
+            return false;
+        n = n << 7 | (byte & 0x7F);
+        if (byte & 0x80)
+            continue;
+        if (at == 0) {                      /* the first byte holds two numbers          */
+            unsigned first = n < 80 ? (unsigned)n / 40 : 2;
+            out[at++] = (char)('0' + first);
+            n -= first * 40;
+        }
+        out[at++] = '.';
+        at += hsb__text_print(out + at, n);
+        n = 0;
+    }
+    out[at] = '\0';
+    return oid.len && !(hsb__der_byte(oid, oid.len - 1) & 0x80);
+}
+
+static bool hsb__der_oid_is(hsb_str oid, const char *text)
+{
+    char got[HSB__DER_OID_TEXT];
+    return hsb__der_oid_text(oid, got) && strcmp(got, text) == 0;
+}
+
+/* The two or four digits of a number in a time, at *at.                                 */
+static bool hsb__der_digits(hsb_str s, size_t *at, size_t count, int64_t max, int64_t *out)
+{
+    hsb_str digits = hsb__text_make(s.ptr + *at, count);
+    *at += count;
+    return hsb__text_decimal(digits, max, out);
+}
+
+/* UTCTime or GeneralizedTime as RFC 5280 4.1.2.5 has them: to the second, in UTC.        */
+static bool hsb__der_time(hsb_str *rest, int64_t *seconds)
+{
+    int64_t year, month, day, hour, minute, second;
+    unsigned tag;
+    hsb_str s;
+    if (!hsb__der_next(rest, &tag, &s))
+        return false;
+    bool is_short = tag == HSB__DER_UTC_TIME;
+    if ((!is_short && tag != HSB__DER_TIME) || s.len != (is_short ? 13u : 15u) ||
+        s.ptr[s.len - 1] != 'Z')
+        return false;
+    size_t at = 0;
+    if (!hsb__der_digits(s, &at, is_short ? 2 : 4, 9999, &year) ||
+        !hsb__der_digits(s, &at, 2, 12, &month) || !hsb__der_digits(s, &at, 2, 31, &day) ||
+        !hsb__der_digits(s, &at, 2, 23, &hour) || !hsb__der_digits(s, &at, 2, 59, &minute) ||
+        !hsb__der_digits(s, &at, 2, 60, &second) || month < 1 || day < 1)
+        return false;
+    if (is_short)
+        year += year < 50 ? 2000 : 1900;
+    int64_t first = hsb__date_days(year, (int)month, 1);
+    int64_t next = hsb__date_days(year + month / 12, (int)(month % 12 + 1), 1);
+    *seconds = (first + day - 1) * 86400 + hour * 3600 + minute * 60 + second;
+    return day <= next - first;
+}
+
+/* --- DER, written -------------------------------------------------------------------
+   Into a buffer of fixed size.  An element is opened, filled and closed; closing makes
+   room for a length that needs more than one byte.  Once something did not fit, full is
+   set, nothing more is written, and only the end of it all needs to be looked at.        */
+typedef struct hsb__der_out {
+    unsigned char *bytes;
+    size_t         len, size;
+    bool           full;
+} hsb__der_out;
+
+static void hsb__der_put(hsb__der_out *out, const void *bytes, size_t len)
+{
+    if (out->full || len > out->size - out->len) {
+        out->full = true;
+        return;
+    }
+    if (len)
+        memcpy(out->bytes + out->len, bytes, len);
+    out->len += len;
+}
+
+static void hsb__der_put_byte(hsb__der_out *out, unsigned byte)
+{
+    unsigned char b = (unsigned char)byte;
+    hsb__der_put(out, &b, 1);
+}
+
+/* Returns the mark that hsb__der_close wants.                                           */
+static size_t hsb__der_open(hsb__der_out *out, unsigned tag)
+{
+    hsb__der_put_byte(out, tag);
+    hsb__der_put_byte(out, 0);
+    return out->len;
+}
+
+static void hsb__der_close(hsb__der_out *out, size_t mark)
+{
+    size_t len = out->len - mark, more = len < 0x80 ? 0 : len < 0x100 ? 1 : 2;
+    HSB_ASSERT(len < 0x10000);
+    for (size_t i = 0; i < more; i++)
+        hsb__der_put_byte(out, 0);
+    if (out->full)
+        return;
+    unsigned char *at = out->bytes + mark;
+    memmove(at + more, at, len);
+    at[-1] = (unsigned char)(more ? 0x80 + more : len);
+    for (size_t i = 0; i < more; i++)
+        at[i] = (unsigned char)(len >> (8 * (more - 1 - i)));
+}
+
+static void hsb__der_put_element(hsb__der_out *out, unsigned tag, const void *bytes, size_t len)
+{
+    size_t mark = hsb__der_open(out, tag);
+    hsb__der_put(out, bytes, len);
+    hsb__der_close(out, mark);
+}
+
+/* Up to five groups of seven bits, the highest first; all but the last have the top bit. */
+static void hsb__der_put_arc(hsb__der_out *out, uint32_t n)
+{
+    for (unsigned shift = 28; shift > 0; shift -= 7)
+        if (n >> shift)
+            hsb__der_put_byte(out, 0x80 | (n >> shift & 0x7F));
+    hsb__der_put_byte(out, n & 0x7F);
+}
+
+/* An OBJECT IDENTIFIER from its text, which is one of ours: "2.5.4.3"                    */
+static void hsb__der_put_oid(hsb__der_out *out, const char *text)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_OID);
+    char *at;
+    unsigned long first = strtoul(text, &at, 10);
+    unsigned long second = strtoul(at + 1, &at, 10);
+    hsb__der_put_arc(out, (uint32_t)(first * 40 + second));
+    while (*at == '.')
+        hsb__der_put_arc(out, (uint32_t)strtoul(at + 1, &at, 10));
+    hsb__der_close(out, mark);
+}
+
+/* RFC 5280 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.                     */
+static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
+{
+    hsb__date d = hsb__date_split(seconds);
+    bool is_short = d.year >= 1950 && d.year < 2050;
+    char text[96];
+    if (d.year < 0 || d.year > 9999) {
+        out->full = true;
+        return;
+    }
+    snprintf(text, sizeof text, "%04d%02d%02d%02d%02d%02dZ", (int)d.year, d.month, d.day,
+             d.hour, d.minute, d.second);
+    if (is_short)
+        hsb__der_put_element(out, HSB__DER_UTC_TIME, text + 2, 13);
+    else
+        hsb__der_put_element(out, HSB__DER_TIME, text, 15);
+}
+
+/* --- PEM ------------------------------------------------------------------------------ */
+
+/* What stood between one BEGIN line and its END line.  One block: the bytes follow.    */
+typedef struct hsb__object {
+    struct hsb__object *next;
+    size_t              size;       /* of the block                                     */
+    const char         *name;       /* "CERTIFICATE", "PRIVATE KEY", ...; upper case    */
+    unsigned char      *der;
+    size_t              len;
+} hsb__object;
+
+enum { HSB__PEM_MAX = 4 << 20, HSB__PEM_FIRST_READ = 16 << 10, HSB__PEM_PLACE = 72 };
+
+static bool hsb__pem_is_set(const hsb_pem *pem)
+{
+    return pem->path || pem->text.ptr;
+}
+
+/* How errors name it: the end of a long path, so that the reason behind it is not cut.  */
+static const char *hsb__pem_place(const hsb_pem *pem, char buf[HSB__PEM_PLACE])
+{
+    size_t len = pem->path ? strlen(pem->path) : 0;
+    if (!pem->path)
+        return "the text given";
+    if (len < HSB__PEM_PLACE)
+        return pem->path;
+    snprintf(buf, HSB__PEM_PLACE, "...%s", pem->path + len - (HSB__PEM_PLACE - 4));
+    return buf;
+}
+
+static hsb__object *hsb__pem_object(hsb__memory *m, const char *name, const void *der, size_t len)
+{
+    size_t name_size = strlen(name) + 1, size = sizeof(hsb__object) + len + name_size;
+    hsb__object *o = hsb__memory_alloc(m, size);
+    if (!o)
+        return NULL;
+    o->next = NULL;
+    o->size = size;
+    o->der = (unsigned char *)(o + 1);
+    o->len = len;
+    o->name = (const char *)o->der + len;
+    if (len)
+        memcpy(o->der, der, len);
+    memcpy(o->der + len, name, name_size);
+    return o;
+}
+
+static void hsb__pem_free(hsb__memory *m, hsb__object *list)
+{
+    for (hsb__object *o = list, *next; o; o = next) {
+        next = o->next;
+        hsb__memory_free_secret(m, o, o->size);
+    }
+}
+
+/* Keeps the objects whose names end so - "RSA PRIVATE KEY" is a "PRIVATE KEY" - and
+   frees the others.                                                                    */
+static void hsb__pem_only(hsb__memory *m, hsb__object **list, const char *suffix)
+{
+    size_t len = strlen(suffix);
+    for (hsb__object **link = list; *link;) {
+        hsb__object *o = *link;
+        size_t name_len = strlen(o->name);
+        if (name_len >= len && strcmp(o->name + name_len - len, suffix) == 0) {
+            link = &o->next;
+        } else {
+            *link = o->next;
+            o->next = NULL;
+            hsb__pem_free(m, o);
+        }
+    }
+}
+
+typedef struct hsb__pem_file { char *bytes; size_t len, size; } hsb__pem_file;
+
+static bool hsb__pem_grow_file(hsb__memory *m, hsb__pem_file *f)
+{
+    size_t size = f->size ? f->size * 2 : HSB__PEM_FIRST_READ;
+    char *bytes = hsb__memory_grow(m, f->bytes, f->size, size);
+    if (!bytes)
+        return false;
+    f->bytes = bytes;
+    f->size = size;
+    return true;
+}
+
+static bool hsb__pem_read_fd(hsb__memory *m, hsb__pem_file *f, int fd, const char *place,
+                             hsb_error *err)
+{
+    for (;;) {
+        if (f->len == f->size && !hsb__pem_grow_file(m, f))
+            return hsb__error_memory(err);
+        ptrdiff_t n = hsb__os_pread(fd, f->bytes + f->len, f->size - f->len, (int64_t)f->len);
+        if (n == 0)
+            return true;
+        if (n < 0)
+            return hsb__error_system(err, errno, place);
+        f->len += (size_t)n;
+        if (f->len > HSB__PEM_MAX)
+            return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: larger than 4 MiB", place);
+    }
+}
+
+/* The whole of a file; the caller frees it, also after an error.                         */
+static bool hsb__pem_read_file(hsb__memory *m, hsb__pem_file *f, const char *path,
+                               const char *place, hsb_error *err)
+{
+    int fd = hsb__os_open_file(path);
+    if (fd < 0)
+        return hsb__error_system(err, errno, place);
+    bool ok = hsb__pem_read_fd(m, f, fd, place, err);
+    hsb__os_close(fd);
+    return ok;
+}
+
+/* Objects are gathered in bytes, which is as long as the text: base64 only shrinks.      */
+typedef struct hsb__pem_reader {
+    hsb__memory            *memory;
+    br_pem_decoder_context  decoder;
+    unsigned char          *bytes;
+    size_t                  len, size;
+    bool                    inside;         /* between BEGIN and END                     */
+    char                    name[128];      /* as long as the decoder's                  */
+    hsb__object           **tail;
+    const char             *place;
+    hsb_error              *err;
+} hsb__pem_reader;
+
+static bool hsb__pem_fail(hsb__pem_reader *r, const char *reason)
+{
+    return hsb__error_set(r->err, HSB_ERR_PEM, 0, 0, "%s: %s", r->place, reason);
+}
+
+static void hsb__pem_gather(void *reader, const void *bytes, size_t len)
+{
+    hsb__pem_reader *r = reader;
+    HSB_ASSERT(len <= r->size - r->len);
+    memcpy(r->bytes + r->len, bytes, len);
+    r->len += len;
+}
+
+/* RFC 1421 4.6.1.1: the old encryption announces itself in a line after BEGIN.            */
+static bool hsb__pem_begin(hsb__pem_reader *r, hsb_str rest)
+{
+    static const char old[] = "Proc-Type:";
+    if (rest.len >= sizeof old - 1 && memcmp(rest.ptr, old, sizeof old - 1) == 0)
+        return hsb__pem_fail(r, "old kind of encryption; convert it with openssl pkcs8 -topk8");
+    snprintf(r->name, sizeof r->name, "%s", br_pem_decoder_name(&r->decoder));
+    for (size_t n = strlen(r->name); n && strchr("- \t", r->name[n - 1]); n--)
+        r->name[n - 1] = '\0';
+    r->inside = true;
+    r->len = 0;
+    br_pem_decoder_setdest(&r->decoder, hsb__pem_gather, r);
+    return true;
+}
+
+static bool hsb__pem_end(hsb__pem_reader *r)
+{
+    hsb__object *o = hsb__pem_object(r->memory, r->name, r->bytes, r->len);
+    if (!o)
+        return hsb__error_memory(r->err);
+    *r->tail = o;
+    r->tail = &o->next;
+    r->inside = false;
+    return true;
+}
+
+static bool hsb__pem_event(hsb__pem_reader *r, hsb_str rest)
+{
+    switch (br_pem_decoder_event(&r->decoder)) {
+    case BR_PEM_BEGIN_OBJ:
+        return hsb__pem_begin(r, rest);
+    case BR_PEM_END_OBJ:
+        return hsb__pem_end(r);
+    case BR_PEM_ERROR:
+        return hsb__pem_fail(r, "malformed PEM");
+    default:
+        return true;
+    }
+}
+
+/* The decoder takes a CR for a part of the name, so none reaches it.                     */
+static bool hsb__pem_push(hsb__pem_reader *r, hsb_str text)
+{
+    while (text.len) {
+        const char *cr = memchr(text.ptr, '\r', text.len);
+        size_t n = cr ? (size_t)(cr - text.ptr) : text.len;
+        n = n ? br_pem_decoder_push(&r->decoder, text.ptr, n) : 1;
+        text = hsb__der_after(text, n);
+        if (!hsb__pem_event(r, text))
+            return false;
+    }
+    return true;
+}
+
+static bool hsb__pem_parse(hsb__pem_reader *r, hsb_str text)
+{
+    static const char mark[] = "\xEF\xBB\xBF";      /* Windows editors put it first       */
+    hsb__object **first = r->tail;
+    if (text.len >= 3 && memcmp(text.ptr, mark, 3) == 0)
+        text = hsb__der_after(text, 3);
+    br_pem_decoder_init(&r->decoder);
+    /* The last line counts only once its newline is there.                               */
+    if (!hsb__pem_push(r, text) || !hsb__pem_push(r, hsb__text_of("\n")))
+        return false;
+    if (r->inside)
+        return hsb__pem_fail(r, "cut short: a BEGIN line without its END line");
+    return *first ? true : hsb__pem_fail(r, text.len ? "no PEM block in it" : "empty");
+}
+
+static bool hsb__pem_load_text(hsb__memory *m, hsb_str text, const char *place,
+                               hsb__object **list, hsb_error *err)
+{
+    hsb__pem_reader r = { 0 };
+    r.memory = m;
+    r.place = place;
+    r.err = err;
+    r.tail = list;
+    r.size = text.len + 1;
+    r.bytes = hsb__memory_alloc(m, r.size);
+    bool ok = r.bytes ? hsb__pem_parse(&r, text) : hsb__error_memory(err);
+    hsb__memory_free_secret(m, r.bytes, r.size);
+    hsb__memory_wipe(&r.decoder, sizeof r.decoder);
+    if (!ok) {
+        hsb__pem_free(m, *list);
+        *list = NULL;
+    }
+    return ok;
+}
+
+/* All objects in the order of the file; at least one, or false.                          */
+static bool hsb__pem_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list, hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    const char *place = hsb__pem_place(pem, buf);
+    hsb__pem_file file = { NULL, 0, 0 };
+    *list = NULL;
+    if (!pem->path) {
+        if (pem->text.len > HSB__PEM_MAX)
+            return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: larger than 4 MiB", place);
+        return hsb__pem_load_text(m, pem->text, place, list, err);
+    }
+    bool ok = hsb__pem_read_file(m, &file, pem->path, place, err) &&
+              hsb__pem_load_text(m, hsb__text_make(file.bytes, file.len), place, list, err);
+    hsb__memory_free_secret(m, file.bytes, file.size);
+    return ok;
+}
+
+/* Owned: text_len + 1 bytes.  NULL: memory.                                              */
+static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned char *der,
+                             size_t len, size_t *text_len)
+{
+    *text_len = br_pem_encode(NULL, NULL, len, name, BR_PEM_LINE64);
+    char *text = hsb__memory_alloc(m, *text_len + 1);
+    if (text)
+        br_pem_encode(text, der, len, name, BR_PEM_LINE64);
+    return text;
+}
+
+/* ===== >>key =====================================================================
+   Purpose  private keys: read, decrypt, generate
+   Uses     >>platform >>memory >>text >>pem >>error
+   Names    hsb__key_*
+   Tests    tests/unit/key.c, tests/fuzz/key.c                                       */
+
+/* The numbers of a key that was read stay where they stood in its DER; nothing secret is
+   ever copied but into the object that hsb__key_free wipes.                             */
+typedef struct hsb__key {
+    int                type;        /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none           */
+    br_rsa_private_key rsa;         /* both point into storage                          */
+    br_ec_private_key  ec;
+    unsigned char     *storage;     /* an hsb__object, or the generated number           */
+    size_t             size;
+} hsb__key;
+
+enum { HSB__KEY_RSA_MIN = 2048, HSB__KEY_RSA_MAX = 4096, HSB__KEY_ROUNDS_MAX = 10000000 };
+
+/* Functions that read return NULL, or the reason why not: one of these or a literal.    */
+static const char hsb__key_malformed[] = "malformed private key";
+static const char hsb__key_wrong_password[] = "wrong password";
+
+static unsigned char *hsb__key_bytes(hsb_str s)
+{
+    return (unsigned char *)(uintptr_t)s.ptr;       /* BearSSL reads through pointers to non-const */
+}
+
+/* --- kinds ------------------------------------------------------------------------------ */
+
+static const char *hsb__key_curve(hsb_str oid, int *curve)
+{
+    *curve = hsb__der_oid_is(oid, "1.2.840.10045.3.1.7") ? BR_EC_secp256r1
+           : hsb__der_oid_is(oid, "1.3.132.0.34")        ? BR_EC_secp384r1
+           : hsb__der_oid_is(oid, "1.3.132.0.35")        ? BR_EC_secp521r1 : 0;
+    return *curve ? NULL : "curve not supported: only P-256, P-384 and P-521 are";
+}
+
+/* What there is but not for us.                                                         */
+static const char *hsb__key_unsupported(hsb_str oid)
+{
+    static const struct { const char *oid, *reason; } kinds[] = {
+        { "1.3.101.112",           "Ed25519 keys are not supported" },
+        { "1.3.101.113",           "Ed448 keys are not supported" },
+        { "1.2.840.10040.4.1",     "DSA keys are not supported" },
+        { "1.2.840.113549.1.1.10", "RSA keys bound to PSS are not supported" },
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (hsb__der_oid_is(oid, kinds[i].oid))
+            return kinds[i].reason;
+    return "kind of key not supported: only RSA and EC are";
+}
+
+/* AlgorithmIdentifier of a public or private key (RFC 3279 2.3.1, RFC 5480 2.1.1).  The
+   curve is 0 for RSA, and where a private key tells it elsewhere.                       */
+static const char *hsb__key_algorithm(hsb_str *rest, int *type, int *curve)
+{
+    hsb_str algorithm, oid, name;
+    *type = *curve = 0;
+    if (!hsb__der_take(rest, HSB__DER_SEQUENCE, &algorithm) ||
+        !hsb__der_take(&algorithm, HSB__DER_OID, &oid))
+        return hsb__key_malformed;
+    if (hsb__der_oid_is(oid, "1.2.840.113549.1.1.1")) {
+        *type = BR_KEYTYPE_RSA;
+        return NULL;
+    }
+    if (!hsb__der_oid_is(oid, "1.2.840.10045.2.1"))
+        return hsb__key_unsupported(oid);
+    *type = BR_KEYTYPE_EC;
+    if (hsb__der_starts(algorithm, HSB__DER_SEQUENCE))
+        return "EC parameters spelled out are not supported: only named curves are";
+    if (!hsb__der_optional(&algorithm, HSB__DER_OID, &name) || algorithm.len)
+        return hsb__key_malformed;
+    return name.ptr ? hsb__key_curve(name, curve) : NULL;
+}
+
+static unsigned hsb__key_bits(hsb_str number)
+{
+    unsigned bits = (unsigned)number.len * 8;
+    for (unsigned top = hsb__der_byte(number, 0); top < 0x80; top <<= 1)
+        bits--;
+    return bits;
+}
+
+static const char *hsb__key_rsa_size(hsb_str modulus)
+{
+    if (modulus.len > HSB__KEY_RSA_MAX / 8)
+        return "RSA key too large: 2048 to 4096 bits are supported";
+    if (hsb__key_bits(modulus) < HSB__KEY_RSA_MIN)
+        return "RSA key too small: 2048 to 4096 bits are supported";
+    return NULL;
+}
+
+/* --- reading ---------------------------------------------------------------------------- */
+
+/* RSAPrivateKey (RFC 8017 A.1.2) of two primes.                                          */
+static const char *hsb__key_read_rsa(hsb_str der, hsb__key *k)
+{
+    enum { N, E, D, P, Q, DP, DQ, IQ, COUNT };
+    hsb_str body, n[COUNT];
+    uint32_t version;
+    if (!hsb__der_take(&der, HSB__DER_SEQUENCE, &body) || der.len ||
+        !hsb__der_small(&body, 0, &version))
+        return hsb__key_malformed;
+    for (int i = 0; i < COUNT; i++)
+        if (!hsb__der_positive(&body, &n[i]))
+            return hsb__key_malformed;
+    const char *reason = body.len ? hsb__key_malformed : hsb__key_rsa_size(n[N]);
+    if (reason)
+        return reason;
+    for (int i = P; i < COUNT; i++)         /* BearSSL's buffers are sized for halves       */
+        if (n[i].len > (n[N].len + 1) / 2)
+            return "RSA key with factors of unequal size is not supported";
+    k->type = BR_KEYTYPE_RSA;
+    k->rsa.n_bitlen = hsb__key_bits(n[N]);
+    k->rsa.p = hsb__key_bytes(n[P]);
+    k->rsa.plen = n[P].len;
+    k->rsa.q = hsb__key_bytes(n[Q]);
+    k->rsa.qlen = n[Q].len;
+    k->rsa.dp = hsb__key_bytes(n[DP]);
+    k->rsa.dplen = n[DP].len;
+    k->rsa.dq = hsb__key_bytes(n[DQ]);
+    k->rsa.dqlen = n[DQ].len;
+    k->rsa.iq = hsb__key_bytes(n[IQ]);
+    k->rsa.iqlen = n[IQ].len;
+    return NULL;
+}
+
+/* The curve inside an ECPrivateKey; outer is what stood around it, or 0.                 */
+static const char *hsb__key_read_curve(hsb_str parameters, int outer, int *curve)
+{
+    hsb_str oid;
+    *curve = outer;
+    if (!parameters.ptr)
+        return outer ? NULL : "EC key that does not tell its curve";
+    if (hsb__der_starts(parameters, HSB__DER_SEQUENCE))
+        return "EC parameters spelled out are not supported: only named curves are";
+    if (!hsb__der_take(&parameters, HSB__DER_OID, &oid) || parameters.len)
+        return hsb__key_malformed;
+    const char *reason = hsb__key_curve(oid, curve);
+    return !reason && outer && *curve != outer ? hsb__key_malformed : reason;
+}
+
+/* ECPrivateKey (RFC 5915 3)                                                              */
+static const char *hsb__key_read_ec(hsb_str der, int outer, hsb__key *k)
+{
+    hsb_str body, x, parameters, point;
+    uint32_t version;
+    if (!hsb__der_take(&der, HSB__DER_SEQUENCE, &body) || der.len ||
+        !hsb__der_small(&body, 1, &version) || version != 1 ||
+        !hsb__der_take(&body, HSB__DER_OCTETS, &x) ||
+        !hsb__der_optional(&body, HSB__DER_EXPLICIT + 0, &parameters) ||
+        !hsb__der_optional(&body, HSB__DER_EXPLICIT + 1, &point) || body.len)
+        return hsb__key_malformed;
+    const char *reason = hsb__key_read_curve(parameters, outer, &k->ec.curve);
+    if (reason)
+        return reason;
+    size_t most = k->ec.curve == BR_EC_secp256r1 ? 32 : k->ec.curve == BR_EC_secp384r1 ? 48 : 66;
+    if (x.len == 0 || x.len > most)
+        return hsb__key_malformed;
+    k->type = BR_KEYTYPE_EC;
+    k->ec.x = hsb__key_bytes(x);
+    k->ec.xlen = x.len;
+    return NULL;
+}
+
+/* PrivateKeyInfo or OneAsymmetricKey (RFC 5958 2); attributes and public key, which may
+   follow, are of no interest.                                                            */
+static const char *hsb__key_read_pkcs8(hsb_str der, hsb__key *k)
+{
+    hsb_str body, inner;
+    uint32_t version;
+    int type, curve;
+    if (!hsb__der_take(&der, HSB__DER_SEQUENCE, &body) || der.len ||
+        !hsb__der_small(&body, 1, &version))
+        return hsb__key_malformed;
+    const char *reason = hsb__key_algorithm(&body, &type, &curve);
+    if (reason)
+        return reason;
+    if (!hsb__der_take(&body, HSB__DER_OCTETS, &inner))
+        return hsb__key_malformed;
+    return type == BR_KEYTYPE_RSA ? hsb__key_read_rsa(inner, k) : hsb__key_read_ec(inner, curve, k);
+}
+
+/* --- encrypted PKCS#8: PBES2 of RFC 8018 -------------------------------------------------- */
+
+typedef struct hsb__key_lock {
+    hsb_str              salt, iv, data;
+    const br_hash_class *hash;
+    uint32_t             rounds;
+    size_t               key_len;       /* of AES                                         */
+} hsb__key_lock;
+
+static const br_hash_class *hsb__key_prf(hsb_str oid)
+{
+    return hsb__der_oid_is(oid, "1.2.840.113549.2.7")  ? &br_sha1_vtable
+         : hsb__der_oid_is(oid, "1.2.840.113549.2.9")  ? &br_sha256_vtable
+         : hsb__der_oid_is(oid, "1.2.840.113549.2.10") ? &br_sha384_vtable
+         : hsb__der_oid_is(oid, "1.2.840.113549.2.11") ? &br_sha512_vtable : NULL;
+}
+
+static size_t hsb__key_aes_len(hsb_str oid)
+{
+    return hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.2")  ? 16
+         : hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.22") ? 24
+         : hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.42") ? 32 : 0;
+}
+
+/* AlgorithmIdentifier: its name, and what follows.                                       */
+static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
+{
+    hsb_str at = *rest;
+    if (!hsb__der_take(&at, HSB__DER_SEQUENCE, parameters) ||
+        !hsb__der_take(parameters, HSB__DER_OID, oid))
+        return false;
+    *rest = at;
+    return true;
+}
+
+/* PBKDF2-params; HMAC with SHA-1 is what is meant when no function is named.             */
+static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock, uint32_t *key_len)
+{
+    hsb_str body, oid, null;
+    *key_len = 0;
+    if (!hsb__der_take(&parameters, HSB__DER_SEQUENCE, &body) || parameters.len ||
+        !hsb__der_take(&body, HSB__DER_OCTETS, &lock->salt))
+        return hsb__key_malformed;
+    if (!hsb__der_small(&body, UINT32_MAX, &lock->rounds) || lock->rounds == 0)
+        return hsb__key_malformed;
+    if (lock->rounds > HSB__KEY_ROUNDS_MAX)
+        return "its encryption asks for more than 10 million rounds";
+    if (hsb__der_starts(body, HSB__DER_INTEGER) && !hsb__der_small(&body, 32, key_len))
+        return hsb__key_malformed;
+    lock->hash = &br_sha1_vtable;
+    if (!body.len)
+        return NULL;
+    if (!hsb__key_scheme(&body, &oid, &null) || body.len)
+        return hsb__key_malformed;
+    lock->hash = hsb__key_prf(oid);
+    return lock->hash ? NULL : "its encryption uses a hash that is not supported";
+}
+
+/* PBES2-params                                                                           */
+static const char *hsb__key_read_pbes2(hsb_str parameters, hsb__key_lock *lock)
+{
+    hsb_str body, kdf, kdf_parameters, cipher, cipher_parameters;
+    uint32_t key_len;
+    if (!hsb__der_take(&parameters, HSB__DER_SEQUENCE, &body) || parameters.len ||
+        !hsb__key_scheme(&body, &kdf, &kdf_parameters) ||
+        !hsb__key_scheme(&body, &cipher, &cipher_parameters) || body.len)
+        return hsb__key_malformed;
+    if (!hsb__der_oid_is(kdf, "1.2.840.113549.1.5.12"))
+        return "its encryption is not supported: only PBKDF2 is, not scrypt";
+    lock->key_len = hsb__key_aes_len(cipher);
+    if (!lock->key_len)
+        return "its encryption is not supported: only AES-CBC is";
+    const char *reason = hsb__key_read_kdf(kdf_parameters, lock, &key_len);
+    if (reason)
+        return reason;
+    if ((key_len && key_len != lock->key_len) ||
+        !hsb__der_take(&cipher_parameters, HSB__DER_OCTETS, &lock->iv) ||
+        cipher_parameters.len || lock->iv.len != 16)
+        return hsb__key_malformed;
+    return NULL;
+}
+
+/* EncryptedPrivateKeyInfo (RFC 5958 3)                                                   */
+static const char *hsb__key_read_lock(hsb_str der, hsb__key_lock *lock)
+{
+    hsb_str body, scheme, parameters;
+    if (!hsb__der_take(&der, HSB__DER_SEQUENCE, &body) || der.len ||
+        !hsb__key_scheme(&body, &scheme, &parameters) ||
+        !hsb__der_take(&body, HSB__DER_OCTETS, &lock->data) || body.len ||
+        lock->data.len == 0 || lock->data.len % 16 != 0)
+        return hsb__key_malformed;
+    if (!hsb__der_oid_is(scheme, "1.2.840.113549.1.5.13"))
+        return "old kind of encryption; convert it with openssl pkcs8 -topk8";
+    return hsb__key_read_pbes2(parameters, lock);
+}
+
+/* One block of PBKDF2 (RFC 8018 5.2): the xor of rounds HMACs, each over the one before.
+   Returns the size of a block, of which no more than len bytes go to out.                */
+static size_t hsb__key_pbkdf2_block(const br_hmac_key_context *password,
+                                    const hsb__key_lock *lock, unsigned index,
+                                    unsigned char *out, size_t len)
+{
+    const unsigned char number[4] = { 0, 0, 0, (unsigned char)index };
+    unsigned char u[64], sum[64];
+    br_hmac_context hmac;
+    br_hmac_init(&hmac, password, 0);
+    br_hmac_update(&hmac, lock->salt.ptr, lock->salt.len);
+    br_hmac_update(&hmac, number, sizeof number);
+    size_t size = br_hmac_out(&hmac, u);
+    memcpy(sum, u, size);
+    for (uint32_t round = 1; round < lock->rounds; round++) {
+        br_hmac_init(&hmac, password, 0);
+        br_hmac_update(&hmac, u, size);
+        br_hmac_out(&hmac, u);
+        for (size_t i = 0; i < size; i++)
+            sum[i] ^= u[i];
+    }
+    memcpy(out, sum, len < size ? len : size);
+    hsb__memory_wipe(&hmac, sizeof hmac);
+    hsb__memory_wipe(u, sizeof u);
+    hsb__memory_wipe(sum, sizeof sum);
+    return size;
+}
+
+static void hsb__key_pbkdf2(const char *password, const hsb__key_lock *lock, unsigned char key[32])
+{
+    br_hmac_key_context hmac_key;
+    size_t done = 0;
+    br_hmac_key_init(&hmac_key, lock->hash, password, strlen(password));
+    for (unsigned index = 1; done < lock->key_len; index++)
+        done += hsb__key_pbkdf2_block(&hmac_key, lock, index, key + done, lock->key_len - done);
+    hsb__memory_wipe(&hmac_key, sizeof hmac_key);
+}
+
+/* RFC 5652 6.3: as many bytes as it takes to fill the block, each saying how many.        */
+static bool hsb__key_unpad(hsb_str *data)
+{
+    size_t pad = hsb__der_byte(*data, data->len - 1);
+    if (pad < 1 || pad > 16)
+        return false;
+    for (size_t i = data->len - pad; i < data->len; i++)
+        if (hsb__der_byte(*data, i) != pad)
+            return false;
+    data->len -= pad;
+    return true;
+}
+
+/* Decrypts where the bytes stand.                                                        */
+static bool hsb__key_unlock(hsb__key_lock *lock, const char *password)
+{
+    unsigned char key[32], iv[16];
+    br_aes_ct_cbcdec_keys aes;
+    hsb__key_pbkdf2(password, lock, key);
+    memcpy(iv, lock->iv.ptr, sizeof iv);
+    br_aes_ct_cbcdec_init(&aes, key, lock->key_len);
+    br_aes_ct_cbcdec_run(&aes, iv, hsb__key_bytes(lock->data), lock->data.len);
+    hsb__memory_wipe(key, sizeof key);
+    hsb__memory_wipe(&aes, sizeof aes);
+    return hsb__key_unpad(&lock->data);
+}
+
+static const char *hsb__key_read_encrypted(hsb_str der, const char *password, hsb__key *k)
+{
+    hsb__key_lock lock = { 0 };
+    const char *reason = hsb__key_read_lock(der, &lock);
+    if (reason)
+        return reason;
+    if (!password)
+        return "encrypted, and no password was given";
+    if (!hsb__key_unlock(&lock, password))
+        return hsb__key_wrong_password;
+    /* One wrong password in 256 leaves what looks like padding, but hardly a key.         */
+    reason = hsb__key_read_pkcs8(lock.data, k);
+    return reason == hsb__key_malformed ? hsb__key_wrong_password : reason;
+}
+
+/* --- the key ------------------------------------------------------------------------------ */
+
+static void hsb__key_free(hsb__memory *m, hsb__key *k)
+{
+    hsb__memory_free_secret(m, k->storage, k->size);
+    memset(k, 0, sizeof *k);
+}
+
+/* By the label of its block.                                                              */
+static const char *hsb__key_read(const hsb__object *o, const char *password, hsb__key *k)
+{
+    hsb_str der = hsb__text_make((const char *)o->der, o->len);
+    if (strcmp(o->name, "PRIVATE KEY") == 0)
+        return hsb__key_read_pkcs8(der, k);
+    if (strcmp(o->name, "ENCRYPTED PRIVATE KEY") == 0)
+        return hsb__key_read_encrypted(der, password, k);
+    if (strcmp(o->name, "RSA PRIVATE KEY") == 0)
+        return hsb__key_read_rsa(der, k);
+    if (strcmp(o->name, "EC PRIVATE KEY") == 0)
+        return hsb__key_read_ec(der, 0, k);
+    if (strcmp(o->name, "OPENSSH PRIVATE KEY") == 0)
+        return "OpenSSH's own kind of key; convert it with ssh-keygen -p -m PEM";
+    return "kind of key not supported: only RSA and EC are";
+}
+
+/* The first private key of the file; whatever else is in it is of no interest here.       */
+static bool hsb__key_load(hsb__memory *m, hsb__key *k, const hsb_pem *pem, const char *password,
+                          hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    hsb__object *list;
+    memset(k, 0, sizeof *k);
+    if (!hsb__pem_load(m, pem, &list, err))
+        return false;
+    hsb__pem_only(m, &list, "PRIVATE KEY");
+    hsb_status status = list ? HSB_ERR_KEY : HSB_ERR_PEM;
+    const char *reason = list ? hsb__key_read(list, password, k) : "no private key in it";
+    if (reason) {
+        hsb__pem_free(m, list);
+        memset(k, 0, sizeof *k);
+        return hsb__error_set(err, status, 0, 0, "%s: %s", hsb__pem_place(pem, buf), reason);
+    }
+    hsb__pem_free(m, list->next);
+    k->storage = (unsigned char *)list;
+    k->size = list->size;
+    return true;
+}
+
+/* A new one on P-256.                                                                      */
+static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
+{
+    unsigned char seed[48];
+    br_hmac_drbg_context random;
+    memset(k, 0, sizeof *k);
+    if (!hsb__os_entropy(seed, sizeof seed))
+        return hsb__error_system(err, errno, "random bytes for a key");
+    k->size = BR_EC_KBUF_PRIV_MAX_SIZE;
+    k->storage = hsb__memory_alloc(m, k->size);
+    if (k->storage) {
+        br_hmac_drbg_init(&random, &br_sha256_vtable, seed, sizeof seed);
+        br_ec_keygen(&random.vtable, br_ec_get_default(), &k->ec, k->storage, BR_EC_secp256r1);
+        k->type = BR_KEYTYPE_EC;
+        hsb__memory_wipe(&random, sizeof random);
+    }
+    hsb__memory_wipe(seed, sizeof seed);
+    return k->storage ? true : hsb__error_memory(err);
+}
+
+/* ===== >>cert ====================================================================
+   Purpose  certificates: the bounded walk that tells what one says, chains, trust
+            anchors, names to ask clients with, the self-signed certificate
+   Uses     >>platform >>memory >>text >>address >>pem >>key >>error
+   Names    hsb__cert_*, hsb__chain_*, hsb__anchors_*, hsb__names_*
+   Tests    tests/unit/cert.c, tests/fuzz/cert.c                                     */
+
+/* --- the walk -------------------------------------------------------------------------
+   Over bytes that a stranger may have sent.  Everything found points into them.          */
+typedef struct hsb__cert {
+    hsb_str subject, issuer;        /* the DER of the Name, header included             */
+    int64_t not_before, not_after;  /* seconds since 1970                               */
+    hsb_str key;                    /* what SubjectPublicKeyInfo holds                  */
+    hsb_str san;                    /* what GeneralNames holds; absent: no such extension */
+    bool    has_constraints, is_ca; /* basicConstraints                                 */
+} hsb__cert;
+
+/* GeneralNames (RFC 5280 4.2.1.6): every element must be whole, so that those who read
+   them later cannot stop halfway.                                                        */
+static bool hsb__cert_walk_san(hsb__cert *out, hsb_str value)
+{
+    hsb_str names, rest, name;
+    unsigned tag;
+    if (out->san.ptr || !hsb__der_take(&value, HSB__DER_SEQUENCE, &names) || value.len)
+        return false;
+    rest = names;
+    while (rest.len)
+        if (!hsb__der_next(&rest, &tag, &name))
+            return false;
+    out->san = names;
+    return true;
+}
+
+static bool hsb__cert_walk_constraints(hsb__cert *out, hsb_str value)
+{
+    hsb_str body, flag;
+    if (out->has_constraints || !hsb__der_take(&value, HSB__DER_SEQUENCE, &body) || value.len ||
+        !hsb__der_optional(&body, HSB__DER_BOOLEAN, &flag) || (flag.ptr && flag.len != 1))
+        return false;
+    out->has_constraints = true;
+    out->is_ca = flag.ptr && flag.ptr[0] != 0;
+    return true;
+}
+
+static bool hsb__cert_walk_extension(hsb__cert *out, hsb_str extension)
+{
+    hsb_str oid, critical, value;
+    if (!hsb__der_take(&extension, HSB__DER_OID, &oid) ||
+        !hsb__der_optional(&extension, HSB__DER_BOOLEAN, &critical) ||
+        !hsb__der_take(&extension, HSB__DER_OCTETS, &value) || extension.len)
+        return false;
+    if (hsb__der_oid_is(oid, "2.5.29.17"))
+        return hsb__cert_walk_san(out, value);
+    if (hsb__der_oid_is(oid, "2.5.29.19"))
+        return hsb__cert_walk_constraints(out, value);
+    return true;
+}
+
+static bool hsb__cert_walk_extensions(hsb__cert *out, hsb_str wrapped)
+{
+    hsb_str list, extension;
+    if (!hsb__der_take(&wrapped, HSB__DER_SEQUENCE, &list) || wrapped.len)
+        return false;
+    while (list.len)
+        if (!hsb__der_take(&list, HSB__DER_SEQUENCE, &extension) ||
+            !hsb__cert_walk_extension(out, extension))
+            return false;
+    return true;
+}
+
+/* TBSCertificate (RFC 5280 4.1): version, serial, signature, issuer, validity, subject,
+   key, two identifiers that nobody uses, extensions.                                     */
+static bool hsb__cert_walk_tbs(hsb__cert *out, hsb_str tbs)
+{
+    hsb_str version, validity, id, extensions;
+    return hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 0, &version) &&
+           hsb__der_skip(&tbs, HSB__DER_INTEGER) && hsb__der_skip(&tbs, HSB__DER_SEQUENCE) &&
+           hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->issuer) &&
+           hsb__der_take(&tbs, HSB__DER_SEQUENCE, &validity) &&
+           hsb__der_time(&validity, &out->not_before) &&
+           hsb__der_time(&validity, &out->not_after) && !validity.len &&
+           hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->subject) &&
+           hsb__der_take(&tbs, HSB__DER_SEQUENCE, &out->key) &&
+           hsb__der_optional(&tbs, HSB__DER_CONTEXT + 1, &id) &&
+           hsb__der_optional(&tbs, HSB__DER_CONTEXT + 2, &id) &&
+           hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 3, &extensions) && !tbs.len &&
+           (!extensions.ptr || hsb__cert_walk_extensions(out, extensions));
+}
+
+static bool hsb__cert_walk(hsb__cert *out, const unsigned char *der, size_t len)
+{
+    hsb_str rest = hsb__text_make((const char *)der, len), cert, tbs;
+    memset(out, 0, sizeof *out);
+    return hsb__der_take(&rest, HSB__DER_SEQUENCE, &cert) && !rest.len &&
+           hsb__der_take(&cert, HSB__DER_SEQUENCE, &tbs) &&
+           hsb__der_skip(&cert, HSB__DER_SEQUENCE) &&       /* which signature             */
+           hsb__der_skip(&cert, HSB__DER_BITS) && !cert.len &&
+           hsb__cert_walk_tbs(out, tbs);
+}
+
+static const char hsb__cert_malformed[] = "malformed";
+
+/* RSAPublicKey (RFC 8017 A.1.1)                                                          */
+static const char *hsb__cert_rsa_key(hsb_str bytes, br_rsa_public_key *key)
+{
+    hsb_str body, n, e;
+    if (!hsb__der_take(&bytes, HSB__DER_SEQUENCE, &body) || bytes.len ||
+        !hsb__der_positive(&body, &n) || !hsb__der_positive(&body, &e) || body.len)
+        return hsb__cert_malformed;
+    key->n = hsb__key_bytes(n);
+    key->nlen = n.len;
+    key->e = hsb__key_bytes(e);
+    key->elen = e.len;
+    return hsb__key_rsa_size(n);
+}
+
+/* The key of a certificate, pointing into it.  NULL, or why there is none.                */
+static const char *hsb__cert_public_key(const hsb__cert *cert, br_x509_pkey *key)
+{
+    hsb_str rest = cert->key, bytes;
+    int type, curve;
+    const char *reason = hsb__key_algorithm(&rest, &type, &curve);
+    if (reason)
+        return reason == hsb__key_malformed ? hsb__cert_malformed : reason;
+    if (!hsb__der_bytes(&rest, &bytes) || rest.len)
+        return hsb__cert_malformed;
+    memset(key, 0, sizeof *key);
+    key->key_type = (unsigned char)type;
+    if (type == BR_KEYTYPE_RSA)
+        return hsb__cert_rsa_key(bytes, &key->key.rsa);
+    key->key.ec.curve = curve;
+    key->key.ec.q = hsb__key_bytes(bytes);
+    key->key.ec.qlen = bytes.len;
+    return curve ? NULL : hsb__cert_malformed;
+}
+
+/* --- names in a certificate --------------------------------------------------------------- */
+
+/* RFC 5280 4.2.1.6: the context tags of GeneralName                                      */
+enum { HSB__CERT_MAIL = 1, HSB__CERT_DNS = 2, HSB__CERT_URI = 6, HSB__CERT_IP = 7 };
+
+/* Nobody who sees only the text may take it for a name of another kind, or for a shorter
+   one.  So only printable ASCII counts, and each kind must have what the others cannot:
+   a mail address its @, an URI a colon and more than the digits of an IPv6 address.       */
+static bool hsb__cert_name_is_clear(unsigned kind, hsb_str name)
+{
+    bool at = false, mark = false, letter = false, beyond_hex = false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i], lower = hsb__text_lower(c);
+        if (c <= ' ' || c > '~')
+            return false;
+        at = at || c == '@';
+        mark = mark || c == ':' || c == '/';
+        letter = letter || (lower >= 'a' && lower <= 'z');
+        beyond_hex = beyond_hex || (hsb__text_hex(c) < 0 && c != ':' && c != '.');
+    }
+    if (kind == HSB__CERT_URI)
+        return beyond_hex && memchr(name.ptr, ':', name.len);
+    return kind == HSB__CERT_MAIL ? at && !mark : letter && !at && !mark;
+}
+
+/* The next one of those four kinds that is clear.  rest starts as hsb__cert.san.          */
+static bool hsb__cert_next_name(hsb_str *rest, unsigned *kind, hsb_str *name)
+{
+    unsigned tag;
+    while (rest->len && hsb__der_next(rest, &tag, name)) {
+        *kind = tag - HSB__DER_CONTEXT;
+        if (*kind == HSB__CERT_IP ? name->len == 4 || name->len == 16
+            : *kind == HSB__CERT_MAIL || *kind == HSB__CERT_DNS || *kind == HSB__CERT_URI
+                ? hsb__cert_name_is_clear(*kind, *name) : false)
+            return true;
+    }
+    return false;
+}
+
+static bool hsb__cert_next_dns(hsb_str *rest, hsb_str *name)
+{
+    unsigned kind;
+    while (hsb__cert_next_name(rest, &kind, name))
+        if (kind == HSB__CERT_DNS)
+            return true;
+    return false;
+}
+
+/* --- what a certificate says, as text -------------------------------------------------------
+   Printed twice: bytes NULL, only to learn how much it is; and then for good.             */
+typedef struct hsb__cert_text { char *bytes; size_t len; } hsb__cert_text;
+
+enum { HSB__CERT_MAX = 64 << 10, HSB__CERT_NAMES = 256, HSB__CERT_RDNS = 64 };
+
+static void hsb__cert_put(hsb__cert_text *t, const char *bytes, size_t len)
+{
+    if (t->bytes && len)
+        memcpy(t->bytes + t->len, bytes, len);
+    t->len += len;
+}
+
+static void hsb__cert_put_hex(hsb__cert_text *t, hsb_str bytes, const char *before)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < bytes.len; i++) {
+        unsigned byte = hsb__der_byte(bytes, i);
+        const char pair[2] = { digits[byte >> 4], digits[byte & 15] };
+        hsb__cert_put(t, before, strlen(before));
+        hsb__cert_put(t, pair, 2);
+    }
+}
+
+static hsb_str hsb__cert_since(const hsb__cert_text *t, size_t mark)
+{
+    return hsb__text_make(t->bytes ? t->bytes + mark : NULL, t->len - mark);
+}
+
+/* RFC 3629 4: no overlong forms; surrogates and what lies beyond are the caller's to see. */
+static bool hsb__cert_next_utf8(hsb_str *rest, uint32_t *c)
+{
+    static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+    unsigned first = hsb__der_byte(*rest, 0);
+    size_t more = first < 0x80 ? 0 : first < 0xC0 ? 4 : first < 0xE0 ? 1 : first < 0xF0 ? 2
+                : first < 0xF8 ? 3 : 4;
+    if (more == 4 || more >= rest->len)
+        return false;
+    *c = more ? first & (0x3Fu >> more) : first;
+    for (size_t i = 1; i <= more; i++) {
+        if ((hsb__der_byte(*rest, i) & 0xC0) != 0x80)
+            return false;
+        *c = *c << 6 | (hsb__der_byte(*rest, i) & 0x3F);
+    }
+    *rest = hsb__der_after(*rest, more + 1);
+    return *c >= least[more];
+}
+
+static size_t hsb__cert_char_width(unsigned tag)
+{
+    return tag == HSB__DER_BMP ? 2 : tag == HSB__DER_UNIVERSAL ? 4 : 1;
+}
+
+/* The next character of a string of that type; false: it has none that we know of.         */
+static bool hsb__cert_next_char(hsb_str *rest, unsigned tag, uint32_t *c)
+{
+    size_t width = hsb__cert_char_width(tag);
+    if (tag == HSB__DER_UTF8)
+        return hsb__cert_next_utf8(rest, c) && (*c < 0xD800 || (*c > 0xDFFF && *c <= 0x10FFFF));
+    if (rest->len < width)
+        return false;
+    *c = 0;
+    for (size_t i = 0; i < width; i++)
+        *c = *c << 8 | hsb__der_byte(*rest, i);
+    *rest = hsb__der_after(*rest, width);
+    return width == 1 ? *c < 0x80 : *c < 0xD800 || (*c > 0xDFFF && *c <= 0x10FFFF);
+}
+
+static bool hsb__cert_is_text(hsb_str value, unsigned tag)
+{
+    uint32_t c;
+    if (tag != HSB__DER_UTF8 && tag != HSB__DER_PRINTABLE && tag != HSB__DER_IA5 &&
+        tag != HSB__DER_TELETEX && tag != HSB__DER_VISIBLE && tag != HSB__DER_NUMERIC &&
+        tag != HSB__DER_BMP && tag != HSB__DER_UNIVERSAL)
+        return false;
+    while (value.len)
+        if (!hsb__cert_next_char(&value, tag, &c))
+            return false;
+    return true;
+}
+
+static size_t hsb__cert_utf8(char out[4], uint32_t c)
+{
+    size_t more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    out[0] = (char)(more ? (0xF00u >> more & 0xFF) | c >> (6 * more) : c);
+    for (size_t i = 1; i <= more; i++)
+        out[i] = (char)(0x80 | (c >> (6 * (more - i)) & 0x3F));
+    return more + 1;
+}
+
+/* RFC 4514 2.4: what a value may not show as it is.                                         */
+static void hsb__cert_put_value(hsb__cert_text *t, hsb_str value, unsigned tag)
+{
+    bool first = true;
+    uint32_t c;
+    while (value.len && hsb__cert_next_char(&value, tag, &c)) {
+        char utf8[4];
+        size_t n = hsb__cert_utf8(utf8, c);
+        if (c < ' ' || (c >= 0x7F && c < 0xA0)) {
+            hsb__cert_put_hex(t, hsb__text_make(utf8, n), "\\");
+        } else {
+            bool edge = (c == ' ' && (first || !value.len)) || (c == '#' && first);
+            if (edge || (c < 0x80 && strchr("\"+,;<>\\", (int)c)))
+                hsb__cert_put(t, "\\", 1);
+            hsb__cert_put(t, utf8, n);
+        }
+        first = false;
+    }
+}
+
+/* Attribute types with a name; RFC 4514 3 has the first nine.                               */
+static const char *hsb__cert_type(const char *oid)
+{
+    static const struct { const char *oid, *name; } types[] = {
+        { "2.5.4.3",  "CN" }, { "2.5.4.7", "L" },  { "2.5.4.8", "ST" }, { "2.5.4.10", "O" },
+        { "2.5.4.11", "OU" }, { "2.5.4.6", "C" },  { "2.5.4.9", "STREET" },
+        { "0.9.2342.19200300.100.1.25", "DC" },    { "0.9.2342.19200300.100.1.1", "UID" },
+        { "2.5.4.4",  "SN" }, { "2.5.4.5", "serialNumber" }, { "2.5.4.12", "title" },
+        { "2.5.4.42", "givenName" },               { "1.2.840.113549.1.9.1", "emailAddress" },
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(oid, types[i].oid) == 0)
+            return types[i].name;
+    return NULL;
+}
+
+/* AttributeTypeAndValue.  A type without a name, or a value that is no text, shows the
+   value's DER (RFC 4514 2.4).                                                              */
+static bool hsb__cert_put_attribute(hsb__cert_text *t, hsb_str attribute)
+{
+    char oid_text[HSB__DER_OID_TEXT];
+    hsb_str oid, value;
+    unsigned tag;
+    if (!hsb__der_take(&attribute, HSB__DER_OID, &oid) || !hsb__der_oid_text(oid, oid_text))
+        return false;
+    hsb_str element = attribute;
+    if (!hsb__der_next(&attribute, &tag, &value) || attribute.len)
+        return false;
+    const char *type = hsb__cert_type(oid_text), *shown = type ? type : oid_text;
+    hsb__cert_put(t, shown, strlen(shown));
+    hsb__cert_put(t, "=", 1);
+    if (type && hsb__cert_is_text(value, tag)) {
+        hsb__cert_put_value(t, value, tag);
+    } else {
+        hsb__cert_put(t, "#", 1);
+        hsb__cert_put_hex(t, element, "");
+    }
+    return true;
+}
+
+static bool hsb__cert_put_rdn(hsb__cert_text *t, hsb_str rdn)
+{
+    hsb_str attribute;
+    for (bool first = true; rdn.len; first = false) {
+        if (!hsb__der_take(&rdn, HSB__DER_SEQUENCE, &attribute))
+            return false;
+        hsb__cert_put(t, "+", first ? 0 : 1);
+        if (!hsb__cert_put_attribute(t, attribute))
+            return false;
+    }
+    return true;
+}
+
+/* A Name as RFC 4514 writes it: the last RDN first.                                          */
+static bool hsb__cert_put_dn(hsb__cert_text *t, hsb_str name, hsb_str *out)
+{
+    hsb_str rest, rdns[HSB__CERT_RDNS];
+    size_t count = 0, mark = t->len;
+    if (!hsb__der_take(&name, HSB__DER_SEQUENCE, &rest))
+        return false;
+    while (rest.len)
+        if (count == HSB__CERT_RDNS || !hsb__der_take(&rest, HSB__DER_SET, &rdns[count++]))
+            return false;
+    for (size_t i = count; i-- > 0;) {
+        if (!hsb__cert_put_rdn(t, rdns[i]))
+            return false;
+        hsb__cert_put(t, ",", i ? 1 : 0);
+    }
+    *out = hsb__cert_since(t, mark);
+    return true;
+}
+
+static hsb_str hsb__cert_put_name(hsb__cert_text *t, unsigned kind, hsb_str name)
+{
+    char buf[HSB_ADDRESS_TEXT_MAX];
+    hsb_address a;
+    size_t mark = t->len;
+    if (kind == HSB__CERT_IP) {
+        memset(&a, 0, sizeof a);
+        a.family = name.len == 4 ? HSB_IPV4 : HSB_IPV6;
+        memcpy(a.bytes, name.ptr, name.len);
+        name = hsb__text_of(hsb__address_text(&a, buf));
+    }
+    hsb__cert_put(t, name.ptr, name.len);
+    return hsb__cert_since(t, mark);
+}
+
+/* Everything that is text.  names: room for HSB__CERT_NAMES of them at most, or NULL.        */
+static bool hsb__cert_put_all(hsb__cert_text *t, const hsb__cert *cert, hsb_certificate *out,
+                              hsb_str *names)
+{
+    hsb_str rest = cert->san, name;
+    unsigned kind;
+    out->name_count = 0;
+    if (!hsb__cert_put_dn(t, cert->subject, &out->subject) ||
+        !hsb__cert_put_dn(t, cert->issuer, &out->issuer))
+        return false;
+    while (out->name_count < HSB__CERT_NAMES && hsb__cert_next_name(&rest, &kind, &name)) {
+        hsb_str shown = hsb__cert_put_name(t, kind, name);
+        if (names)
+            names[out->name_count] = shown;
+        out->name_count++;
+    }
+    return true;
+}
+
+/* One block: this, the names, the DER, the texts.                                            */
+typedef struct hsb__cert_block { hsb_certificate shown; size_t size; } hsb__cert_block;
+
+/* Owned: hsb__cert_forget.  NULL: malformed, larger than we look at, or out of memory.       */
+static hsb_certificate *hsb__cert_describe(hsb__memory *m, const unsigned char *der, size_t len)
+{
+    hsb__cert cert;
+    hsb_certificate first;
+    hsb__cert_text text = { NULL, 0 };
+    br_sha256_context sha256;
+    if (len > HSB__CERT_MAX || !hsb__cert_walk(&cert, der, len) ||
+        !hsb__cert_put_all(&text, &cert, &first, NULL))
+        return NULL;
+    size_t names = (size_t)first.name_count * sizeof(hsb_str);
+    size_t size = sizeof(hsb__cert_block) + names + len + text.len;
+    hsb__cert_block *block = hsb__memory_zeroed(m, size);
+    if (!block)
+        return NULL;
+    block->size = size;
+    hsb_str *name = (hsb_str *)(block + 1);
+    char *copy = (char *)name + names;
+    memcpy(copy, der, len);
+    text.bytes = copy + len;
+    text.len = 0;
+    hsb__cert_put_all(&text, &cert, &block->shown, name);
+    block->shown.der = hsb__text_make(copy, len);
+    block->shown.names = name;
+    block->shown.not_before = cert.not_before;
+    block->shown.not_after = cert.not_after;
+    br_sha256_init(&sha256);
+    br_sha256_update(&sha256, der, len);
+    br_sha256_out(&sha256, block->shown.sha256);
+    return &block->shown;
+}
+
+static void hsb__cert_forget(hsb__memory *m, hsb_certificate *c)
+{
+    hsb__cert_block *block = (hsb__cert_block *)(void *)c;      /* its first member          */
+    if (block)
+        hsb__memory_free(m, block, block->size);
+}
+
+/* --- files of certificates --------------------------------------------------------------- */
+
+/* At least one certificate, or false.                                                       */
+static bool hsb__cert_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list, size_t *count,
+                           hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    *count = 0;
+    if (!hsb__pem_load(m, pem, list, err))
+        return false;
+    hsb__pem_only(m, list, "CERTIFICATE");
+    for (const hsb__object *o = *list; o; o = o->next)
+        ++*count;
+    return *list ? true : hsb__error_set(err, HSB_ERR_PEM, 0, 0, "%s: no certificate in it",
+                                         hsb__pem_place(pem, buf));
+}
+
+/* number counts from one, as people do.                                                     */
+static bool hsb__cert_refuse(const hsb_pem *pem, size_t number, const char *reason, hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: certificate %zu: %s",
+                          hsb__pem_place(pem, buf), number, reason);
+}
+
+static bool hsb__cert_read(hsb__cert *out, const hsb__object *o, const hsb_pem *pem, size_t number,
+                           hsb_error *err)
+{
+    return hsb__cert_walk(out, o->der, o->len) ||
+           hsb__cert_refuse(pem, number, hsb__cert_malformed, err);
+}
+
+static bool hsb__cert_read_key(const hsb__cert *cert, br_x509_pkey *key, const hsb_pem *pem,
+                               size_t number, hsb_error *err)
+{
+    const char *reason = hsb__cert_public_key(cert, key);
+    return !reason || hsb__cert_refuse(pem, number, reason, err);
+}
+
+/* --- what the server shows ------------------------------------------------------------------ */
+typedef struct hsb__chain {         /* leaf first                                       */
+    br_x509_certificate *certs;     /* count of them; their bytes belong to objects     */
+    size_t               count;
+    int                  key_type;  /* of the leaf                                      */
+    hsb__object         *objects;
+} hsb__chain;
+
+static void hsb__chain_free(hsb__memory *m, hsb__chain *c)
+{
+    hsb__memory_free(m, c->certs, c->count * sizeof *c->certs);
+    hsb__pem_free(m, c->objects);
+    memset(c, 0, sizeof *c);
+}
+
+/* Makes certs from objects.                                                                  */
+static bool hsb__chain_list(hsb__memory *m, hsb__chain *c)
+{
+    c->certs = hsb__memory_array(m, c->count, sizeof *c->certs);
+    if (!c->certs)
+        return false;
+    size_t i = 0;
+    for (hsb__object *o = c->objects; o; o = o->next, i++) {
+        c->certs[i].data = o->der;
+        c->certs[i].data_len = o->len;
+    }
+    return true;
+}
+
+/* The key is judged in the leaf only: what comes after it is for the client to judge.        */
+static bool hsb__chain_check(hsb__chain *c, const hsb_pem *pem, hsb_error *err)
+{
+    hsb__cert cert;
+    br_x509_pkey key = { 0 };
+    size_t number = 0;
+    for (const hsb__object *o = c->objects; o; o = o->next) {
+        if (!hsb__cert_read(&cert, o, pem, ++number, err))
+            return false;
+        if (number == 1 && !hsb__cert_read_key(&cert, &key, pem, number, err))
+            return false;
+    }
+    c->key_type = key.key_type;
+    return true;
+}
+
+static bool hsb__chain_load(hsb__memory *m, hsb__chain *c, const hsb_pem *pem, hsb_error *err)
+{
+    memset(c, 0, sizeof *c);
+    if (!hsb__cert_load(m, pem, &c->objects, &c->count, err))
+        return false;
+    if (!hsb__chain_list(m, c))
+        hsb__error_memory(err);
+    else if (hsb__chain_check(c, pem, err))
+        return true;
+    hsb__chain_free(m, c);
+    return false;
+}
+
+/* Does the key sign what the certificate verifies?  A trial tells more than comparing the
+   public numbers would: a key with one wrong factor has the right modulus, signs wrong, and
+   one such signature would give the whole key away.                                          */
+static bool hsb__chain_try_rsa(const br_rsa_public_key *pub, const br_rsa_private_key *key,
+                               const unsigned char hash[32])
+{
+    unsigned char signature[HSB__KEY_RSA_MAX / 8], got[32];
+    size_t len = (key->n_bitlen + 7) / 8;
+    return br_rsa_pkcs1_sign_get_default()(BR_HASH_OID_SHA256, hash, 32, key, signature) &&
+           br_rsa_pkcs1_vrfy_get_default()(signature, len, BR_HASH_OID_SHA256, 32, pub, got) &&
+           memcmp(hash, got, 32) == 0;
+}
+
+static bool hsb__chain_try_ec(const br_ec_public_key *pub, const br_ec_private_key *key,
+                              const unsigned char hash[32])
+{
+    unsigned char signature[160];
+    const br_ec_impl *ec = br_ec_get_default();
+    size_t len = br_ecdsa_sign_asn1_get_default()(ec, &br_sha256_vtable, hash, key, signature);
+    return len && pub->curve == key->curve &&
+           br_ecdsa_vrfy_asn1_get_default()(ec, hash, 32, pub, signature, len);
+}
+
+/* where: how the error names the key.                                                        */
+static bool hsb__chain_fits_key(const hsb__chain *c, const hsb__key *k, const char *where,
+                                hsb_error *err)
+{
+    static const unsigned char hash[32] = { 1 };
+    hsb__cert cert;
+    br_x509_pkey pub;
+    if (c->key_type != k->type)
+        return hsb__error_set(err, HSB_ERR_KEY, 0, 0, "%s: an %s key, but the certificate is for "
+                              "an %s key", where, k->type == BR_KEYTYPE_RSA ? "RSA" : "EC",
+                              c->key_type == BR_KEYTYPE_RSA ? "RSA" : "EC");
+    bool fits = hsb__cert_walk(&cert, c->certs[0].data, c->certs[0].data_len) &&
+                !hsb__cert_public_key(&cert, &pub) &&
+                (k->type == BR_KEYTYPE_RSA ? hsb__chain_try_rsa(&pub.key.rsa, &k->rsa, hash)
+                                           : hsb__chain_try_ec(&pub.key.ec, &k->ec, hash));
+    return fits || hsb__error_set(err, HSB_ERR_KEY, 0, 0,
+                                  "%s: the key does not belong to the certificate", where);
+}
+
+/* --- the self-signed certificate -------------------------------------------------------------
+   For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody else
+   whom its key could vouch for.                                                              */
+enum { HSB__CHAIN_SELF_MAX = 2048, HSB__CHAIN_SELF_DAYS = 397, HSB__CHAIN_SKEW = 3600 };
+
+typedef struct hsb__chain_self {
+    const hsb__key *key;
+    hsb_str         name;                   /* without a last dot                          */
+    hsb_address     address;                /* family 0: a DNS name                        */
+    int64_t         now;
+    unsigned char   serial[16], key_id[20];
+    unsigned char   point[BR_EC_KBUF_PUB_MAX_SIZE];
+    size_t          point_len;
+} hsb__chain_self;
+
+/* RFC 5280 A.1: a common name has 64 characters at most.  A longer one is only in the SAN,
+   but issuer must not be empty.                                                              */
+static void hsb__chain_put_name(hsb__der_out *out, hsb_str name)
+{
+    hsb_str shown = name.len <= 64 ? name : hsb__text_of("self-signed");
+    size_t dn = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t rdn = hsb__der_open(out, HSB__DER_SET);
+    size_t attribute = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "2.5.4.3");
+    hsb__der_put_element(out, HSB__DER_UTF8, shown.ptr, shown.len);
+    hsb__der_close(out, attribute);
+    hsb__der_close(out, rdn);
+    hsb__der_close(out, dn);
+}
+
+static void hsb__chain_put_validity(hsb__der_out *out, int64_t now)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_time(out, now - HSB__CHAIN_SKEW);
+    hsb__der_put_time(out, now + HSB__CHAIN_SELF_DAYS * INT64_C(86400));
+    hsb__der_close(out, mark);
+}
+
+static void hsb__chain_put_bits(hsb__der_out *out, const void *bytes, size_t len)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_BITS);
+    hsb__der_put_byte(out, 0);
+    hsb__der_put(out, bytes, len);
+    hsb__der_close(out, mark);
+}
+
+static void hsb__chain_put_key(hsb__der_out *out, const hsb__chain_self *self)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t algorithm = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.2.840.10045.2.1");
+    hsb__der_put_oid(out, "1.2.840.10045.3.1.7");
+    hsb__der_close(out, algorithm);
+    hsb__chain_put_bits(out, self->point, self->point_len);
+    hsb__der_close(out, mark);
+}
+
+static void hsb__chain_put_signature_kind(hsb__der_out *out)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.2.840.10045.4.3.2");               /* ecdsa-with-SHA256       */
+    hsb__der_close(out, mark);
+}
+
+/* The names: of localhost also the addresses that it goes by.                                 */
+static void hsb__chain_put_san(hsb__der_out *out, const hsb__chain_self *self)
+{
+    static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    if (self->address.family)
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_IP, self->address.bytes,
+                             self->address.family == HSB_IPV4 ? sizeof v4 : sizeof v6);
+    else
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_DNS, self->name.ptr,
+                             self->name.len);
+    if (hsb__text_is_nocase(self->name, "localhost")) {
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_IP, v4, sizeof v4);
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_IP, v6, sizeof v6);
+    }
+    hsb__der_close(out, mark);
+}
+
+/* One extension; value is written by the caller between open and close.                       */
+typedef struct hsb__chain_mark { size_t extension, value; } hsb__chain_mark;
+
+static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid, bool critical)
+{
+    static const unsigned char yes = 0xFF;
+    hsb__chain_mark mark;
+    mark.extension = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, oid);
+    if (critical)
+        hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
+    mark.value = hsb__der_open(out, HSB__DER_OCTETS);
+    return mark;
+}
+
+static void hsb__chain_close_extension(hsb__der_out *out, hsb__chain_mark mark)
+{
+    hsb__der_close(out, mark.value);
+    hsb__der_close(out, mark.extension);
+}
+
+/* RFC 5280 4.2.1: basicConstraints (not a CA), keyUsage digitalSignature, extKeyUsage
+   serverAuth, subjectAltName, and the two identifiers that tell this certificate from
+   yesterday's, which has the same name and another key.                                       */
+static void hsb__chain_put_extensions(hsb__der_out *out, const hsb__chain_self *self)
+{
+    static const unsigned char signature_only[2] = { 7, 0x80 };
+    hsb__chain_mark mark = hsb__chain_open_extension(out, "2.5.29.19", true);
+    hsb__der_put_element(out, HSB__DER_SEQUENCE, NULL, 0);
+    hsb__chain_close_extension(out, mark);
+
+    mark = hsb__chain_open_extension(out, "2.5.29.15", true);
+    hsb__der_put_element(out, HSB__DER_BITS, signature_only, sizeof signature_only);
+    hsb__chain_close_extension(out, mark);
+
+    mark = hsb__chain_open_extension(out, "2.5.29.37", false);
+    size_t usages = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.3.6.1.5.5.7.3.1");
+    hsb__der_close(out, usages);
+    hsb__chain_close_extension(out, mark);
+
+    mark = hsb__chain_open_extension(out, "2.5.29.17", false);
+    hsb__chain_put_san(out, self);
+    hsb__chain_close_extension(out, mark);
+
+    mark = hsb__chain_open_extension(out, "2.5.29.14", false);
+    hsb__der_put_element(out, HSB__DER_OCTETS, self->key_id, sizeof self->key_id);
+    hsb__chain_close_extension(out, mark);
+
+    mark = hsb__chain_open_extension(out, "2.5.29.35", false);
+    size_t authority = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_element(out, HSB__DER_CONTEXT + 0, self->key_id, sizeof self->key_id);
+    hsb__der_close(out, authority);
+    hsb__chain_close_extension(out, mark);
+}
+
+static void hsb__chain_put_tbs(hsb__der_out *out, const hsb__chain_self *self)
+{
+    static const unsigned char v3 = 2;
+    size_t tbs = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t version = hsb__der_open(out, HSB__DER_EXPLICIT + 0);
+    hsb__der_put_element(out, HSB__DER_INTEGER, &v3, 1);
+    hsb__der_close(out, version);
+    hsb__der_put_element(out, HSB__DER_INTEGER, self->serial, sizeof self->serial);
+    hsb__chain_put_signature_kind(out);
+    hsb__chain_put_name(out, self->name);
+    hsb__chain_put_validity(out, self->now);
+    hsb__chain_put_name(out, self->name);
+    hsb__chain_put_key(out, self);
+    size_t wrapped = hsb__der_open(out, HSB__DER_EXPLICIT + 3);
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__chain_put_extensions(out, self);
+    hsb__der_close(out, list);
+    hsb__der_close(out, wrapped);
+    hsb__der_close(out, tbs);
+}
+
+static void hsb__chain_put_self(hsb__der_out *out, const hsb__chain_self *self)
+{
+    unsigned char hash[br_sha256_SIZE], signature[160];
+    br_sha256_context sha256;
+    size_t cert = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__chain_put_tbs(out, self);
+    br_sha256_init(&sha256);
+    br_sha256_update(&sha256, out->bytes + cert, out->len - cert);
+    br_sha256_out(&sha256, hash);
+    size_t len = br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
+                                                  &self->key->ec, signature);
+    hsb__chain_put_signature_kind(out);
+    hsb__chain_put_bits(out, signature, len);
+    hsb__der_close(out, cert);
+}
+
+/* A host name as RFC 1123 has it, with an underscore and a first label "*" besides.           */
+static bool hsb__chain_is_host(hsb_str name)
+{
+    size_t label = 0;
+    if (name.len > 2 && name.ptr[0] == '*' && name.ptr[1] == '.')
+        name = hsb__der_after(name, 2);
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i], lower = hsb__text_lower(c);
+        label = c == '.' ? 0 : label + 1;
+        if (c == '.' ? i == 0 || name.ptr[i - 1] == '.'
+                     : label > 63 || !((lower >= 'a' && lower <= 'z') || hsb__text_is_digit(c) ||
+                                       c == '-' || c == '_'))
+            return false;
+    }
+    return name.len && name.len <= 253 && label;
+}
+
+static bool hsb__chain_read_name(hsb__chain_self *self, const char *name)
+{
+    self->name = hsb__text_of(name);
+    if (hsb__address_parse(&self->address, name))
+        return true;
+    self->address.family = HSB_FAMILY_ANY;
+    if (self->name.len && self->name.ptr[self->name.len - 1] == '.')
+        self->name.len--;
+    return hsb__chain_is_host(self->name);
+}
+
+/* RFC 5280 4.1.2.2: a serial number is positive and has 20 bytes at most.  RFC 7093 2 (1):
+   a key's identifier is the first 160 bits of the SHA-256 of its point.                       */
+static bool hsb__chain_prepare_self(hsb__chain_self *self)
+{
+    br_ec_public_key pub;
+    br_sha256_context sha256;
+    unsigned char hash[br_sha256_SIZE];
+    if (!hsb__os_entropy(self->serial, sizeof self->serial))
+        return false;
+    self->serial[0] = (unsigned char)((self->serial[0] & 0x7F) | 0x40);
+    self->point_len = br_ec_compute_pub(br_ec_get_default(), &pub, self->point, &self->key->ec);
+    br_sha256_init(&sha256);
+    br_sha256_update(&sha256, self->point, self->point_len);
+    br_sha256_out(&sha256, hash);
+    memcpy(self->key_id, hash, sizeof self->key_id);
+    return true;
+}
+
+/* k: from hsb__key_generate.                                                                   */
+static bool hsb__chain_self_signed(hsb__memory *m, hsb__chain *c, const hsb__key *k,
+                                   const char *name, int64_t now, hsb_error *err)
+{
+    unsigned char bytes[HSB__CHAIN_SELF_MAX];
+    hsb__der_out out = { bytes, 0, sizeof bytes, false };
+    hsb__chain_self self = { 0 };
+    HSB_ASSERT(k->type == BR_KEYTYPE_EC && k->ec.curve == BR_EC_secp256r1);
+    memset(c, 0, sizeof *c);
+    self.key = k;
+    self.now = now;
+    if (!hsb__chain_read_name(&self, name))
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "self-signed certificate: \"%.80s\" is no host name or address", name);
+    if (!hsb__chain_prepare_self(&self))
+        return hsb__error_system(err, errno, "random bytes for a certificate");
+    hsb__chain_put_self(&out, &self);
+    if (out.full)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "self-signed certificate: the clock is wrong");
+    c->objects = hsb__pem_object(m, "CERTIFICATE", out.bytes, out.len);
+    c->count = 1;
+    c->key_type = BR_KEYTYPE_EC;
+    if (c->objects && hsb__chain_list(m, c))
+        return true;
+    hsb__chain_free(m, c);
+    return hsb__error_memory(err);
+}
+
+/* --- whom the server trusts, and what it asks for --------------------------------------------- */
+typedef struct hsb__anchors {
+    br_x509_trust_anchor *list;     /* names and keys point into objects                */
+    size_t                count;
+    hsb__object          *objects;
+} hsb__anchors;
+
+static void hsb__anchors_free(hsb__memory *m, hsb__anchors *a)
+{
+    hsb__memory_free(m, a->list, a->count * sizeof *a->list);
+    hsb__pem_free(m, a->objects);
+    memset(a, 0, sizeof *a);
+}
+
+static bool hsb__anchors_fill(hsb__anchors *a, const hsb_pem *pem, hsb_error *err)
+{
+    hsb__cert cert;
+    size_t i = 0;
+    for (const hsb__object *o = a->objects; o; o = o->next, i++) {
+        br_x509_trust_anchor *anchor = &a->list[i];
+        if (!hsb__cert_read(&cert, o, pem, i + 1, err) ||
+            !hsb__cert_read_key(&cert, &anchor->pkey, pem, i + 1, err))
+            return false;
+        anchor->dn.data = hsb__key_bytes(cert.subject);
+        anchor->dn.len = cert.subject.len;
+        anchor->flags = cert.is_ca ? BR_X509_TA_CA : 0;
+    }
+    return true;
+}
+
+static bool hsb__anchors_load(hsb__memory *m, hsb__anchors *a, const hsb_pem *pem, hsb_error *err)
+{
+    memset(a, 0, sizeof *a);
+    if (!hsb__cert_load(m, pem, &a->objects, &a->count, err))
+        return false;
+    a->list = hsb__memory_array(m, a->count, sizeof *a->list);
+    if (!a->list)
+        hsb__error_memory(err);
+    else if (hsb__anchors_fill(a, pem, err))
+        return true;
+    hsb__anchors_free(m, a);
+    return false;
+}
+
+typedef struct hsb__names {
+    br_x500_name *list;             /* they point into objects                          */
+    size_t        count;
+    size_t        bytes;            /* in CertificateRequest, two of length each included */
+    hsb__object  *objects;
+} hsb__names;
+
+static void hsb__names_free(hsb__memory *m, hsb__names *n)
+{
+    hsb__memory_free(m, n->list, n->count * sizeof *n->list);
+    hsb__pem_free(m, n->objects);
+    memset(n, 0, sizeof *n);
+}
+
+/* RFC 5246 7.4.4: certificate_authorities<0..2^16-1>.  BearSSL adds up the names and sends
+   them without looking at that bound.                                                           */
+static bool hsb__names_fill(hsb__names *n, const hsb_pem *pem, hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    hsb__cert cert;
+    size_t i = 0;
+    for (const hsb__object *o = n->objects; o; o = o->next, i++) {
+        if (!hsb__cert_read(&cert, o, pem, i + 1, err))
+            return false;
+        n->list[i].data = hsb__key_bytes(cert.subject);
+        n->list[i].len = cert.subject.len;
+        n->bytes += cert.subject.len + 2;
+    }
+    return n->bytes <= 0xFFFF ||
+           hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: the names of %zu authorities take %zu "
+                          "bytes; a handshake holds 65535", hsb__pem_place(pem, buf), n->count, n->bytes);
+}
+
+static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, hsb_error *err)
+{
+    memset(n, 0, sizeof *n);
+    if (!hsb__cert_load(m, pem, &n->objects, &n->count, err))
+        return false;
+    n->list = hsb__memory_array(m, n->count, sizeof *n->list);
+    if (!n->list)
+        hsb__error_memory(err);
+    else if (hsb__names_fill(n, pem, err))
+        return true;
+    hsb__names_free(m, n);
+    return false;
+}
+/* ===== >>security ================================================================
+   Purpose  the immutable, counted object behind hsb_security: identities by server
+            name, trust, the fastest primitives of this CPU, and the session cache
+   Uses     >>platform >>memory >>text >>error >>pem >>key >>cert
+   Names    hsb__crypto_*, hsb__host_*, hsb__session_*, hsb__sessions_*, hsb__security_*
+   Tests    tests/unit/security.c
+
+   Threads.  Servers on several threads use one security at once.  After new two things
+   change: the session cache, behind its lock, and the reference count, atomically.      */
+
+/* --- primitives -----------------------------------------------------------------------
+   What BearSSL takes for the best on this machine.  Asking costs a CPUID instruction
+   each, which a virtual machine traps (13-20 us): once a security, never a connection.  */
+typedef struct hsb__crypto {
+    const br_ec_impl           *ec;
+    br_ecdsa_sign               ecdsa_sign;
+    br_ecdsa_vrfy               ecdsa_verify;
+    br_rsa_pkcs1_sign           rsa_sign;
+    br_rsa_pkcs1_vrfy           rsa_verify;
+    const br_block_cbcenc_class *cbc_encrypt;
+    const br_block_cbcdec_class *cbc_decrypt;
+    const br_block_ctr_class   *ctr;
+    br_ghash                    ghash;
+    br_chacha20_run             chacha20;
+    br_poly1305_run             poly1305;
+    bool                        aes_is_fast;    /* AES and GHASH in hardware           */
+} hsb__crypto;
+
+/* The least time of a few tries, in us, for 16 KiB.                                     */
+static uint64_t hsb__crypto_time_chacha20(br_chacha20_run run)
+{
+    static const unsigned char key[32], nonce[12];
+    unsigned char data[4096];
+    uint64_t best = UINT64_MAX;
+    memset(data, 0, sizeof data);
+    for (int try = 0; try < 5; try++) {
+        uint64_t start = hsb__os_now_us();
+        for (int i = 0; i < 4; i++)
+            run(key, nonce, 1, data, sizeof data);
+        uint64_t took = hsb__os_now_us() - start;
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+/* BearSSL takes the SSE2 ChaCha20 wherever there is one.  That one is ahead on some
+   CPUs (0.67 to 0.52 GB/s) and behind on others (0.35 to 0.57): try both.               */
+static br_chacha20_run hsb__crypto_choose_chacha20(br_chacha20_run offered)
+{
+    if (offered == br_chacha20_ct_run)
+        return offered;
+    return hsb__crypto_time_chacha20(br_chacha20_ct_run) < hsb__crypto_time_chacha20(offered)
+               ? br_chacha20_ct_run : offered;
+}
+
+/* The portable code for AES and GHASH runs in constant time, and so at 0.1-0.4 GB/s.
+   Whatever else the library picks uses instructions that are made for it.               */
+static bool hsb__crypto_aes_is_fast(const hsb__crypto *c)
+{
+    return c->ctr != &br_aes_ct64_ctr_vtable && c->ctr != &br_aes_ct_ctr_vtable &&
+           c->ghash != br_ghash_ctmul64 && c->ghash != br_ghash_ctmul &&
+           c->ghash != br_ghash_ctmul32;
+}
+
+/* The library's choice is made by its set_default functions and only for an engine: let
+   it make it for one that is thrown away, and read the pointers off.                    */
+static void hsb__crypto_detect(hsb__crypto *c)
+{
+    br_ssl_engine_context scratch;
+    memset(&scratch, 0, sizeof scratch);
+    br_ssl_engine_set_default_ecdsa(&scratch);
+    br_ssl_engine_set_default_ec(&scratch);
+    br_ssl_engine_set_default_rsavrfy(&scratch);
+    br_ssl_engine_set_default_aes_gcm(&scratch);
+    br_ssl_engine_set_default_aes_cbc(&scratch);
+    br_ssl_engine_set_default_chapol(&scratch);
+    c->ec = scratch.iec;
+    c->ecdsa_sign = br_ecdsa_sign_asn1_get_default();
+    c->ecdsa_verify = scratch.iecdsa;
+    c->rsa_sign = br_rsa_pkcs1_sign_get_default();
+    c->rsa_verify = scratch.irsavrfy;
+    c->cbc_encrypt = scratch.iaes_cbcenc;
+    c->cbc_decrypt = scratch.iaes_cbcdec;
+    c->ctr = scratch.iaes_ctr;
+    c->ghash = scratch.ighash;
+    c->chacha20 = hsb__crypto_choose_chacha20(scratch.ichacha);
+    c->poly1305 = scratch.ipoly;
+    c->aes_is_fast = hsb__crypto_aes_is_fast(c);
+}
+
+/* --- server names -----------------------------------------------------------------------
+   A host name as it is compared: lower case, no dot at the end, letters, digits, '-' and
+   '_' in labels of 1..63 bytes.  A number at the end makes it an IP address, and that is
+   no server name (RFC 6066 3).                                                          */
+enum { HSB__HOST_SIZE = 256 };
+
+static bool hsb__host_is_label(hsb_str label)
+{
+    for (size_t i = 0; i < label.len; i++) {
+        char c = label.ptr[i];
+        if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) && c != '-' && c != '_')
+            return false;
+    }
+    return label.len > 0 && label.len < 64;
+}
+
+static bool hsb__host_is_name(hsb_str name)
+{
+    hsb_str label = hsb__text_make(name.ptr, 0);
+    for (const char *end = name.ptr + name.len;; label = hsb__text_make(label.ptr + label.len + 1, 0)) {
+        while (label.ptr + label.len < end && label.ptr[label.len] != '.')
+            label.len++;
+        if (!hsb__host_is_label(label))
+            return false;
+        if (label.ptr + label.len == end)
+            break;
+    }
+    int64_t number;
+    return !hsb__text_decimal(label, INT64_MAX, &number);
+}
+
+/* false, and an empty name: not a host name.                                            */
+static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
+{
+    out[0] = '\0';
+    if (name.len && name.ptr[name.len - 1] == '.')
+        name.len--;
+    if (name.len == 0 || name.len >= HSB__HOST_SIZE)
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        out[i] = hsb__text_lower(name.ptr[i]);
+    out[name.len] = '\0';
+    if (hsb__host_is_name(hsb__text_make(out, name.len)))
+        return true;
+    out[0] = '\0';
+    return false;
+}
+
+/* As above; "*." before it is fine.                                                     */
+static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
+{
+    char rest[HSB__HOST_SIZE];
+    if (name.len < 2 || name.ptr[0] != '*' || name.ptr[1] != '.')
+        return hsb__host_normalise(out, name);
+    if (!hsb__host_normalise(rest, hsb__text_make(name.ptr + 2, name.len - 2)) ||
+        strlen(rest) + 3 > HSB__HOST_SIZE)
+        return false;
+    memcpy(out, "*.", 2);
+    memcpy(out + 2, rest, strlen(rest) + 1);
+    return true;
+}
+
+/* --- identities ------------------------------------------------------------------------- */
+typedef struct hsb__identity {
+    hsb__chain chain;
+    hsb__key   key;
+} hsb__identity;
+
+/* A name and who answers to it: an EC key, an RSA key or both.                          */
+typedef struct hsb__host {
+    char                *name;      /* normalised; "*.example.org": any one label there  */
+    const hsb__identity *ec, *rsa;
+} hsb__host;
+
+/* --- sessions -----------------------------------------------------------------------------
+   Everything that may resume, in a hash table and in a list from the newest to the oldest.
+   A session belongs to its binding: the digest of all that has to be the same when it is
+   resumed (>>policy makes it).  IDs are random and ours, so their first bytes index well
+   and nobody can choose them to collide.                                                */
+typedef struct hsb__session {
+    struct hsb__session *next;          /* in its bucket                                 */
+    struct hsb__session *newer, *older;
+    unsigned char        id[32];
+    unsigned char        secret[48];
+    unsigned char        binding[32];
+    uint64_t             until_us;      /* hsb__os_now_us: too old from then on          */
+    int64_t              until_wall;    /* hsb__os_wall: end of the client's certificate */
+    uint16_t             suite;
+    uint32_t             leaf_len;      /* the client's certificate follows; 0: none     */
+    unsigned char        leaf[];
+} hsb__session;
+
+typedef struct hsb__sessions {
+    hsb__mutex     lock;                /* guards all below but limit and lifetime_us    */
+    bool           open;
+    size_t         limit;               /* bytes; 0: nothing is kept                     */
+    uint64_t       lifetime_us;
+    hsb__memory   *memory;
+    size_t         used;                /* bytes                                         */
+    hsb__session **buckets;
+    size_t         bucket_count;        /* a power of two                                */
+    hsb__session  *newest, *oldest;
+} hsb__sessions;
+
+static size_t hsb__session_size(size_t leaf_len)
+{
+    return sizeof(hsb__session) + leaf_len;
+}
+
+static bool hsb__sessions_open(hsb__sessions *all, hsb__memory *m, size_t limit, uint64_t seconds)
+{
+    size_t count = 1;
+    hsb__mutex_init(&all->lock);
+    all->open = true;
+    all->memory = m;
+    all->lifetime_us = seconds * 1000000;
+    while (count < limit / 256)
+        count *= 2;
+    if (limit < count * sizeof *all->buckets + hsb__session_size(0))
+        return true;                                    /* not even one: keep nothing    */
+    all->buckets = hsb__memory_array(m, count, sizeof *all->buckets);
+    all->bucket_count = count;
+    all->limit = limit;
+    all->used = count * sizeof *all->buckets;
+    return all->buckets != NULL;
+}
+
+static hsb__session **hsb__sessions_bucket(hsb__sessions *all, const unsigned char id[32])
+{
+    uint32_t index;
+    memcpy(&index, id, sizeof index);
+    return &all->buckets[index & (all->bucket_count - 1)];
+}
+
+/* Takes it out of the list and puts the neighbours together.                            */
+static void hsb__sessions_unlink(hsb__sessions *all, hsb__session *s)
+{
+    *(s->newer ? &s->newer->older : &all->newest) = s->older;
+    *(s->older ? &s->older->newer : &all->oldest) = s->newer;
+}
+
+static void hsb__sessions_link_newest(hsb__sessions *all, hsb__session *s)
+{
+    s->newer = NULL;
+    s->older = all->newest;
+    *(all->newest ? &all->newest->newer : &all->oldest) = s;
+    all->newest = s;
+}
+
+static hsb__session **hsb__sessions_find(hsb__sessions *all, const unsigned char id[32])
+{
+    hsb__session **link = hsb__sessions_bucket(all, id);
+    while (*link && memcmp((*link)->id, id, 32) != 0)
+        link = &(*link)->next;
+    return link;
+}
+
+static void hsb__sessions_drop(hsb__sessions *all, hsb__session *s)
+{
+    size_t size = hsb__session_size(s->leaf_len);
+    *hsb__sessions_find(all, s->id) = s->next;
+    hsb__sessions_unlink(all, s);
+    all->used -= size;
+    hsb__memory_free_secret(all->memory, s, size);
+}
+
+static void hsb__sessions_close(hsb__sessions *all)
+{
+    if (!all->open)
+        return;
+    while (all->oldest)
+        hsb__sessions_drop(all, all->oldest);
+    hsb__memory_free(all->memory, all->buckets, all->bucket_count * sizeof *all->buckets);
+    hsb__mutex_done(&all->lock);
+    all->open = false;
+}
+
+/* Room for one with a certificate of leaf_len bytes, made where necessary by what was
+   longest not used; if that has the right size, it is taken as it is and a full cache
+   does not allocate.  NULL: does not fit, or no memory.                                 */
+static hsb__session *hsb__sessions_make(hsb__sessions *all, size_t leaf_len)
+{
+    size_t size = hsb__session_size(leaf_len);
+    if (size > all->limit - all->bucket_count * sizeof *all->buckets)
+        return NULL;
+    while (all->used > all->limit - size) {
+        hsb__session *old = all->oldest;
+        if (old->leaf_len == leaf_len) {
+            *hsb__sessions_find(all, old->id) = old->next;
+            hsb__sessions_unlink(all, old);
+            return old;
+        }
+        hsb__sessions_drop(all, old);
+    }
+    hsb__session *s = hsb__memory_alloc(all->memory, size);
+    all->used += s ? size : 0;
+    return s;
+}
+
+/* Copies what of says, leaf included, and adds it as the newest.                        */
+static void hsb__sessions_save(hsb__sessions *all, const hsb__session *of, const unsigned char *leaf)
+{
+    if (!all->limit)
+        return;
+    hsb__mutex_lock(&all->lock);
+    hsb__session **link = hsb__sessions_find(all, of->id);
+    hsb__session *s = *link ? NULL : hsb__sessions_make(all, of->leaf_len);
+    if (s) {
+        memcpy(s, of, sizeof *s);
+        if (s->leaf_len)
+            memcpy(s->leaf, leaf, s->leaf_len);
+        link = hsb__sessions_bucket(all, s->id);        /* making room changed the chains */
+        s->next = *link;
+        *link = s;
+        hsb__sessions_link_newest(all, s);
+    }
+    hsb__mutex_unlock(&all->lock);
+}
+
+/* The session of that ID if it is bound to the same and still fresh, without its leaf in
+   *out, and its leaf, as far as there is one, in *leaf, a block of pool.                */
+static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
+                               const unsigned char binding[32], hsb__session *out,
+                               hsb__pool *pool, unsigned char **leaf, size_t *leaf_size)
+{
+    bool found = false;
+    *leaf = NULL;
+    if (!all->limit)
+        return false;
+    hsb__mutex_lock(&all->lock);
+    hsb__session *s = *hsb__sessions_find(all, id);
+    if (s && (hsb__os_now_us() >= s->until_us || hsb__os_wall() > s->until_wall)) {
+        hsb__sessions_drop(all, s);
+        s = NULL;
+    }
+    if (s && memcmp(s->binding, binding, 32) == 0) {
+        *leaf_size = s->leaf_len;
+        if (s->leaf_len)
+            *leaf = hsb__pool_get(pool, leaf_size);
+        found = !s->leaf_len || *leaf;
+    }
+    if (found) {
+        memcpy(out, s, sizeof *out);
+        if (s->leaf_len)
+            memcpy(*leaf, s->leaf, s->leaf_len);
+        hsb__sessions_unlink(all, s);
+        hsb__sessions_link_newest(all, s);
+    }
+    hsb__mutex_unlock(&all->lock);
+    return found;
+}
+
+/* --- the security ---------------------------------------------------------------------- */
+enum { HSB__SUITES_MAX = 10 };
+
+struct hsb_security {
+    hsb__memory    memory;
+    size_t         references;          /* atomic                                        */
+    hsb__crypto    crypto;
+    hsb__identity *identities;          /* the first one is the default                  */
+    size_t         identity_count;
+    hsb__host     *hosts;               /* sorted by name                                */
+    size_t         host_count, host_space;
+    hsb__host      fallback;            /* when no name matches; its name is NULL        */
+    hsb__anchors   trusted;             /* verify client certificates                    */
+    hsb__names     authorities;         /* are advertised in CertificateRequest          */
+    const char   **alpn;                /* one block: the pointers, then the names       */
+    size_t         alpn_count, alpn_size;
+    uint16_t       suites[HSB__SUITES_MAX];     /* what we speak, best first             */
+    size_t         suite_count;
+    hsb__sessions  sessions;
+    char          *pem;                 /* the default leaf                              */
+    size_t         pem_size;
+    uint8_t        sha256[32];
+};
+
+static void hsb__security_retain(hsb_security *s)
+{
+    hsb__atomic_add(&s->references, 1);
+}
+
+static void hsb__security_destroy(hsb_security *s)
+{
+    hsb__memory m = s->memory;
+    hsb__sessions_close(&s->sessions);
+    for (size_t i = 0; i < s->host_count; i++)
+        hsb__memory_free(&m, s->hosts[i].name, s->hosts[i].name ? strlen(s->hosts[i].name) + 1 : 0);
+    hsb__memory_free(&m, s->hosts, s->host_space * sizeof *s->hosts);
+    for (size_t i = 0; i < s->identity_count; i++) {
+        hsb__chain_free(&m, &s->identities[i].chain);
+        hsb__key_free(&m, &s->identities[i].key);
+    }
+    hsb__memory_free(&m, s->identities, s->identity_count * sizeof *s->identities);
+    hsb__anchors_free(&m, &s->trusted);
+    hsb__names_free(&m, &s->authorities);
+    hsb__memory_free(&m, (void *)s->alpn, s->alpn_size);
+    hsb__memory_free(&m, s->pem, s->pem_size);
+    hsb__memory_free_secret(&m, s, sizeof *s);
+}
+
+static void hsb__security_release(hsb_security *s)
+{
+    if (s && hsb__atomic_sub(&s->references, 1) == 0)
+        hsb__security_destroy(s);
+}
+
+/* ECDHE with a forward-secret AEAD; AES first where the CPU does it (2-9 GB/s against
+   0.5 for ChaCha20), ChaCha20 first elsewhere.  CBC only with SHA-2: the engine takes
+   the MAC's hash from those that it also believes in signatures, and SHA-1 is not one.   */
+static void hsb__security_order_suites(hsb_security *s, hsb_ciphers ciphers)
+{
+    static const uint16_t aes[] = {
+        BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        BR_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+    }, chacha[] = {
+        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+    }, cbc[] = {
+        BR_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
+        BR_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384
+    };
+    const size_t aes_at = s->crypto.aes_is_fast ? 0 : 2, chacha_at = s->crypto.aes_is_fast ? 4 : 0;
+    memcpy(s->suites + aes_at, aes, sizeof aes);
+    memcpy(s->suites + chacha_at, chacha, sizeof chacha);
+    memcpy(s->suites + 6, cbc, sizeof cbc);
+    s->suite_count = ciphers == HSB_CIPHERS_COMPATIBLE ? 10 : 6;
+}
+
+static bool hsb__security_copy_alpn(hsb_security *s, const char *const *names, hsb_error *err)
+{
+    static const char *const usual[] = { "http/1.1", NULL };
+    size_t count = 0, bytes = 0;
+    for (names = names ? names : usual; names[count]; count++) {
+        size_t len = strlen(names[count]);
+        if (len < 1 || len > 255 || count == 255)       /* RFC 7301 3.1                  */
+            return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0,
+                                  "alpn: at most 255 names of 1 to 255 bytes");
+        bytes += len + 1;
+    }
+    if (count == 0)
+        return true;
+    s->alpn_size = count * sizeof *s->alpn + bytes;
+    s->alpn = hsb__memory_alloc(&s->memory, s->alpn_size);
+    if (!s->alpn)
+        return hsb__error_memory(err);
+    char *at = (char *)(s->alpn + count);
+    for (; s->alpn_count < count; s->alpn_count++) {
+        size_t size = strlen(names[s->alpn_count]) + 1;
+        s->alpn[s->alpn_count] = memcpy(at, names[s->alpn_count], size);
+        at += size;
+    }
+    return true;
+}
+
+static bool hsb__security_load_trust(hsb_security *s, const hsb_security_desc *desc, hsb_error *err)
+{
+    const hsb_pem *names = hsb__pem_is_set(&desc->client_authorities) ? &desc->client_authorities
+                                                                      : &desc->trusted;
+    if (hsb__pem_is_set(&desc->trusted) &&
+        !hsb__anchors_load(&s->memory, &s->trusted, &desc->trusted, err))
+        return false;
+    return !hsb__pem_is_set(names) || hsb__names_load(&s->memory, &s->authorities, names, err);
+}
+
+static bool hsb__security_load_identity(hsb_security *s, hsb__identity *out, const hsb_identity *in,
+                                        hsb_error *err)
+{
+    const char *where = in->key.path ? in->key.path : "the key given";
+    return hsb__chain_load(&s->memory, &out->chain, &in->chain, err) &&
+           hsb__key_load(&s->memory, &out->key, &in->key, in->password, err) &&
+           hsb__chain_fits_key(&out->chain, &out->key, where, err);
+}
+
+static bool hsb__security_make_identity(hsb_security *s, hsb__identity *out, const char *name,
+                                        hsb_error *err)
+{
+    return hsb__key_generate(&s->memory, &out->key, err) &&
+           hsb__chain_self_signed(&s->memory, &out->chain, &out->key, name, hsb__os_wall(), err);
+}
+
+static bool hsb__security_add_host(hsb_security *s, const char *name, const hsb__identity *who,
+                                   hsb_error *err)
+{
+    if (s->host_count == s->host_space) {
+        size_t space = s->host_space ? s->host_space * 2 : 8;
+        hsb__host *hosts = hsb__memory_grow(&s->memory, s->hosts, s->host_space * sizeof *hosts,
+                                            space * sizeof *hosts);
+        if (!hosts)
+            return hsb__error_memory(err);
+        s->hosts = hosts;
+        s->host_space = space;
+    }
+    hsb__host *h = &s->hosts[s->host_count];
+    h->name = hsb__memory_copy_text(&s->memory, name, strlen(name));
+    if (!h->name)
+        return hsb__error_memory(err);
+    *(who->key.type == BR_KEYTYPE_EC ? &h->ec : &h->rsa) = who;
+    s->host_count++;
+    return true;
+}
+
+/* The names of an identity: the one it was given, else those of its certificate.         */
+static bool hsb__security_add_names(hsb_security *s, const hsb__identity *who,
+                                    const char *server_name, hsb_error *err)
+{
+    char name[HSB__HOST_SIZE];
+    hsb__cert cert;
+    hsb_str dns;
+    if (server_name) {
+        if (!hsb__host_normalise_pattern(name, hsb__text_of(server_name)))
+            return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "server_name %s: not a host name",
+                                  server_name);
+        return hsb__security_add_host(s, name, who, err);
+    }
+    if (!hsb__cert_walk(&cert, who->chain.certs[0].data, who->chain.certs[0].data_len))
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "certificate: malformed");
+    while (hsb__cert_next_dns(&cert.san, &dns))
+        if (hsb__host_normalise_pattern(name, dns) && !hsb__security_add_host(s, name, who, err))
+            return false;
+    return true;
+}
+
+static int hsb__host_compare(const void *a, const void *b)
+{
+    const hsb__host *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    if (order)
+        return order;
+    const hsb__identity *i = x->ec ? x->ec : x->rsa, *j = y->ec ? y->ec : y->rsa;
+    return i < j ? -1 : i > j;          /* all in one array: whoever was given first wins */
+}
+
+/* Sorts the names and lets those that are equal share an entry.                          */
+static void hsb__security_merge_hosts(hsb_security *s)
+{
+    size_t kept = 0;
+    if (s->host_count)
+        qsort(s->hosts, s->host_count, sizeof *s->hosts, hsb__host_compare);
+    for (size_t i = 0; i < s->host_count; i++) {
+        hsb__host *last = kept ? &s->hosts[kept - 1] : NULL, h = s->hosts[i];
+        if (!last || strcmp(last->name, h.name) != 0) {
+            s->hosts[kept++] = h;
+            continue;
+        }
+        last->ec = last->ec ? last->ec : h.ec;
+        last->rsa = last->rsa ? last->rsa : h.rsa;
+        hsb__memory_free(&s->memory, h.name, strlen(h.name) + 1);
+    }
+    s->host_count = kept;
+}
+
+/* The default identity, and beside it the first of the other kind of key that shares a
+   name with it.                                                                          */
+static void hsb__security_choose_fallback(hsb_security *s)
+{
+    const hsb__identity *first = &s->identities[0];
+    bool ec = first->key.type == BR_KEYTYPE_EC;
+    *(ec ? &s->fallback.ec : &s->fallback.rsa) = first;
+    for (size_t i = 0; i < s->host_count; i++) {
+        const hsb__host *h = &s->hosts[i];
+        if (ec && h->ec == first && !s->fallback.rsa)
+            s->fallback.rsa = h->rsa;
+        if (!ec && h->rsa == first && !s->fallback.ec)
+            s->fallback.ec = h->ec;
+    }
+}
+
+/* The default first, then the others as given; without a default, the first of those.    */
+static bool hsb__security_load_identities(hsb_security *s, const hsb_security_desc *desc,
+                                          hsb_error *err)
+{
+    bool given = hsb__pem_is_set(&desc->identity.chain) || hsb__pem_is_set(&desc->identity.key);
+    size_t more = desc->identity_count > 0 ? (size_t)desc->identity_count : 0;
+    size_t own = given || desc->self_signed_for ? 1 : 0;
+    if (given && desc->self_signed_for)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "both identity and self_signed_for are set");
+    if (own + more == 0)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "no certificate: set identity or self_signed_for");
+    s->identities = hsb__memory_array(&s->memory, own + more, sizeof *s->identities);
+    if (!s->identities)
+        return hsb__error_memory(err);
+    s->identity_count = own + more;
+    for (size_t i = 0; i < s->identity_count; i++) {
+        hsb__identity *who = &s->identities[i];
+        const hsb_identity *in = i < own ? &desc->identity : &desc->identities[i - own];
+        bool made = i < own && desc->self_signed_for;
+        if (!(made ? hsb__security_make_identity(s, who, desc->self_signed_for, err)
+                   : hsb__security_load_identity(s, who, in, err)) ||
+            !hsb__security_add_names(s, who, made ? NULL : in->server_name, err))
+            return false;
+    }
+    hsb__security_merge_hosts(s);
+    hsb__security_choose_fallback(s);
+    return true;
+}
+
+/* What hsb_security_pem and hsb_security_sha256 show.                                    */
+static bool hsb__security_describe(hsb_security *s, hsb_error *err)
+{
+    const br_x509_certificate *leaf = &s->identities[0].chain.certs[0];
+    br_sha256_context hash;
+    br_sha256_init(&hash);
+    br_sha256_update(&hash, leaf->data, leaf->data_len);
+    br_sha256_out(&hash, s->sha256);
+    s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len, &s->pem_size);
+    return s->pem || hsb__error_memory(err);
+}
+
+static bool hsb__security_load(hsb_security *s, const hsb_security_desc *desc, hsb_error *err)
+{
+    int bytes = desc->session_cache_bytes ? desc->session_cache_bytes : 1 << 20;
+    int seconds = desc->session_seconds > 0 ? desc->session_seconds : 3600;
+    hsb__crypto_detect(&s->crypto);
+    hsb__security_order_suites(s, desc->ciphers);
+    if (!hsb__security_copy_alpn(s, desc->alpn, err) || !hsb__security_load_trust(s, desc, err) ||
+        !hsb__security_load_identities(s, desc, err) || !hsb__security_describe(s, err))
+        return false;
+    return hsb__sessions_open(&s->sessions, &s->memory, bytes > 0 ? (size_t)bytes : 0,
+                              (uint64_t)seconds) || hsb__error_memory(err);
+}
+
+static hsb_security *hsb__security_new(const hsb_security_desc *desc, hsb_error *err)
+{
+    hsb__memory memory = { desc->allocator, 0 };
+    hsb_security *s = hsb__memory_zeroed(&memory, sizeof *s);
+    if (!s) {
+        hsb__error_memory(err);
+        return NULL;
+    }
+    s->memory = memory;
+    s->references = 1;
+    if (hsb__security_load(s, desc, err))
+        return s;
+    hsb__security_destroy(s);
+    return NULL;
+}
+
+/* Without a trust anchor BearSSL sends no CertificateRequest and lets everybody in.       */
+static bool hsb__security_suits(const hsb_security *s, bool request, bool require, hsb_error *err)
+{
+    if (!(request || require) || (s->trusted.count && s->authorities.bytes))
+        return true;
+    return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                          "client certificates are asked for, but security.trusted names nobody");
+}
+
+static const hsb__host *hsb__security_find_host(const hsb_security *s, const char *name)
+{
+    size_t low = 0, high = s->host_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(s->hosts[middle].name, name);
+        if (order == 0)
+            return &s->hosts[middle];
+        *(order < 0 ? &low : &high) = order < 0 ? middle + 1 : middle;
+    }
+    return NULL;
+}
+
+/* Who may answer to a normalised name ("": none was sent), best first: the exact name, the
+   wildcard over its first label (RFC 6125 6.4.3), the default.  Returns how many.         */
+static int hsb__security_hosts(const hsb_security *s, const char *name, const hsb__host *out[3])
+{
+    char pattern[HSB__HOST_SIZE] = "*";
+    const char *dot = strchr(name, '.');
+    int count = 0;
+    out[count] = hsb__security_find_host(s, name);
+    count += out[count] != NULL;
+    if (dot && dot > name) {
+        memcpy(pattern + 1, dot, strlen(dot) + 1);
+        out[count] = hsb__security_find_host(s, pattern);
+        count += out[count] != NULL;
+    }
+    out[count++] = &s->fallback;
+    return count;
+}
+
+static const uint8_t *hsb__security_sha256(const hsb_security *s)
+{
+    return s->sha256;
+}
+
+static hsb_str hsb__security_pem(const hsb_security *s)
+{
+    return hsb__text_make(s->pem, s->pem ? strlen(s->pem) : 0);
+}
+
+/* ===== >>policy ==================================================================
+   Purpose  what the engine asks us during a handshake: which certificate and suite, a
+            signature, whether a session may resume, what the client's certificate is worth
+   Uses     >>memory >>text >>cert >>security
+   Names    hsb__hello_*, hsb__suite_*, hsb__policy_*
+   Tests    tests/unit/policy.c, tests/unit/tls.c
+
+   BearSSL asks through three classes, one after the other:
+     load()       session cache: the session ID is read, nothing behind it is
+     choose()     server policy: the whole ClientHello is read.  Not when resuming
+     do_sign()    server policy: the key exchange's signature.  Not when resuming
+     start_chain() ... end_chain()
+                  X.509: only if the client sends a certificate.  Not when resuming
+     save()       session cache: the handshake is complete.  Not when resuming
+   A resumed handshake runs load() alone.  So load() must know the server name, ALPN and
+   suites before the engine reads them: that is what the ClientHello reader is for.        */
+
+enum { HSB__RECORD_ALERT = 21, HSB__RECORD_HANDSHAKE = 22 };      /* RFC 5246 6.2.1        */
+
+/* --- the ClientHello, looked at before the engine gets it (RFC 5246 7.4.1.2) -------------
+   Strict and bounded; reads nothing beyond len; keeps nothing.  It only decides whether to
+   resume: what it does not like, or a message that goes on in a second record, costs a full
+   handshake and is otherwise left to the engine.                                          */
+typedef struct hsb__hello {
+    unsigned version;           /* the highest that the client speaks                      */
+    hsb_str  suites;            /* two bytes each                                          */
+    hsb_str  server_name;       /* absent: none                                            */
+    hsb_str  protocols;         /* ALPN's list of names, a length before each; absent: none */
+} hsb__hello;
+
+/* What is left of the message.  The functions take from its front, or return false.       */
+static bool hsb__hello_bytes(hsb_str *rest, size_t n, hsb_str *out)
+{
+    if (rest->len < n)
+        return false;
+    *out = hsb__text_make(rest->ptr, n);
+    *rest = hsb__text_make(rest->ptr + n, rest->len - n);
+    return true;
+}
+
+/* A big-endian number of 1 to 3 bytes.                                                    */
+static bool hsb__hello_number(hsb_str *rest, size_t size, unsigned *out)
+{
+    hsb_str bytes;
+    if (!hsb__hello_bytes(rest, size, &bytes))
+        return false;
+    *out = 0;
+    for (size_t i = 0; i < size; i++)
+        *out = *out << 8 | (unsigned char)bytes.ptr[i];
+    return true;
+}
+
+/* A vector: its length in size bytes, then that many bytes.                               */
+static bool hsb__hello_vector(hsb_str *rest, size_t size, hsb_str *out)
+{
+    unsigned len;
+    return hsb__hello_number(rest, size, &len) && hsb__hello_bytes(rest, len, out);
+}
+
+/* RFC 6066 3: a list of names, in which one host name (type 0) is all that may be.        */
+static bool hsb__hello_read_name(hsb__hello *h, hsb_str value)
+{
+    hsb_str list;
+    unsigned type;
+    if (h->server_name.ptr || !hsb__hello_vector(&value, 2, &list) || value.len)
+        return false;
+    return hsb__hello_number(&list, 1, &type) && type == 0 &&
+           hsb__hello_vector(&list, 2, &h->server_name) && list.len == 0 && h->server_name.len;
+}
+
+/* RFC 7301 3.1: a list of names that are not empty                                        */
+static bool hsb__hello_read_protocols(hsb__hello *h, hsb_str value)
+{
+    hsb_str list, name;
+    if (h->protocols.ptr || !hsb__hello_vector(&value, 2, &h->protocols) || value.len)
+        return false;
+    for (list = h->protocols; list.len;)
+        if (!hsb__hello_vector(&list, 1, &name) || !name.len)
+            return false;
+    return h->protocols.len > 0;
+}
+
+static bool hsb__hello_read_extensions(hsb__hello *h, hsb_str rest)
+{
+    hsb_str value;
+    unsigned type;
+    while (rest.len) {
+        if (!hsb__hello_number(&rest, 2, &type) || !hsb__hello_vector(&rest, 2, &value))
+            return false;
+        if ((type == 0 && !hsb__hello_read_name(h, value)) ||
+            (type == 16 && !hsb__hello_read_protocols(h, value)))
+            return false;
+    }
+    return true;
+}
+
+static bool hsb__hello_read_message(hsb__hello *h, hsb_str rest)
+{
+    hsb_str random, id, compression, extensions;
+    if (!hsb__hello_number(&rest, 2, &h->version) || !hsb__hello_bytes(&rest, 32, &random) ||
+        !hsb__hello_vector(&rest, 1, &id) || id.len > 32 ||
+        !hsb__hello_vector(&rest, 2, &h->suites) || h->suites.len % 2 ||
+        !hsb__hello_vector(&rest, 1, &compression))
+        return false;
+    if (rest.len == 0)
+        return true;
+    return hsb__hello_vector(&rest, 2, &extensions) && rest.len == 0 &&
+           hsb__hello_read_extensions(h, extensions);
+}
+
+/* bytes: one whole record, header included.  true: it holds one whole ClientHello and
+   nothing else.                                                                           */
+static bool hsb__hello_read(hsb__hello *out, const void *bytes, size_t len)
+{
+    hsb_str rest = hsb__text_make(bytes, len), record, message;
+    unsigned type, version;
+    memset(out, 0, sizeof *out);
+    return hsb__hello_number(&rest, 1, &type) && type == HSB__RECORD_HANDSHAKE &&
+           hsb__hello_number(&rest, 2, &version) && version >> 8 == 3 &&
+           hsb__hello_vector(&rest, 2, &record) && rest.len == 0 &&
+           hsb__hello_number(&record, 1, &type) && type == 1 &&
+           hsb__hello_vector(&record, 3, &message) && record.len == 0 &&
+           hsb__hello_read_message(out, message);
+}
+
+static bool hsb__hello_has_suite(const hsb__hello *h, unsigned suite)
+{
+    for (size_t i = 0; i + 1 < h->suites.len; i += 2)
+        if (((unsigned)(unsigned char)h->suites.ptr[i] << 8 |
+             (unsigned char)h->suites.ptr[i + 1]) == suite)
+            return true;
+    return false;
+}
+
+static bool hsb__hello_has_protocol(const hsb__hello *h, const char *protocol)
+{
+    hsb_str list = h->protocols, name;
+    while (list.len && hsb__hello_vector(&list, 1, &name))
+        if (hsb__text_is(name, protocol))
+            return true;
+    return false;
+}
+
+/* --- suites -------------------------------------------------------------------------- */
+static const char *hsb__suite_name(unsigned suite)
+{
+    switch (suite) {
+    case 0xC023: return "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256";
+    case 0xC024: return "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384";
+    case 0xC027: return "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256";
+    case 0xC028: return "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384";
+    case 0xC02B: return "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+    case 0xC02C: return "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
+    case 0xC02F: return "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+    case 0xC030: return "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384";
+    case 0xCCA8: return "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256";
+    case 0xCCA9: return "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
+    default:     return "";
+    }
+}
+
+static bool hsb__suite_is_chacha20(unsigned suite)
+{
+    return suite == BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 ||
+           suite == BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256;
+}
+
+/* --- one handshake --------------------------------------------------------------------
+   The engine calls each class with the address of the pointer to it, so each pointer is the
+   head of a small struct that leads back here.                                            */
+enum {
+    HSB__CHAIN_CERTS = 10,          /* a longer chain is refused; BearSSL bounds nothing,  */
+    HSB__CHAIN_LEAF = 16384,        /* and each certificate costs a signature to verify    */
+    HSB__CHAIN_BYTES = 65536
+};
+
+typedef struct hsb__policy hsb__policy;
+typedef struct hsb__judge {         /* of a client's chain; a block of the pool            */
+    br_x509_minimal_context minimal;
+    size_t         size;            /* of this block                                       */
+    unsigned char *cert;            /* the certificate that is arriving; a block           */
+    size_t         cert_len, cert_size;
+    size_t         bytes;           /* of all certificates so far                          */
+} hsb__judge;
+
+struct hsb__policy {
+    struct hsb__policy_choice { const br_ssl_server_policy_class *class; hsb__policy *owner; } choice;
+    struct hsb__policy_cache { const br_ssl_session_cache_class *class; hsb__policy *owner; } cache;
+    struct hsb__policy_x509 { const br_x509_class *class; hsb__policy *owner; } x509;
+
+    /* set for each connection */
+    br_ssl_server_context *server;
+    hsb__pool             *pool;
+    hsb_security          *security;
+    bool                   ask, require;    /* for a client certificate                    */
+
+    /* set in the course of the handshake */
+    const hsb__hello    *hello;     /* while the engine reads it; NULL: unknown            */
+    const hsb__identity *shown;     /* choose() took it                                    */
+    hsb__judge          *judge;     /* while a client's chain arrives                      */
+    unsigned char       *leaf;      /* the client's own certificate: a block, leaf_len used */
+    size_t               leaf_len, leaf_size;
+    unsigned char        binding[32];       /* of the session that load() took             */
+    bool                 resumed;           /* load() took one; choose() takes it back     */
+    bool                 verified;          /* end_chain() said so; or the session's client */
+    bool                 out_of_memory;
+    bool                 failed_early;      /* the time at fault is the certificate's begin */
+    unsigned char        failed_at;         /* which certificate of the chain, from 1      */
+    int                  failed_code;       /* BR_ERR_X509_*                               */
+    int64_t              failed_time;       /* the end or begin that was not kept          */
+};
+
+static void hsb__policy_forget_leaf(hsb__policy *p)
+{
+    hsb__pool_put(p->pool, p->leaf, p->leaf_size);
+    p->leaf = NULL;
+    p->leaf_len = p->leaf_size = 0;
+    p->verified = false;
+}
+
+static void hsb__policy_forget_judge(hsb__policy *p)
+{
+    if (!p->judge)
+        return;
+    hsb__pool_put(p->pool, p->judge->cert, p->judge->cert_size);
+    hsb__pool_put(p->pool, p->judge, p->judge->size);
+    p->judge = NULL;
+}
+
+/* The name that the client asked for, normalised; "" if none.  The engine keeps a C string:
+   a name with a NUL in it looks shorter there, but what is behind the NUL is not zero (the
+   field was zeroed before the handshake).                                                 */
+static void hsb__policy_server_name(const hsb__policy *p, char out[HSB__HOST_SIZE])
+{
+    const char *name = p->server->eng.server_name;
+    size_t size = sizeof p->server->eng.server_name, len = strnlen(name, size), end = len;
+    while (end < size && name[end] == '\0')
+        end++;
+    hsb__host_normalise(out, hsb__text_make(name, end < size ? 0 : len));
+}
+
+/* --- which certificate, which suite ---------------------------------------------------- */
+
+/* SHA-256 is the fastest and what everybody has; 0: the client verifies nothing of ours.   */
+static unsigned hsb__policy_hash(uint32_t offered)
+{
+    static const unsigned char order[] = { br_sha256_ID, br_sha384_ID, br_sha512_ID };
+    for (size_t i = 0; i < sizeof order; i++)
+        if (offered >> order[i] & 1)
+            return order[i];
+    return 0;
+}
+
+/* The client's hashes for signatures of this kind of key: low byte RSA, next one ECDSA.    */
+static unsigned hsb__policy_hash_for(const br_ssl_server_context *server, const hsb__identity *who)
+{
+    uint32_t hashes = br_ssl_server_get_client_hashes(server);
+    if (who->key.type == BR_KEYTYPE_RSA)
+        return hsb__policy_hash(hashes & 0xFF);
+    /* RFC 8422 5.1.1: and the curve of the certificate's key has to be one of the client's */
+    if (!(br_ssl_server_get_client_curves(server) >> who->key.ec.curve & 1))
+        return 0;
+    return hsb__policy_hash(hashes >> 8 & 0xFF);
+}
+
+/* Our order, but ChaCha20 first for a client that lists it first: it has no AES.  0: none.  */
+static unsigned hsb__policy_suite(const hsb__policy *p, const hsb__identity *who)
+{
+    size_t offered;
+    const br_suite_translated *offer = br_ssl_server_get_client_suites(p->server, &offered);
+    unsigned exchange = who->key.type == BR_KEYTYPE_RSA ? BR_SSLKEYX_ECDHE_RSA
+                                                        : BR_SSLKEYX_ECDHE_ECDSA;
+    bool chacha20_first = offered && hsb__suite_is_chacha20(offer[0][0]);
+    size_t best = SIZE_MAX;
+    unsigned suite = 0;
+    for (size_t i = 0; i < offered; i++) {
+        size_t rank = 0;
+        if ((unsigned)offer[i][1] >> 12 != exchange)
+            continue;
+        while (rank < p->security->suite_count && p->security->suites[rank] != offer[i][0])
+            rank++;
+        rank = chacha20_first && hsb__suite_is_chacha20(offer[i][0]) ? 0 : rank + 1;
+        if (rank < best) {
+            best = rank;
+            suite = offer[i][0];
+        }
+    }
+    return suite;
+}
+
+static bool hsb__policy_try(hsb__policy *p, const hsb__identity *who, br_ssl_server_choices *out)
+{
+    unsigned hash = who ? hsb__policy_hash_for(p->server, who) : 0;
+    unsigned suite = hash ? hsb__policy_suite(p, who) : 0;
+    if (!suite)
+        return false;
+    p->shown = who;
+    out->cipher_suite = (uint16_t)suite;
+    out->algo_id = 0xFF00 + hash;           /* the engine hashes, we sign: see do_sign      */
+    out->chain = who->chain.certs;
+    out->chain_len = who->chain.count;
+    return true;
+}
+
+/* EC before RSA: its signature costs a fifth.  0 makes the engine send handshake_failure.   */
+static int hsb__policy_choose(const br_ssl_server_policy_class **class,
+                              const br_ssl_server_context *server, br_ssl_server_choices *out)
+{
+    hsb__policy *p = ((struct hsb__policy_choice *)(void *)class)->owner;
+    char name[HSB__HOST_SIZE];
+    const hsb__host *hosts[3];
+    (void)server;
+    /* A full handshake, so what load() found does not count any more: with another suite or
+       version the engine drops a session silently, and its client's certificate must go too. */
+    p->resumed = false;
+    hsb__policy_forget_leaf(p);
+    hsb__policy_server_name(p, name);
+    int count = hsb__security_hosts(p->security, name, hosts);
+    for (int i = 0; i < count; i++)
+        if (hsb__policy_try(p, hosts[i]->ec, out) || hsb__policy_try(p, hosts[i]->rsa, out))
+            return 1;
+    return 0;
+}
+
+/* Static key exchange is in none of our suites.                                             */
+static uint32_t hsb__policy_exchange(const br_ssl_server_policy_class **class,
+                                     unsigned char *data, size_t *len)
+{
+    (void)class;
+    (void)data;
+    (void)len;
+    return 0;
+}
+
+static const br_hash_class *hsb__policy_hash_class(unsigned id)
+{
+    return id == br_sha512_ID ? &br_sha512_vtable
+         : id == br_sha384_ID ? &br_sha384_vtable : &br_sha256_vtable;
+}
+
+static size_t hsb__policy_sign_rsa(const hsb__policy *p, unsigned hash, const unsigned char *digest,
+                                   size_t digest_len, unsigned char *out, size_t room)
+{
+    const br_rsa_private_key *key = &p->shown->key.rsa;
+    const unsigned char *oid = hash == br_sha512_ID ? BR_HASH_OID_SHA512
+                             : hash == br_sha384_ID ? BR_HASH_OID_SHA384 : BR_HASH_OID_SHA256;
+    size_t len = (key->n_bitlen + 7) / 8;
+    return len <= room && p->security->crypto.rsa_sign(oid, digest, digest_len, key, out) ? len : 0;
+}
+
+/* data holds the digest and takes the signature; room is 512 there, enough for RSA-4096.     */
+static size_t hsb__policy_sign(const br_ssl_server_policy_class **class, unsigned algorithm,
+                               unsigned char *data, size_t digest_len, size_t room)
+{
+    hsb__policy *p = ((struct hsb__policy_choice *)(void *)class)->owner;
+    const hsb__crypto *crypto = &p->security->crypto;
+    unsigned hash = algorithm & 0xFF;
+    unsigned char digest[64];
+    if (!p->shown || algorithm < 0xFF00 || digest_len > sizeof digest)
+        return 0;
+    memcpy(digest, data, digest_len);
+    if (p->shown->key.type == BR_KEYTYPE_RSA)
+        return hsb__policy_sign_rsa(p, hash, digest, digest_len, data, room);
+    if (room < 139)                         /* ASN.1 with two numbers of P-521               */
+        return 0;
+    return crypto->ecdsa_sign(crypto->ec, hsb__policy_hash_class(hash), digest,
+                              &p->shown->key.ec, data);
+}
+
+/* --- which session ------------------------------------------------------------------------
+   The digest of what has to be the same: the name asked for (RFC 6066 3), the protocol that
+   ALPN agrees on, and whether and how a client certificate is asked for.                      */
+static void hsb__policy_bind(const hsb__policy *p, const char *name, size_t alpn,
+                             unsigned char out[32])
+{
+    const unsigned char rest[2] = { (unsigned char)alpn,
+                                    (unsigned char)(p->ask | p->require << 1) };
+    br_sha256_context hash;
+    br_sha256_init(&hash);
+    br_sha256_update(&hash, name, strlen(name) + 1);
+    br_sha256_update(&hash, rest, sizeof rest);
+    br_sha256_out(&hash, out);
+}
+
+/* 1 + the index of the first of our names that the client has too; 0: none                    */
+static size_t hsb__policy_alpn(const hsb__policy *p)
+{
+    for (size_t i = 0; i < p->security->alpn_count; i++)
+        if (hsb__hello_has_protocol(p->hello, p->security->alpn[i]))
+            return i + 1;
+    return 0;
+}
+
+/* false: a name was sent that is none; such a client gets the default and never a session.     */
+static bool hsb__policy_hello_name(const hsb__hello *h, char out[HSB__HOST_SIZE])
+{
+    out[0] = '\0';
+    return !h->server_name.ptr || hsb__host_normalise(out, h->server_name);
+}
+
+/* Fills *session and takes its leaf, if the hello fits it.                                     */
+static bool hsb__policy_find(hsb__policy *p, const unsigned char id[32], size_t alpn,
+                             hsb__session *session)
+{
+    char name[HSB__HOST_SIZE];
+    if (p->hello->version < BR_TLS12 || !hsb__policy_hello_name(p->hello, name))
+        return false;
+    hsb__policy_bind(p, name, alpn, p->binding);
+    if (!hsb__sessions_load(&p->security->sessions, id, p->binding, session, p->pool,
+                            &p->leaf, &p->leaf_size))
+        return false;
+    p->leaf_len = session->leaf_len;
+    return hsb__hello_has_suite(p->hello, session->suite);
+}
+
+static int hsb__policy_load(const br_ssl_session_cache_class **class, br_ssl_server_context *server,
+                            br_ssl_session_parameters *params)
+{
+    hsb__policy *p = ((struct hsb__policy_cache *)(void *)class)->owner;
+    hsb__session session;
+    if (!p->hello)
+        return 0;
+    size_t alpn = hsb__policy_alpn(p);
+    p->resumed = hsb__policy_find(p, params->session_id, alpn, &session);
+    if (p->resumed) {
+        params->version = BR_TLS12;
+        params->cipher_suite = session.suite;
+        memcpy(params->master_secret, session.secret, sizeof session.secret);
+        p->verified = session.leaf_len > 0;
+        /* When a resuming client offers ALPN names and none is ours, the engine looks up
+           name 0xFFFE of the list and crashes.  Without a list it looks at nothing.            */
+        if (!alpn)
+            br_ssl_engine_set_protocol_names(&server->eng, NULL, 0);
+    } else {
+        hsb__policy_forget_leaf(p);
+    }
+    hsb__memory_wipe(&session, sizeof session);
+    return p->resumed;
+}
+
+/* Nothing past the end of the client's certificate.                                             */
+static int64_t hsb__policy_leaf_end(const hsb__policy *p)
+{
+    hsb__cert cert;
+    if (!p->leaf)
+        return INT64_MAX;
+    return hsb__cert_walk(&cert, p->leaf, p->leaf_len) ? cert.not_after : INT64_MIN;
+}
+
+static void hsb__policy_save(const br_ssl_session_cache_class **class, br_ssl_server_context *server,
+                             const br_ssl_session_parameters *params)
+{
+    hsb__policy *p = ((struct hsb__policy_cache *)(void *)class)->owner;
+    hsb__session session;
+    char name[HSB__HOST_SIZE];
+    size_t alpn = server->eng.selected_protocol;
+    hsb__policy_server_name(p, name);
+    if (name[0] == '\0' && server->eng.server_name[0])
+        return;                             /* no name at all, see hsb__policy_hello_name        */
+    memset(&session, 0, sizeof session);
+    memcpy(session.id, params->session_id, sizeof session.id);
+    memcpy(session.secret, params->master_secret, sizeof session.secret);
+    hsb__policy_bind(p, name, alpn, session.binding);
+    session.until_us = hsb__os_now_us() + p->security->sessions.lifetime_us;
+    session.until_wall = hsb__policy_leaf_end(p);
+    session.suite = params->cipher_suite;
+    session.leaf_len = p->verified ? (uint32_t)p->leaf_len : 0;
+    hsb__sessions_save(&p->security->sessions, &session, p->leaf);
+    hsb__memory_wipe(&session, sizeof session);
+}
+
+/* --- the client's certificate --------------------------------------------------------------
+   BearSSL's "minimal" engine verifies; around it stands what it leaves out: bounds, a copy of
+   the leaf, and which certificate is to blame.
+   The engine calls nothing here for a client that sends an empty chain, and then looks at
+   BR_OPT_TOLERATE_NO_CLIENT_AUTH.  The same flag would also let a chain pass that does not
+   verify: so it is on when a handshake starts, and start_chain() takes it away.              */
+static void hsb__policy_start_chain(const br_x509_class **class, const char *unused)
+{
+    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    const hsb__crypto *crypto = &p->security->crypto;
+    size_t size = sizeof *p->judge;
+    int64_t now = hsb__os_wall();
+    (void)unused;
+    br_ssl_engine_remove_flags(&p->server->eng, BR_OPT_TOLERATE_NO_CLIENT_AUTH);
+    hsb__policy_forget_leaf(p);
+    hsb__policy_forget_judge(p);
+    p->failed_at = 0;
+    p->failed_code = 0;
+    p->judge = hsb__pool_get(p->pool, &size);
+    p->out_of_memory = !p->judge;
+    if (!p->judge)
+        return;
+    memset(p->judge, 0, sizeof *p->judge);
+    p->judge->size = size;
+    br_x509_minimal_context *minimal = &p->judge->minimal;
+    br_x509_minimal_init(minimal, &br_sha256_vtable, p->security->trusted.list,
+                         p->security->trusted.count);
+    br_x509_minimal_set_rsa(minimal, crypto->rsa_verify);
+    br_x509_minimal_set_ecdsa(minimal, crypto->ec, crypto->ecdsa_verify);
+    br_x509_minimal_set_hash(minimal, br_sha256_ID, &br_sha256_vtable);
+    br_x509_minimal_set_hash(minimal, br_sha384_ID, &br_sha384_vtable);
+    br_x509_minimal_set_hash(minimal, br_sha512_ID, &br_sha512_vtable);
+    br_x509_minimal_set_minrsa(minimal, 2048 / 8);
+    br_x509_minimal_set_time(minimal, (uint32_t)(now / 86400 + 719528), (uint32_t)(now % 86400));
+    minimal->vtable->start_chain(&minimal->vtable, NULL);
+}
+
+static void hsb__policy_fail_cert(hsb__policy *p, int code)
+{
+    if (p->failed_code)
+        return;
+    p->failed_code = code;
+    p->failed_at = (unsigned char)(p->judge ? p->judge->minimal.num_certs + 1 : 1);
+}
+
+static void hsb__policy_start_cert(const br_x509_class **class, uint32_t length)
+{
+    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__judge *j = p->judge;
+    if (!j || p->failed_code)
+        return;
+    j->bytes += length;
+    if (length > HSB__CHAIN_LEAF || j->bytes > HSB__CHAIN_BYTES ||
+        j->minimal.num_certs >= HSB__CHAIN_CERTS) {
+        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED);
+        return;
+    }
+    j->cert_size = length ? length : 1;
+    j->cert = hsb__pool_get(p->pool, &j->cert_size);
+    j->cert_len = 0;
+    p->out_of_memory = !j->cert;
+    if (!j->cert)
+        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED);
+    else
+        j->minimal.vtable->start_cert(&j->minimal.vtable, length);
+}
+
+static void hsb__policy_append(const br_x509_class **class, const unsigned char *bytes, size_t len)
+{
+    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__judge *j = p->judge;
+    if (!j || p->failed_code || len > j->cert_size - j->cert_len)
+        return;
+    memcpy(j->cert + j->cert_len, bytes, len);
+    j->cert_len += len;
+    j->minimal.vtable->append(&j->minimal.vtable, bytes, len);
+}
+
+/* "Expired" and "not yet valid" are one code of BearSSL's, for any certificate of the chain.   */
+static void hsb__policy_blame_time(hsb__policy *p)
+{
+    hsb__cert cert;
+    if (!hsb__cert_walk(&cert, p->judge->cert, p->judge->cert_len))
+        return;
+    p->failed_early = hsb__os_wall() < cert.not_before;
+    p->failed_time = p->failed_early ? cert.not_before : cert.not_after;
+}
+
+static void hsb__policy_end_cert(const br_x509_class **class)
+{
+    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__judge *j = p->judge;
+    if (!j || p->failed_code)
+        return;
+    bool is_leaf = j->minimal.num_certs == 0;
+    if (j->minimal.err && j->minimal.err != BR_ERR_X509_OK)
+        hsb__policy_fail_cert(p, j->minimal.err);
+    if (p->failed_code == BR_ERR_X509_EXPIRED)
+        hsb__policy_blame_time(p);
+    j->minimal.vtable->end_cert(&j->minimal.vtable);
+    if (is_leaf) {
+        p->leaf = j->cert;
+        p->leaf_len = j->cert_len;
+        p->leaf_size = j->cert_size;
+    } else {
+        hsb__pool_put(p->pool, j->cert, j->cert_size);
+    }
+    j->cert = NULL;
+    j->cert_size = j->cert_len = 0;
+}
+
+/* The judge stays for get_pkey(); whoever ends the handshake lets it go.                        */
+static unsigned hsb__policy_end_chain(const br_x509_class **class)
+{
+    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__judge *j = p->judge;
+    if (!j)
+        return BR_ERR_X509_LIMIT_EXCEEDED;
+    unsigned code = j->minimal.vtable->end_chain(&j->minimal.vtable);
+    if (p->failed_code)
+        return (unsigned)p->failed_code;
+    if (code)
+        hsb__policy_fail_cert(p, (int)code);
+    p->verified = code == 0 && p->leaf;
+    return code;
+}
+
+static const br_x509_pkey *hsb__policy_key(const br_x509_class *const *class, unsigned *usages)
+{
+    const hsb__policy *p = ((const struct hsb__policy_x509 *)(const void *)class)->owner;
+    if (!p->judge || !p->verified)
+        return NULL;
+    return p->judge->minimal.vtable->get_pkey(&p->judge->minimal.vtable, usages);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+static void hsb__policy_start(hsb__policy *p, br_ssl_server_context *server, hsb__pool *pool,
+                              hsb_security *security, bool request, bool require)
+{
+    static const br_ssl_server_policy_class choice = {
+        sizeof(struct hsb__policy_choice), hsb__policy_choose, hsb__policy_exchange, hsb__policy_sign
+    };
+    static const br_ssl_session_cache_class cache = {
+        sizeof(struct hsb__policy_cache), hsb__policy_save, hsb__policy_load
+    };
+    static const br_x509_class x509 = {
+        sizeof(struct hsb__policy_x509), hsb__policy_start_chain, hsb__policy_start_cert,
+        hsb__policy_append, hsb__policy_end_cert, hsb__policy_end_chain, hsb__policy_key
+    };
+    memset(p, 0, sizeof *p);
+    p->choice.class = &choice;
+    p->cache.class = &cache;
+    p->x509.class = &x509;
+    p->choice.owner = p->cache.owner = p->x509.owner = p;
+    p->server = server;
+    p->pool = pool;
+    p->security = security;
+    p->ask = request || require;
+    p->require = require;
+}
+
+/* Is what load() believed of the ClientHello what the engine has read?  load() bound the session
+   to it, so after the handshake the engine's own reading has to give the same.                    */
+static bool hsb__policy_holds(const hsb__policy *p)
+{
+    unsigned char binding[32];
+    char name[HSB__HOST_SIZE];
+    if (!p->resumed)
+        return true;
+    hsb__policy_server_name(p, name);
+    hsb__policy_bind(p, name, p->server->eng.selected_protocol, binding);
+    return memcmp(binding, p->binding, sizeof binding) == 0;
+}
+
+static void hsb__policy_end(hsb__policy *p)
+{
+    hsb__policy_forget_judge(p);
+    hsb__policy_forget_leaf(p);
+}
+
+/* ===== >>tls =====================================================================
+   Purpose  one BearSSL engine a connection: records in, plaintext out, and back.  Knows no
+            HTTP, owns no socket
+   Uses     >>platform >>memory >>text >>error >>cert >>security >>policy
+   Names    hsb__tls_*
+   Tests    tests/unit/tls.c
+
+   The engine has an input and an output buffer, one record each.
+     hsb__tls_feed     bytes of the socket  -> input buffer -> hsb__tls_plain
+     hsb__tls_room     plaintext -> output buffer -> hsb__tls_records   for the socket
+   The input buffer takes no further byte until its plaintext is taken, the output buffer no
+   plaintext until its record is sent: that is the back-pressure.
+
+   Registers of br_ssl_engine_context that are read here (and explained at the top of its
+   ssl_engine.c, "Input mode" and "Output mode"):
+     ixa        0: between two records; 1..4: that much of a header is in the buffer
+     oxa, oxc   equal: nothing written into the record that is open for plaintext
+     oxa, oxb   equal, and oxc differs: a closed record is being sent
+     out        the clear vtable: our ChangeCipherSpec has not been made
+     application_data  bit 0: the handshake is complete
+     shutdown_recv     close_notify came                                                  */
+
+typedef struct hsb__tls hsb__tls;
+typedef struct hsb__tls_pool {
+    hsb__memory *memory;
+    hsb__pool   *blocks;
+    hsb__tls    *unused;        /* their random generators are seeded                     */
+    int          unused_count;
+} hsb__tls_pool;
+
+typedef enum hsb__tls_phase {
+    HSB__TLS_HANDSHAKE,
+    HSB__TLS_OPEN,
+    HSB__TLS_DEAD       /* failed, or closed both ways: only records may be left to send  */
+} hsb__tls_phase;
+
+enum {
+    HSB__TLS_KEEP = 64,             /* unused contexts                                    */
+    HSB__TLS_QUIET = 64,            /* records in a row that bring nothing on             */
+    HSB__TLS_HANDSHAKE_BYTES = 1 << 18,
+    /* errors beside BearSSL's, which end below 1024 */
+    HSB__TLS_ERR_MEMORY = 1024, HSB__TLS_ERR_FLOOD, HSB__TLS_ERR_PLAIN
+};
+
+/* A context is never moved after its init: it points into itself.                        */
+struct hsb__tls {
+    br_ssl_server_context server;
+    hsb__policy      policy;
+    hsb__tls_pool   *pool;
+    hsb__tls        *next;          /* in pool->unused                                    */
+    unsigned char   *io;            /* both I/O buffers; NULL: resting                    */
+    size_t           io_size;
+    const char      *own;           /* records of ours, past the engine                   */
+    size_t           own_len;
+    hsb_certificate *client;
+    hsb_tls_info     info;
+    int              error;         /* BR_ERR_* or HSB__TLS_ERR_*; 0: none                */
+    uint32_t         hello_len;     /* bytes of the first record in io                    */
+    uint32_t         handshake_bytes;
+    unsigned char    phase;         /* hsb__tls_phase                                     */
+    unsigned char    quiet;
+    bool             hello_done;    /* the first record went to the engine                */
+    char             alert[7];
+};
+
+/* --- what went wrong -------------------------------------------------------------------
+   The alert is what RFC 5246 7.2.2 wants the client to hear; text is for on_error.        */
+typedef struct hsb__tls_fault { int code; unsigned char alert; const char *text; } hsb__tls_fault;
+
+static const hsb__tls_fault *hsb__tls_find_fault(int code)
+{
+    static const hsb__tls_fault faults[] = {
+        { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
+        { BR_ERR_BAD_STATE,            80, "internal error" },
+        { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
+        { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
+        { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
+        { BR_ERR_TOO_LARGE,            22, "record too large" },
+        { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered on its way, or another key" },
+        { BR_ERR_NO_RANDOM,            80, "no randomness" },
+        { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
+        { BR_ERR_UNEXPECTED,           10, "message out of order" },
+        { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
+        { BR_ERR_BAD_ALERT,            50, "malformed alert" },
+        { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
+        { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
+        { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
+        { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
+        { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
+        { BR_ERR_BAD_FINISHED,         51, "Finished does not fit: handshake altered on its way" },
+        { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
+        { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
+        { BR_ERR_BAD_SIGNATURE,        51, "client certificate: its key did not sign this handshake" },
+        { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
+        { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
+        { BR_ERR_X509_BAD_DN,          42, "malformed name" },
+        { BR_ERR_X509_BAD_TIME,        42, "malformed date" },
+        { BR_ERR_X509_UNSUPPORTED,     43, "kind of key or signature not supported" },
+        { BR_ERR_X509_LIMIT_EXCEEDED,  43, "chain, certificate or key too large" },
+        { BR_ERR_X509_WRONG_KEY_TYPE,  42, "signed by another kind of key than its issuer's" },
+        { BR_ERR_X509_BAD_SIGNATURE,   42, "wrong signature" },
+        { BR_ERR_X509_EXPIRED,         45, "expired or not yet valid" },
+        { BR_ERR_X509_DN_MISMATCH,     42, "not issued by the next one in the chain" },
+        { BR_ERR_X509_CRITICAL_EXTENSION, 43, "critical extension not supported" },
+        { BR_ERR_X509_NOT_CA,          42, "issuer is not a CA" },
+        { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
+        { BR_ERR_X509_WEAK_PUBLIC_KEY, 43, "RSA key below 2048 bits" },
+        { BR_ERR_X509_NOT_TRUSTED,     48, "not issued by anybody who is trusted" },
+        { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
+        { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
+        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" }
+    };
+    static const hsb__tls_fault malformed = { 0, 42, "malformed certificate" };
+    static const hsb__tls_fault other = { 0, 80, "TLS failure" };
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (faults[i].code == code)
+            return &faults[i];
+    return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? &malformed : &other;
+}
+
+/* RFC 5246 7.2 and later ones                                                             */
+static const char *hsb__tls_alert_text(int alert)
+{
+    switch (alert) {
+    case 0:   return "close_notify";
+    case 10:  return "unexpected message";
+    case 20:  return "bad record MAC";
+    case 22:  return "record overflow";
+    case 40:  return "handshake failure";
+    case 42:  return "bad certificate";
+    case 43:  return "unsupported certificate";
+    case 44:  return "certificate revoked";
+    case 45:  return "certificate expired";
+    case 46:  return "certificate unknown";
+    case 47:  return "illegal parameter";
+    case 48:  return "unknown certificate authority";
+    case 49:  return "access denied";
+    case 50:  return "decode error";
+    case 51:  return "decrypt error";
+    case 70:  return "protocol version";
+    case 71:  return "insufficient security";
+    case 80:  return "internal error";
+    case 86:  return "inappropriate fallback";
+    case 90:  return "user cancelled";
+    case 100: return "no renegotiation";
+    case 112: return "unrecognized name";
+    case 120: return "no application protocol";
+    default:  return "unknown alert";
+    }
+}
+
+/* Alerts that the engine sends by itself.                                                  */
+static const char *hsb__tls_refusal_text(int alert)
+{
+    switch (alert) {
+    case 40: return "the client has no suite, curve or signature of ours (TLS 1.2, ECDHE, AEAD)";
+    case 70: return "the client speaks no TLS 1.2";
+    case 86: return "the client fell back to an older TLS though it need not";
+    default: return hsb__tls_alert_text(alert);
+    }
+}
+
+/* "client certificate: expired on 2026-01-02"                                               */
+static void hsb__tls_error_of_chain(const hsb__tls *t, hsb_error *out)
+{
+    const hsb__policy *p = &t->policy;
+    char who[48] = "client certificate", what[80];
+    hsb__date date = hsb__date_split(p->failed_time);
+    if (p->failed_at > 1)
+        snprintf(who, sizeof who, "client certificate, number %d of its chain", p->failed_at);
+    if (t->error == BR_ERR_X509_EXPIRED && p->failed_time)
+        snprintf(what, sizeof what, "%s %04d-%02d-%02d",
+                 p->failed_early ? "not valid before" : "expired on",
+                 (int)date.year, date.month, date.day);
+    else
+        snprintf(what, sizeof what, "%s", hsb__tls_find_fault(t->error)->text);
+    hsb__error_set(out, HSB_ERR_TLS, 0, t->error, "%s: %s", who, what);
+}
+
+/* Why it is DEAD; HSB_OK: closed as it should be, or alive.                                  */
+static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
+{
+    const int e = t->error;
+    hsb__error_clear(out);
+    if (e == HSB__TLS_ERR_MEMORY)
+        hsb__error_memory(out);
+    else if (e == HSB__TLS_ERR_FLOOD)
+        hsb__error_set(out, HSB_ERR_LIMIT, 0, 0, "TLS: %s", hsb__tls_find_fault(e)->text);
+    else if (e == HSB__TLS_ERR_PLAIN)
+        hsb__error_set(out, HSB_ERR_TLS, 0, BR_ERR_UNSUPPORTED_VERSION, "%s",
+                       hsb__tls_find_fault(e)->text);
+    else if (e >= BR_ERR_SEND_FATAL_ALERT)
+        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s",
+                       hsb__tls_refusal_text(e - BR_ERR_SEND_FATAL_ALERT));
+    else if (e >= BR_ERR_RECV_FATAL_ALERT)
+        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: the client ended it: %s (alert %d)",
+                       hsb__tls_alert_text(e - BR_ERR_RECV_FATAL_ALERT),
+                       e - BR_ERR_RECV_FATAL_ALERT);
+    else if (e > BR_ERR_X509_OK)
+        hsb__tls_error_of_chain(t, out);
+    else if (e)
+        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s", hsb__tls_find_fault(e)->text);
+}
+
+/* --- the I/O buffer ------------------------------------------------------------------------ */
+static void hsb__tls_give_io(hsb__tls *t)
+{
+    hsb__pool_put(t->pool->blocks, t->io, t->io_size);
+    t->io = NULL;
+}
+
+static bool hsb__tls_get_io(hsb__tls *t)
+{
+    t->io_size = BR_SSL_BUFSIZE_BIDI;
+    t->io = hsb__pool_get(t->pool->blocks, &t->io_size);
+    return t->io != NULL;
+}
+
+/* --- the end of a connection ---------------------------------------------------------------- */
+
+/* BearSSL sends an alert for few of its errors, and a client would see a bare end.  While
+   nothing of ours is encrypted an alert is seven plain bytes that we can send in its place:
+   if the engine is not within a record, and if the error is not itself an alert.             */
+static void hsb__tls_make_alert(hsb__tls *t)
+{
+    const br_ssl_engine_context *eng = &t->server.eng;
+    bool in_record = eng->oxa == eng->oxb && eng->oxa != eng->oxc;
+    bool by_engine = t->error >= BR_ERR_RECV_FATAL_ALERT && t->error < HSB__TLS_ERR_MEMORY;
+    if (eng->out.vtable != &br_sslrec_out_clear_vtable || in_record || by_engine)
+        return;
+    const char record[7] = { HSB__RECORD_ALERT, 3, 3, 0, 2, 2, (char)hsb__tls_find_fault(t->error)->alert };
+    memcpy(t->alert, record, sizeof record);
+    t->own = t->alert;
+    t->own_len = sizeof record;
+}
+
+/* error 0: closed as it should be.                                                             */
+static void hsb__tls_die(hsb__tls *t, int error)
+{
+    if (t->phase == HSB__TLS_DEAD)
+        return;
+    t->error = t->policy.out_of_memory ? HSB__TLS_ERR_MEMORY : error;
+    if (t->phase == HSB__TLS_HANDSHAKE && t->error)
+        hsb__tls_make_alert(t);
+    t->phase = HSB__TLS_DEAD;
+    hsb__policy_end(&t->policy);
+    hsb__tls_give_io(t);
+}
+
+/* A first byte that starts no TLS record: most likely a browser that was given http://.        */
+static void hsb__tls_answer_plain(hsb__tls *t)
+{
+    static const char answer[] =
+        "HTTP/1.1 400 Bad Request\r\n"
+        "Content-Type: text/plain\r\n"
+        "Content-Length: 54\r\n"
+        "Connection: close\r\n"
+        "\r\n"
+        "This port speaks HTTPS: the address begins https://.\r\n";
+    hsb__tls_die(t, HSB__TLS_ERR_PLAIN);
+    t->own = answer;
+    t->own_len = sizeof answer - 1;
+}
+
+/* --- the end of a handshake --------------------------------------------------------------------
+   Here and nowhere else an identity is believed: the chain verified, or the session that brought
+   it was resumed, and the handshake is complete.                                                 */
+static void hsb__tls_fill_info(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    char name[HSB__HOST_SIZE];
+    hsb__policy_server_name(&t->policy, name);
+    memcpy(eng->server_name, name, strlen(name) + 1);
+    t->info.version = br_ssl_engine_get_version(eng);
+    t->info.suite = eng->session.cipher_suite;
+    t->info.suite_name = hsb__suite_name(t->info.suite);
+    t->info.alpn = br_ssl_engine_get_selected_protocol(eng);
+    t->info.server_name = eng->server_name;
+    t->info.resumed = t->policy.resumed;
+    t->info.client = t->client;
+}
+
+static void hsb__tls_complete(hsb__tls *t)
+{
+    hsb__policy *p = &t->policy;
+    if (!hsb__policy_holds(p)) {
+        hsb__tls_die(t, BR_ERR_RESUME_MISMATCH);
+        return;
+    }
+    if (p->ask && p->verified) {
+        t->client = hsb__cert_describe(t->pool->memory, p->leaf, p->leaf_len);
+        if (!t->client) {
+            hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
+            return;
+        }
+    }
+    if (p->require && !t->client) {
+        hsb__tls_die(t, BR_ERR_NO_CLIENT_AUTH);
+        return;
+    }
+    hsb__tls_fill_info(t);
+    hsb__policy_end(p);
+    hsb__memory_wipe(t->server.eng.session.master_secret, sizeof t->server.eng.session.master_secret);
+    t->phase = HSB__TLS_OPEN;
+}
+
+/* After anything that may have moved the engine.  BearSSL 0.6 can end in state 0, in which it
+   neither takes nor gives: that is closed too.                                                  */
+static void hsb__tls_advance(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    unsigned state = br_ssl_engine_current_state(eng);
+    if (state == BR_SSL_CLOSED || state == 0)
+        hsb__tls_die(t, br_ssl_engine_last_error(eng));
+    else if (t->quiet > HSB__TLS_QUIET)
+        hsb__tls_die(t, HSB__TLS_ERR_FLOOD);
+    else if (t->phase == HSB__TLS_HANDSHAKE && (eng->application_data & 1))
+        hsb__tls_complete(t);
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+/* What is the same for every connection of every security.  The generator is seeded here, and a
+   context that goes back to the pool stays seeded.  rng_os_rand_done keeps BearSSL from seeding it
+   once more by RDRAND (behind a CPUID) or /dev/urandom (behind a descriptor).                     */
+static bool hsb__tls_init(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    unsigned char seed[32];
+    if (!hsb__os_entropy(seed, sizeof seed))
+        return false;
+    br_ssl_server_zero(&t->server);
+    br_ssl_engine_set_versions(eng, BR_TLS12, BR_TLS12);
+    br_ssl_engine_set_hash(eng, br_sha256_ID, &br_sha256_vtable);   /* no SHA-1, no MD5: not in  */
+    br_ssl_engine_set_hash(eng, br_sha384_ID, &br_sha384_vtable);   /* signatures, and not in    */
+    br_ssl_engine_set_hash(eng, br_sha512_ID, &br_sha512_vtable);   /* CertificateRequest        */
+    br_ssl_engine_set_prf_sha256(eng, &br_tls12_sha256_prf);
+    br_ssl_engine_set_prf_sha384(eng, &br_tls12_sha384_prf);
+    br_ssl_engine_set_gcm(eng, &br_sslrec_in_gcm_vtable, &br_sslrec_out_gcm_vtable);
+    br_ssl_engine_set_cbc(eng, &br_sslrec_in_cbc_vtable, &br_sslrec_out_cbc_vtable);
+    br_ssl_engine_set_chapol(eng, &br_sslrec_in_chapol_vtable, &br_sslrec_out_chapol_vtable);
+    br_ssl_engine_inject_entropy(eng, seed, sizeof seed);
+    eng->rng_os_rand_done = 1;
+    hsb__memory_wipe(seed, sizeof seed);
+    return true;
+}
+
+static void hsb__tls_set_crypto(br_ssl_engine_context *eng, const hsb__crypto *c)
+{
+    br_ssl_engine_set_ec(eng, c->ec);
+    br_ssl_engine_set_ecdsa(eng, c->ecdsa_verify);
+    br_ssl_engine_set_rsavrfy(eng, c->rsa_verify);
+    br_ssl_engine_set_aes_cbc(eng, c->cbc_encrypt, c->cbc_decrypt);
+    br_ssl_engine_set_aes_ctr(eng, c->ctr);
+    br_ssl_engine_set_ghash(eng, c->ghash);
+    br_ssl_engine_set_chacha20(eng, c->chacha20);
+    br_ssl_engine_set_poly1305(eng, c->poly1305);
+}
+
+/* What depends on the security and the listener: setters only, for the context may have served
+   others before.  BR_OPT_ENFORCE_SERVER_PREFERENCES stays off, so that >>policy sees the client's
+   order.  The buffer is set anew each time, because only that undoes a maximum fragment length
+   which an earlier client asked for (RFC 6066 4).                                                */
+static bool hsb__tls_configure(hsb__tls *t, hsb_security *s, bool request, bool require)
+{
+    br_ssl_server_context *server = &t->server;
+    br_ssl_engine_context *eng = &server->eng;
+    hsb__policy *p = &t->policy;
+    hsb__policy_start(p, server, t->pool->blocks, s, request, require);
+    hsb__tls_set_crypto(eng, &s->crypto);
+    br_ssl_engine_set_suites(eng, s->suites, s->suite_count);
+    br_ssl_engine_set_protocol_names(eng, s->alpn, s->alpn_count);
+    br_ssl_engine_set_all_flags(eng, BR_OPT_NO_RENEGOTIATION |
+                                         (require ? 0 : BR_OPT_TOLERATE_NO_CLIENT_AUTH));
+    br_ssl_engine_set_x509(eng, &p->x509.class);
+    br_ssl_server_set_policy(server, &p->choice.class);
+    br_ssl_server_set_cache(server, &p->cache.class);
+    br_ssl_server_set_trust_anchor_names(server, p->ask ? s->authorities.list : NULL,
+                                         p->ask ? s->authorities.count : 0);
+    memset(eng->server_name, 0, sizeof eng->server_name);       /* see hsb__policy_server_name    */
+    br_ssl_engine_set_buffer(eng, t->io, BR_SSL_BUFSIZE_BIDI, 1);
+    return br_ssl_server_reset(server) != 0;
+}
+
+static hsb__tls *hsb__tls_take(hsb__tls_pool *pool)
+{
+    hsb__tls *t = pool->unused;
+    if (t) {
+        pool->unused = t->next;
+        pool->unused_count--;
+        return t;
+    }
+    t = hsb__memory_zeroed(pool->memory, sizeof *t);
+    if (t && !hsb__tls_init(t)) {
+        hsb__memory_free(pool->memory, t, sizeof *t);
+        return NULL;
+    }
+    return t;
+}
+
+/* Everything but the engine's setup and its generator is set back and, as far as it is secret,
+   wiped.                                                                                           */
+static void hsb__tls_wipe(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    hsb__memory_wipe(&eng->in, sizeof eng->in);
+    hsb__memory_wipe(&eng->out, sizeof eng->out);
+    hsb__memory_wipe(&eng->session, sizeof eng->session);
+    hsb__memory_wipe(eng->pad, sizeof eng->pad);
+    hsb__memory_wipe(t->server.ecdhe_key, sizeof t->server.ecdhe_key);
+    memset((char *)t + sizeof t->server, 0, sizeof *t - sizeof t->server);
+}
+
+static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
+{
+    if (!t)
+        return;
+    hsb_security *security = t->policy.security;
+    hsb__policy_end(&t->policy);
+    hsb__tls_give_io(t);
+    hsb__cert_forget(pool->memory, t->client);
+    hsb__tls_wipe(t);
+    hsb__security_release(security);
+    if (pool->unused_count >= HSB__TLS_KEEP) {
+        hsb__memory_free_secret(pool->memory, t, sizeof *t);
+        return;
+    }
+    t->next = pool->unused;
+    pool->unused = t;
+    pool->unused_count++;
+}
+
+static void hsb__tls_pool_close(hsb__tls_pool *pool)
+{
+    for (hsb__tls *t = pool->unused, *next; t; t = next) {
+        next = t->next;
+        hsb__memory_free_secret(pool->memory, t, sizeof *t);
+    }
+    pool->unused = NULL;
+    pool->unused_count = 0;
+}
+
+/* NULL: no memory or no randomness.  Retains security until release.                                */
+static hsb__tls *hsb__tls_open(hsb__tls_pool *pool, hsb_security *security, bool request, bool require)
+{
+    hsb__tls *t = hsb__tls_take(pool);
+    if (!t)
+        return NULL;
+    t->pool = pool;
+    hsb__security_retain(security);
+    t->policy.security = security;
+    t->policy.pool = pool->blocks;
+    if (hsb__tls_get_io(t) && hsb__tls_configure(t, security, request, require))
+        return t;
+    hsb__tls_release(pool, t);
+    return NULL;
+}
+
+static hsb__tls_phase hsb__tls_phase_of(const hsb__tls *t)
+{
+    return (hsb__tls_phase)t->phase;
+}
+
+/* NULL before OPEN.  Good until release.                                                             */
+static const hsb_tls_info *hsb__tls_info_of(const hsb__tls *t)
+{
+    return t->info.version ? &t->info : NULL;
+}
+
+/* close_notify came.                                                                                 */
+static bool hsb__tls_peer_shut(const hsb__tls *t)
+{
+    return t->server.eng.shutdown_recv != 0;
+}
+
+/* --- resting ----------------------------------------------------------------------------------------
+   Between two requests no byte lives in the I/O buffers if the state is exactly SENDAPP|RECVREC (no
+   record to send, no plaintext to take), no header has begun and no plaintext is in the open record.
+   The registers are offsets, so the buffers may then go to somebody else and come back elsewhere.     */
+static bool hsb__tls_rest(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    if (!t->io)
+        return true;
+    if (t->phase != HSB__TLS_OPEN || eng->ixa != 0 || eng->oxa != eng->oxc ||
+        br_ssl_engine_current_state(eng) != (BR_SSL_SENDAPP | BR_SSL_RECVREC))
+        return false;
+    hsb__tls_give_io(t);
+    eng->ibuf = eng->obuf = NULL;
+    return true;
+}
+
+/* The way back; without memory the connection is lost.                                                */
+static bool hsb__tls_wake(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    if (t->io || t->phase == HSB__TLS_DEAD)
+        return t->phase != HSB__TLS_DEAD;
+    if (!hsb__tls_get_io(t)) {
+        hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
+        return false;
+    }
+    eng->ibuf = t->io;
+    eng->obuf = t->io + eng->ibuf_len;      /* as br_ssl_engine_set_buffer() does                       */
+    return true;
+}
+
+/* --- in ------------------------------------------------------------------------------------------------ */
+
+/* A record is over.  Count it if it brought nothing: an empty one, a warning, a renegotiation request.
+   They may all be sent for ever.                                                                         */
+static void hsb__tls_count_record(hsb__tls *t, bool empty)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    size_t len;
+    if (t->phase == HSB__TLS_OPEN ? br_ssl_engine_recvapp_buf(eng, &len) != NULL
+                                  : !empty && eng->record_type_in != HSB__RECORD_ALERT)
+        t->quiet = 0;
+    else if (t->quiet <= HSB__TLS_QUIET)
+        t->quiet++;
+}
+
+/* Gives the engine what is needed for one record, at most.  The bytes may lie in its buffer already.   */
+static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size_t len)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    size_t used = 0, room, payload = 0;
+    while (used < len) {
+        unsigned char *at = br_ssl_engine_recvrec_buf(eng, &room);
+        bool in_header = eng->ixa < 5;
+        size_t n = len - used < room ? len - used : room;
+        if (!at)
+            break;
+        if (at != bytes + used)
+            memcpy(at, bytes + used, n);
+        br_ssl_engine_recvrec_ack(eng, n);
+        used += n;
+        if (eng->ixa == 0 || br_ssl_engine_recvapp_buf(eng, &payload)) {
+            hsb__tls_count_record(t, in_header);
+            break;
+        }
+    }
+    return used;
+}
+
+/* The first record is kept back until it is whole: its ClientHello decides what may be resumed.  It
+   waits in the engine's own input buffer, at the place where the engine would have put it, so that it
+   need not be copied.                                                                                    */
+static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
+{
+    hsb__hello hello;
+    size_t used = 0, whole = 5;
+    if (t->hello_len == 0 && bytes[0] != HSB__RECORD_HANDSHAKE) {
+        hsb__tls_answer_plain(t);
+        return len;
+    }
+    while (used < len && t->hello_len < whole) {
+        t->io[t->hello_len++] = bytes[used++];
+        if (t->hello_len >= 5)
+            whole = 5 + ((size_t)t->io[3] << 8 | t->io[4]);
+        if (whole > 5 + 16384)
+            whole = t->hello_len;           /* the engine refuses such a header                           */
+    }
+    if (t->hello_len < whole)
+        return used;
+    t->hello_done = true;
+    t->policy.hello = hsb__hello_read(&hello, t->io, t->hello_len) ? &hello : NULL;
+    for (size_t done = 0, n = 1; done < t->hello_len && n; done += n)
+        n = hsb__tls_feed_record(t, t->io + done, t->hello_len - done);
+    t->policy.hello = NULL;
+    return used;
+}
+
+/* Takes at most what completes one record; 0: not now, for plaintext waits, or in a handshake records to
+   send.  (So that they have gone out when we have to send an alert.)  What comes after the end is
+   swallowed.                                                                                              */
+static size_t hsb__tls_feed(hsb__tls *t, const void *bytes, size_t len)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    size_t waiting;
+    if (len == 0 || hsb__tls_peer_shut(t) || !hsb__tls_wake(t))
+        return len;
+    if (t->phase == HSB__TLS_HANDSHAKE && br_ssl_engine_sendrec_buf(eng, &waiting))
+        return 0;
+    size_t used = t->hello_done ? hsb__tls_feed_record(t, bytes, len)
+                                : hsb__tls_feed_hello(t, bytes, len);
+    if (t->phase == HSB__TLS_DEAD)
+        return used;
+    if (t->phase == HSB__TLS_HANDSHAKE && (t->handshake_bytes += (uint32_t)used) > HSB__TLS_HANDSHAKE_BYTES)
+        t->quiet = HSB__TLS_QUIET + 1;
+    hsb__tls_advance(t);
+    return used;
+}
+
+/* Decrypted bytes that wait; len 0: none.  Good until the next call here.                                  */
+static hsb_str hsb__tls_plain(hsb__tls *t)
+{
+    size_t len = 0;
+    const unsigned char *at = t->io && t->phase == HSB__TLS_OPEN
+                                  ? br_ssl_engine_recvapp_buf(&t->server.eng, &len) : NULL;
+    return hsb__text_make((const char *)at, len);
+}
+
+static void hsb__tls_plain_taken(hsb__tls *t, size_t n)
+{
+    if (n)                                  /* an ack of 0 is not allowed                                   */
+        br_ssl_engine_recvapp_ack(&t->server.eng, n);
+}
+
+/* --- out ------------------------------------------------------------------------------------------------- */
+
+/* Where plaintext may be written; NULL: not now.  Good until the next call here.                           */
+static char *hsb__tls_room(hsb__tls *t, size_t *len)
+{
+    *len = 0;
+    if (t->phase != HSB__TLS_OPEN || !(t->server.eng.application_data & 1) || !hsb__tls_wake(t))
+        return NULL;
+    return (char *)br_ssl_engine_sendapp_buf(&t->server.eng, len);
+}
+
+static void hsb__tls_room_filled(hsb__tls *t, size_t n)
+{
+    if (n == 0)
+        return;
+    t->quiet = 0;
+    br_ssl_engine_sendapp_ack(&t->server.eng, n);
+}
+
+/* Ends the record, if there is anything in it.  Call it once an answer is complete: head and body share
+   a record.                                                                                                */
+static void hsb__tls_flush(hsb__tls *t)
+{
+    if (t->io && t->phase == HSB__TLS_OPEN)
+        br_ssl_engine_flush(&t->server.eng, 0);
+}
+
+/* Bytes for the socket; len 0: none.                                                                         */
+static hsb_str hsb__tls_records(hsb__tls *t)
+{
+    size_t len = 0;
+    const unsigned char *at = NULL;
+    if (t->own_len)
+        return hsb__text_make(t->own, t->own_len);
+    if (t->io && t->phase != HSB__TLS_DEAD)
+        at = br_ssl_engine_sendrec_buf(&t->server.eng, &len);
+    return hsb__text_make((const char *)at, len);
+}
+
+/* A record that stands there right after another is not the application's, which had no room: it answers
+   a record that brought nothing, and one such record may hold thousands of renegotiation requests.           */
+static void hsb__tls_records_sent(hsb__tls *t, size_t n)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    size_t len;
+    if (t->own_len) {
+        t->own += n;
+        t->own_len -= n;
+        return;
+    }
+    if (n == 0 || t->phase == HSB__TLS_DEAD)
+        return;
+    br_ssl_engine_sendrec_buf(eng, &len);
+    br_ssl_engine_sendrec_ack(eng, n);
+    if (n == len && t->phase == HSB__TLS_OPEN && br_ssl_engine_sendrec_buf(eng, &len))
+        t->quiet++;
+    hsb__tls_advance(t);
+}
+
+/* close_notify after what is queued.  Plaintext that nobody took would keep 0.6 from ever finishing: it is
+   dropped.  What the peer still sends is dropped by the engine.                                               */
+static void hsb__tls_shut(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    size_t len;
+    if (!hsb__tls_wake(t))
+        return;
+    t->hello_done = true;
+    while (br_ssl_engine_recvapp_buf(eng, &len))
+        br_ssl_engine_recvapp_ack(eng, len);
+    br_ssl_engine_close(eng);
+    hsb__tls_advance(t);
+}
+
+/* ===== >>loop ====================================================================
+   Purpose  what all connections of a server share: options with the defaults filled in,
+            memory, timers, poller, the clock of this turn, the bytes just received
+   Uses     >>memory >>timer >>poller >>inbox >>tls
+   Names    hsb__loop_*, hsb__options_*, hsb__pace_*
+   Tests    tests/unit/loop.c                                                        */
+
+enum {
+    HSB__STAGE = 65536,         /* one recv at most; a client's record is up to 16 KiB + 325 */
+    HSB__NONE_MS = -1           /* no limit                                            */
+};
+
+typedef struct hsb__loop {
+    hsb__memory   memory;
+    hsb__pool     pool;
+    hsb__timers   timers;
+    hsb__poller   poller;
+    hsb__tls_pool tls;
+    hsb__inbox   *inbox;
+    hsb_options   options;      /* resolved; nobody looks at the raw ones again         */
+    hsb_server   *server;
+    uint64_t      now_us;       /* monotonic; read once a turn                          */
+    char         *stage;        /* HSB__STAGE bytes for the connection that steps now   */
+    hsb_conn     *kicked;       /* connections to step before the next wait             */
+    hsb_conn     *idle_first, *idle_last;   /* between requests; idle longest first      */
+    int           depth;        /* in a turn: 1, in a hook: more                        */
+    bool          closing;      /* no new requests                                      */
+    bool          date_fresh;   /* date[] was compared with the clock this turn          */
+    int64_t       date_second;  /* of date[]                                            */
+    char          date[HSB__DATE_TEXT];
+} hsb__loop;
+
+/* --- options ----------------------------------------------------------------------------- */
+static void hsb__options_default(int *value, int standard)
+{
+    if (*value == 0)
+        *value = standard;
+}
+
+static void hsb__options_default64(int64_t *value, int64_t standard)
+{
+    if (*value == 0)
+        *value = standard;
+}
+
+/* -1 stays -1: no limit.                                                               */
+static hsb_options hsb__options_resolve(const hsb_options *raw)
+{
+    hsb_options o;
+    memset(&o, 0, sizeof o);
+    if (raw)
+        o = *raw;
+    hsb__options_default(&o.backlog, SOMAXCONN);
+    hsb__options_default(&o.timeouts.handshake, 10000);
+    hsb__options_default(&o.timeouts.head, 10000);
+    hsb__options_default(&o.timeouts.body, 30000);
+    hsb__options_default(&o.timeouts.write, 30000);
+    hsb__options_default(&o.timeouts.idle, 120000);
+    hsb__options_default(&o.timeouts.close, 2000);
+    hsb__options_default(&o.timeouts.shutdown, 30000);
+    hsb__options_default(&o.limits.connections, 1024);
+    hsb__options_default(&o.limits.target_bytes, 8192);
+    hsb__options_default(&o.limits.head_bytes, 16384);
+    hsb__options_default(&o.limits.head_fields, 100);
+    hsb__options_default64(&o.limits.body_bytes, (int64_t)1 << 20);
+    hsb__options_default64(&o.limits.stream_bytes, -1);
+    hsb__options_default(&o.limits.queued_bytes, 65536);
+    hsb__options_default(&o.limits.rate, 512);
+    hsb__options_default(&o.limits.requests, -1);
+    return o;
+}
+
+static size_t hsb__options_limit(int limit)
+{
+    return limit < 0 ? SIZE_MAX : (size_t)limit;
+}
+
+/* --- the clock ----------------------------------------------------------------------------- */
+static void hsb__loop_tick(hsb__loop *loop)
+{
+    loop->now_us = hsb__os_now_us();
+    loop->date_fresh = false;
+}
+
+static uint64_t hsb__loop_now_ms(const hsb__loop *loop)
+{
+    return loop->now_us / 1000;
+}
+
+/* The Date field's value: the clock is asked at most once a turn, the text made at most
+   once a second.                                                                        */
+static const char *hsb__loop_date(hsb__loop *loop)
+{
+    int64_t now = loop->date_fresh ? loop->date_second : hsb__os_wall();
+    if (now != loop->date_second || !loop->date[0])
+        hsb__date_print(loop->date, now);
+    loop->date_second = now;
+    loop->date_fresh = true;
+    return loop->date;
+}
+
+/* --- hooks that belong to no request --------------------------------------------------------- */
+static void hsb__loop_error(hsb__loop *loop, hsb_conn *conn, const hsb_error *err)
+{
+    if (!loop->options.hooks.on_error)
+        return;
+    loop->depth++;
+    loop->options.hooks.on_error(loop->server, conn, err, loop->options.hooks.user);
+    loop->depth--;
+}
+
+__attribute__((format(printf, 3, 4)))
+static void hsb__loop_log(hsb__loop *loop, hsb_log_level level, const char *format, ...)
+{
+    char line[256];
+    va_list args;
+    if (!loop->options.hooks.on_log)
+        return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    loop->depth++;
+    loop->options.hooks.on_log(level, line, loop->options.hooks.user);
+    loop->depth--;
+}
+
+/* --- pace: how long a transfer may take ------------------------------------------------------- */
+/* A transfer may rest for one period at a time, and beyond its first period must keep
+   rate bytes a second on the whole: one byte per 29 s is no way to stay.                */
+typedef struct hsb__pace {
+    uint64_t began, moved;      /* ms; moved: the last byte.  began 0: at rest          */
+    uint64_t bytes;
+} hsb__pace;
+
+static void hsb__pace_stop(hsb__pace *p)
+{
+    memset(p, 0, sizeof *p);
+}
+
+static void hsb__pace_start(hsb__pace *p, uint64_t now)
+{
+    if (p->began)
+        return;
+    p->began = p->moved = now;
+    p->bytes = 0;
+}
+
+static void hsb__pace_count(hsb__pace *p, uint64_t now, uint64_t bytes)
+{
+    p->moved = now;
+    p->bytes += bytes;
+}
+
+/* When it is too slow; UINT64_MAX: never.                                               */
+static uint64_t hsb__pace_deadline(const hsb__pace *p, int period_ms, int rate)
+{
+    if (!p->began || period_ms < 0)
+        return UINT64_MAX;
+    uint64_t rest = p->moved + (uint64_t)period_ms;
+    if (rate <= 0)
+        return rest;
+    uint64_t whole = p->began + (uint64_t)period_ms + p->bytes / (uint64_t)rate * 1000;
+    return rest < whole ? rest : whole;
+}
+
+/* --- calls that a request or a stream asked for later ---------------------------------------- */
+typedef struct hsb__after {
+    struct hsb__after *next, **link;    /* in the owner's list                          */
+    hsb__timer         timer;
+    hsb__loop         *loop;
+    void              *owner;
+    hsb__resume        fn;
+    void              *arg;
+    size_t             size;            /* of this block                                */
+} hsb__after;
+
+static void hsb__after_cancel(hsb__after *a)
+{
+    hsb__timer_cancel(&a->timer);
+    *a->link = a->next;
+    if (a->next)
+        a->next->link = a->link;
+    hsb__pool_put(&a->loop->pool, a, a->size);
+}
+
+static void hsb__after_cancel_all(hsb__after **list)
+{
+    while (*list)
+        hsb__after_cancel(*list);
+}
+
+/* fire is the section's function that calls fn and steps the connection.                */
+static bool hsb__after_add(hsb__after **list, hsb__loop *loop, int delay_ms, void (*fire)(hsb__timer *),
+                           void *owner, hsb__resume fn, void *arg)
+{
+    size_t size = sizeof(hsb__after);
+    hsb__after *a = hsb__pool_get(&loop->pool, &size);
+    if (!a)
+        return false;
+    memset(a, 0, sizeof *a);
+    a->size = size;
+    a->loop = loop;
+    a->owner = owner;
+    a->fn = fn;
+    a->arg = arg;
+    a->next = *list;
+    a->link = list;
+    if (a->next)
+        a->next->link = &a->next;
+    *list = a;
+    a->timer.fire = fire;
+    a->timer.owner = a;
+    uint64_t now = hsb__os_now_us() / 1000;
+    hsb__timer_set(&loop->timers, &a->timer, now + (uint64_t)(delay_ms > 0 ? delay_ms : 0) + 1);
+    return true;
+}
+
+/* ===== >>head ====================================================================
+   Purpose  the request line, the fields and the trailers: a strict reader over bytes,
+            and the small readers of what fields and bodies carry: percent, form, cookie
+   Uses     >>text
+   Names    hsb__head_*, hsb__percent_*, hsb__form_*, hsb__cookie_*
+   Tests    tests/unit/head.c, tests/wire/rfc9112-*.txt, tests/fuzz/head.c
+
+   The reader stands before one byte, h->at, in a state that says what it waits for, and
+   judges each byte once.  Whichever byte is the first to be wrong decides the answer, so
+   how the input was cut cannot matter, and nothing is ever read again from the start.
+   It allocates and copies nothing: what it finds are spans, offsets into the bytes, and
+   they stay true when the bytes move.                                                 */
+
+typedef struct hsb__span { uint32_t at, len; } hsb__span;
+typedef struct hsb__field { hsb__span name, value; } hsb__field;
+typedef struct hsb__head_limits { size_t target, bytes, fields; } hsb__head_limits;
+
+enum { HSB__HEAD_LARGEST = 1 << 30 };       /* head and trailers: their spans fit 32 bits */
+
+typedef enum hsb__head_state {
+    HSB__HEAD_AT_START,         /* the method, or the one empty line that may precede it */
+    HSB__HEAD_AT_START_LF,      /* the end of that empty line                          */
+    HSB__HEAD_IN_METHOD,        /* token characters, or the space behind them          */
+    HSB__HEAD_IN_TARGET,        /* visible characters, or the space behind them        */
+    HSB__HEAD_IN_VERSION,       /* HTTP/1.1 CR LF                                      */
+    HSB__HEAD_AT_LINE,          /* a field's name, or the CR of the empty line         */
+    HSB__HEAD_IN_NAME,          /* token characters, or the colon                      */
+    HSB__HEAD_BEFORE_VALUE,     /* blanks, or the value                                */
+    HSB__HEAD_IN_VALUE,         /* the value, or its CR                                */
+    HSB__HEAD_AT_VALUE_LF,
+    HSB__HEAD_AT_LAST_LF,       /* the LF of the empty line                            */
+    HSB__HEAD_FINISHED,
+    HSB__HEAD_REFUSED           /* status and reason say why                           */
+} hsb__head_state;
+
+typedef struct hsb__head {
+    /* the reader's own */
+    hsb__head_state  state;
+    size_t           at;        /* the next byte to judge                              */
+    size_t           stop;      /* the head, or its trailers, must end at this byte */
+    hsb__head_limits limits;
+    hsb__span        version;
+    int              host_fields, coding_fields;
+    bool             in_trailers, says_close, says_keep_alive;
+    int              status;    /* after HSB__HEAD_REFUSED                             */
+    const char      *reason;
+    /* the result; borrowed by the layers above, who only read it */
+    hsb__span   method, target, path, query;
+    hsb__span   host;           /* the target's authority, else the Host field         */
+    bool        has_host, has_query;
+    int         minor;          /* of HTTP/1.x: 0 or 1                                 */
+    int64_t     content_length; /* -1: chunked; 0 also where no body was announced     */
+    bool        has_length, chunked, keep_alive;
+    bool        expect_continue;            /* and there is a body to wait for         */
+    hsb__field *fields;         /* the caller's array, which it sets after _start      */
+    int         field_count, field_space;
+    int         trailer_from;   /* fields[trailer_from..field_count) are trailers      */
+    size_t      end;            /* when done: the byte behind the empty line           */
+} hsb__head;
+
+/* What the reader answers; any other number is the HTTP status to refuse with.        */
+enum {
+    HSB__HEAD_MORE  = 0,        /* all bytes were judged, and it is not finished       */
+    HSB__HEAD_DONE  = 1,
+    HSB__HEAD_SPACE = 2,        /* make field_space larger, then call again            */
+    HSB__HEAD_NEXT  = 3         /* among the steps below: go on in the state set       */
+};
+
+static hsb_str hsb__head_text(const char *bytes, hsb__span s)
+{
+    return hsb__text_make(bytes + s.at, s.len);
+}
+
+static hsb__span hsb__head_span(size_t from, size_t to)
+{
+    hsb__span s;
+    s.at = (uint32_t)from;
+    s.len = (uint32_t)(to - from);
+    return s;
+}
+
+static int hsb__head_go(hsb__head *h, hsb__head_state state)
+{
+    h->state = state;
+    return HSB__HEAD_NEXT;
+}
+
+static int hsb__head_refuse(hsb__head *h, int status, const char *reason)
+{
+    h->state = HSB__HEAD_REFUSED;
+    h->status = status;
+    h->reason = reason;
+    return status;
+}
+
+/* --- eight bytes at a time --------------------------------------------------------- */
+/* A word made of eight equal bytes, and words in which the highest bit of some byte is set
+   if and only if x has a byte below `bound` (which is 128 at most), or equal to `byte`. */
+static uint64_t hsb__head_each(unsigned byte)
+{
+    return ~(uint64_t)0 / 255 * byte;
+}
+
+static uint64_t hsb__head_any_below(uint64_t x, unsigned bound)
+{
+    return (x - hsb__head_each(bound)) & ~x & hsb__head_each(128);
+}
+
+static uint64_t hsb__head_any_equal(uint64_t x, unsigned byte)
+{
+    return hsb__head_any_below(x ^ hsb__head_each(byte), 1);
+}
+
+/* RFC 9112 3.2, RFC 3986 2: visible ASCII; a fragment is never sent (RFC 9110 7.1). */
+static bool hsb__head_is_target_char(char c)
+{
+    return c > ' ' && c < 127 && c != '#';
+}
+
+/* The first byte in [at, end) that cannot be in a target, or end.                     */
+static size_t hsb__head_skip_target(const char *bytes, size_t at, size_t end)
+{
+    uint64_t x;
+    for (; end - at >= sizeof x; at += sizeof x) {
+        memcpy(&x, bytes + at, sizeof x);
+        if ((x & hsb__head_each(128)) | hsb__head_any_below(x, ' ' + 1) |
+            hsb__head_any_equal(x, 127) | hsb__head_any_equal(x, '#'))
+            break;
+    }
+    while (at < end && hsb__head_is_target_char(bytes[at]))
+        at++;
+    return at;
+}
+
+/* The first byte in [at, end) that cannot be in a field's value, or end.  The inner loop
+   stops at a tab too, which is rare, and the outer one takes it.                      */
+static size_t hsb__head_skip_value(const char *bytes, size_t at, size_t end)
+{
+    uint64_t x;
+    for (;;) {
+        for (; end - at >= sizeof x; at += sizeof x) {
+            memcpy(&x, bytes + at, sizeof x);
+            if (hsb__head_any_below(x, ' ') | hsb__head_any_equal(x, 127))
+                break;
+        }
+        size_t limit = end - at > sizeof x ? at + sizeof x : end;
+        while (at < limit && hsb__text_is_field_char(bytes[at]))
+            at++;
+        if (at < limit || at == end)
+            return at;
+    }
+}
+
+static size_t hsb__head_skip_token(const char *bytes, size_t at, size_t end)
+{
+    while (at < end && hsb__text_is_tchar(bytes[at]))
+        at++;
+    return at;
+}
+
+/* --- host and port ----------------------------------------------------------------- */
+/* The byte that %XX at s[i] means, or -1.                                             */
+static int hsb__percent_byte(hsb_str s, size_t i)
+{
+    if (s.len - i < 3)
+        return -1;
+    int high = hsb__text_hex(s.ptr[i + 1]), low = hsb__text_hex(s.ptr[i + 2]);
+    return high < 0 || low < 0 ? -1 : high << 4 | low;
+}
+
+/* RFC 3986 3.2.2: reg-name, which includes what an IPv4 address looks like.           */
+static bool hsb__head_is_name(hsb_str s)
+{
+    static const char others[] = "-._~!$&'()*+,;=";
+    for (size_t i = 0; i < s.len; i++) {
+        char c = hsb__text_lower(s.ptr[i]);
+        if (c == '%') {
+            if (hsb__percent_byte(s, i) < 0)
+                return false;
+            i += 2;
+        } else if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) &&
+                   !memchr(others, c, sizeof others - 1)) {
+            return false;
+        }
+    }
+    return s.len > 0;
+}
+
+/* RFC 3986 3.2.2: IP-literal, but for the versions of IP that are yet to come.        */
+static bool hsb__head_is_ipv6(hsb_str s)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    if (s.len >= sizeof text || memchr(s.ptr, 0, s.len))
+        return false;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    return inet_pton(AF_INET6, text, &address) == 1;
+}
+
+/* RFC 9110 7.2: uri-host [ ":" port ].  A user name before it is refused: RFC 9110 4.2.4. */
+static bool hsb__head_is_host(hsb_str s, bool need_port)
+{
+    const char *colon, *close = NULL;
+    int64_t port = -1;
+    if (s.len && s.ptr[0] == '[') {
+        close = memchr(s.ptr, ']', s.len);
+        size_t inner = close ? (size_t)(close - s.ptr) - 1 : 0;
+        if (!hsb__head_is_ipv6(hsb__text_make(s.ptr + 1, inner)))
+            return false;
+        colon = close + 1 < s.ptr + s.len ? close + 1 : NULL;
+    } else {
+        colon = s.len ? memchr(s.ptr, ':', s.len) : NULL;
+        if (!hsb__head_is_name(hsb__text_make(s.ptr, colon ? (size_t)(colon - s.ptr) : s.len)))
+            return false;
+    }
+    if (!colon)
+        return !need_port;
+    hsb_str digits = hsb__text_make(colon + 1, s.len - (size_t)(colon - s.ptr) - 1);
+    if (*colon != ':' || (digits.len && !hsb__text_decimal(digits, 65535, &port)))
+        return false;
+    return !need_port || port > 0;
+}
+
+/* --- the request line -------------------------------------------------------------- */
+static void hsb__head_split_query(hsb__head *h, const char *bytes, size_t from, size_t to)
+{
+    const char *mark = memchr(bytes + from, '?', to - from);
+    size_t end = mark ? (size_t)(mark - bytes) : to;
+    h->path = hsb__head_span(from, end);
+    h->has_query = mark != NULL;
+    if (mark)
+        h->query = hsb__head_span(end + 1, to);
+}
+
+/* RFC 9112 3.2.3: what CONNECT names, host and port; RFC 9110 9.3.6: the port must be there */
+static int hsb__head_authority_form(hsb__head *h, const char *bytes)
+{
+    if (!hsb__head_is_host(hsb__head_text(bytes, h->target), true))
+        return hsb__head_refuse(h, 400, "CONNECT without a valid host and port");
+    h->host = h->target;
+    h->has_host = true;
+    h->path = hsb__head_span(h->target.at, h->target.at);
+    return HSB__HEAD_NEXT;
+}
+
+static bool hsb__head_begins(hsb_str s, const char *z)
+{
+    const size_t len = strlen(z);
+    return s.len >= len && hsb__text_is_nocase(hsb__text_make(s.ptr, len), z);
+}
+
+/* RFC 9112 3.2.2: a whole URI.  Its authority replaces what a Host field says.        */
+static int hsb__head_absolute_form(hsb__head *h, const char *bytes)
+{
+    hsb_str t = hsb__head_text(bytes, h->target);
+    size_t scheme = hsb__head_begins(t, "http://") ? 7 : hsb__head_begins(t, "https://") ? 8 : 0;
+    if (!scheme)
+        return hsb__head_refuse(h, 400, "target in none of the four forms");
+    size_t host = h->target.at + scheme, end = h->target.at + h->target.len, path = host;
+    while (path < end && bytes[path] != '/' && bytes[path] != '?')
+        path++;
+    h->host = hsb__head_span(host, path);
+    h->has_host = true;
+    if (!hsb__head_is_host(hsb__head_text(bytes, h->host), false))
+        return hsb__head_refuse(h, 400, "target with an invalid host");
+    hsb__head_split_query(h, bytes, path, end);
+    if (h->path.len == 0)               /* RFC 9110 4.2.3: the same as "/"; here is one */
+        h->path = hsb__head_span(host - 1, host);
+    return HSB__HEAD_NEXT;
+}
+
+static int hsb__head_target(hsb__head *h, const char *bytes)
+{
+    hsb_str method = hsb__head_text(bytes, h->method);
+    hsb_str target = hsb__head_text(bytes, h->target);
+    if (hsb__text_is(method, "CONNECT"))
+        return hsb__head_authority_form(h, bytes);
+    if (target.ptr[0] == '/') {         /* RFC 9112 3.2.1: origin-form                 */
+        hsb__head_split_query(h, bytes, h->target.at, h->target.at + h->target.len);
+        return HSB__HEAD_NEXT;
+    }
+    if (!hsb__text_is(target, "*"))
+        return hsb__head_absolute_form(h, bytes);
+    if (!hsb__text_is(method, "OPTIONS"))       /* RFC 9112 3.2.4: asterisk-form       */
+        return hsb__head_refuse(h, 400, "target * without OPTIONS");
+    h->path = h->target;
+    return HSB__HEAD_NEXT;
+}
+
+/* RFC 9112 2.2: an empty line before the request line is skipped; here one.           */
+static int hsb__head_at_start(hsb__head *h, const char *bytes)
+{
+    if (bytes[h->at] == '\r') {
+        h->at++;
+        return hsb__head_go(h, HSB__HEAD_AT_START_LF);
+    }
+    h->method = hsb__head_span(h->at, h->at);
+    return hsb__head_go(h, HSB__HEAD_IN_METHOD);
+}
+
+static int hsb__head_at_start_lf(hsb__head *h, const char *bytes)
+{
+    if (bytes[h->at] != '\n')
+        return hsb__head_refuse(h, 400, "CR without LF");
+    h->at++;
+    h->method = hsb__head_span(h->at, h->at);
+    return hsb__head_go(h, HSB__HEAD_IN_METHOD);
+}
+
+/* RFC 9110 9.1: any token is a method.                                                */
+static int hsb__head_in_method(hsb__head *h, const char *bytes, size_t len)
+{
+    h->at = hsb__head_skip_token(bytes, h->at, len);
+    if (h->at == len)
+        return HSB__HEAD_MORE;
+    h->method = hsb__head_span(h->method.at, h->at);
+    if (bytes[h->at] != ' ' || h->method.len == 0)
+        return hsb__head_refuse(h, 400, "method is not a token");
+    h->at++;
+    h->target = hsb__head_span(h->at, h->at);
+    return hsb__head_go(h, HSB__HEAD_IN_TARGET);
+}
+
+/* RFC 9112 3: a target over the limit is 414, as soon as its first byte too many is here. */
+static int hsb__head_in_target(hsb__head *h, const char *bytes, size_t len)
+{
+    size_t most = h->target.at + h->limits.target;
+    h->at = hsb__head_skip_target(bytes, h->at, most < len ? most : len);
+    if (h->at == len)
+        return HSB__HEAD_MORE;
+    if (hsb__head_is_target_char(bytes[h->at]))
+        return hsb__head_refuse(h, 414, "target is too long");
+    h->target = hsb__head_span(h->target.at, h->at);
+    if (bytes[h->at] != ' ')
+        return hsb__head_refuse(h, 400, "request line is malformed");
+    if (h->target.len == 0)
+        return hsb__head_refuse(h, 400, "target is empty");
+    h->at++;
+    h->version = hsb__head_span(h->at, h->at);
+    return hsb__head_go(h, HSB__HEAD_IN_VERSION);
+}
+
+/* RFC 9112 2.3.  The number is judged before the target: another major version may mean
+   something else by it.                                                               */
+static int hsb__head_in_version(hsb__head *h, const char *bytes, size_t len)
+{
+    static const char shape[] = "HTTP/0.0\r\n";
+    for (; h->version.len < sizeof shape - 1; h->version.len++, h->at++) {
+        if (h->at == len)
+            return HSB__HEAD_MORE;
+        char wanted = shape[h->version.len], c = bytes[h->at];
+        if (wanted == '0' ? !hsb__text_is_digit(c) : c != wanted)
+            return hsb__head_refuse(h, 400, "HTTP version or line end is malformed");
+    }
+    const char *version = bytes + h->version.at;
+    if (version[5] != '1')
+        return hsb__head_refuse(h, 505, "HTTP version is not 1.0 or 1.1");
+    h->minor = version[7] != '0';       /* RFC 9110 2.5: a higher minor version is as ours */
+    h->state = HSB__HEAD_AT_LINE;
+    return hsb__head_target(h, bytes);
+}
+
+/* --- fields that mean something to the framing ------------------------------------- */
+/* RFC 9112 3.2: exactly one; RFC 9112 3.2.2: which a target with a host of its own overrules.
+   It may be empty only where the target has no use for it.                            */
+static int hsb__head_host(hsb__head *h, const char *bytes, hsb__span value)
+{
+    bool origin = bytes[h->target.at] == '/';
+    if (h->host_fields++)
+        return hsb__head_refuse(h, 400, "two Host fields");
+    if ((origin || value.len) && !hsb__head_is_host(hsb__head_text(bytes, value), false))
+        return hsb__head_refuse(h, 400, "Host is not valid");
+    if (!h->has_host) {
+        h->host = value;
+        h->has_host = true;
+    }
+    return HSB__HEAD_NEXT;
+}
+
+/* RFC 9112 6.3: one number.  A list of equal ones may be accepted by RFC 9110 8.6, but
+   whoever sends one has been tampered with.                                           */
+static int hsb__head_content_length(hsb__head *h, hsb_str value)
+{
+    if (h->has_length)
+        return hsb__head_refuse(h, 400, "two Content-Length fields");
+    if (h->coding_fields)
+        return hsb__head_refuse(h, 400, "both Transfer-Encoding and Content-Length");
+    if (!hsb__text_decimal(value, INT64_MAX, &h->content_length))
+        return hsb__head_refuse(h, 400, "Content-Length is not a number");
+    h->has_length = true;
+    return HSB__HEAD_NEXT;
+}
+
+/* Whether a Transfer-Encoding that is not "chunked" is a list with some coding in it that we
+   do not know: else it is malformed.                                                  */
+static bool hsb__head_names_coding(hsb_str value)
+{
+    hsb_str element;
+    bool unknown = false;
+    while (hsb__text_next_element(&value, &element)) {
+        const char *end = memchr(element.ptr, ';', element.len);
+        hsb_str name = hsb__text_trim(
+            hsb__text_make(element.ptr, end ? (size_t)(end - element.ptr) : element.len));
+        if (!hsb__text_is_token(name))
+            return false;
+        unknown = unknown || !hsb__text_is_nocase(name, "chunked");
+    }
+    return unknown;
+}
+
+/* RFC 9112 6.1: "chunked", once.  With a length it is how requests are smuggled; HTTP/1.0
+   does not know it.                                                                   */
+static int hsb__head_transfer_encoding(hsb__head *h, hsb_str value)
+{
+    if (h->coding_fields++)
+        return hsb__head_refuse(h, 400, "two Transfer-Encoding fields");
+    if (h->has_length)
+        return hsb__head_refuse(h, 400, "both Content-Length and Transfer-Encoding");
+    if (h->minor == 0)
+        return hsb__head_refuse(h, 400, "Transfer-Encoding in HTTP/1.0");
+    if (!hsb__text_is_nocase(value, "chunked"))
+        return hsb__head_names_coding(value)
+                   ? hsb__head_refuse(h, 501, "Transfer-Encoding is not chunked")
+                   : hsb__head_refuse(h, 400, "Transfer-Encoding is malformed");
+    h->chunked = true;
+    h->content_length = -1;
+    return HSB__HEAD_NEXT;
+}
+
+/* RFC 9112 9.3: close wins over keep-alive; other options are not for us.             */
+static int hsb__head_connection(hsb__head *h, hsb_str value)
+{
+    hsb_str option;
+    while (hsb__text_next_element(&value, &option)) {
+        if (hsb__text_is_nocase(option, "close"))
+            h->says_close = true;
+        else if (hsb__text_is_nocase(option, "keep-alive"))
+            h->says_keep_alive = true;
+    }
+    return HSB__HEAD_NEXT;
+}
+
+/* RFC 9110 10.1.1: 417 for what we cannot meet; HTTP/1.0 cannot ask for a 100.        */
+static int hsb__head_expect(hsb__head *h, hsb_str value)
+{
+    hsb_str expectation;
+    while (hsb__text_next_element(&value, &expectation)) {
+        if (!hsb__text_is_nocase(expectation, "100-continue"))
+            return hsb__head_refuse(h, 417, "Expect is not 100-continue");
+        h->expect_continue = h->minor > 0;
+    }
+    return HSB__HEAD_NEXT;
+}
+
+/* Each field is asked once what it means, when its line ends.  Trailers mean nothing here:
+   RFC 9110 6.5.1.                                                                     */
+static int hsb__head_meaning(hsb__head *h, const char *bytes, const hsb__field *field)
+{
+    hsb_str name = hsb__head_text(bytes, field->name);
+    hsb_str value = hsb__head_text(bytes, field->value);
+    if (h->in_trailers)
+        return HSB__HEAD_NEXT;
+    if (name.len == 4 && hsb__text_is_nocase(name, "Host"))
+        return hsb__head_host(h, bytes, field->value);
+    if (name.len == 6 && hsb__text_is_nocase(name, "Expect"))
+        return hsb__head_expect(h, value);
+    if (name.len == 10 && hsb__text_is_nocase(name, "Connection"))
+        return hsb__head_connection(h, value);
+    if (name.len == 14 && hsb__text_is_nocase(name, "Content-Length"))
+        return hsb__head_content_length(h, value);
+    if (name.len == 17 && hsb__text_is_nocase(name, "Transfer-Encoding"))
+        return hsb__head_transfer_encoding(h, value);
+    return HSB__HEAD_NEXT;
+}
+
+/* --- field lines ------------------------------------------------------------------- */
+/* fields[field_count] is the line being read.                                         */
+static int hsb__head_at_line(hsb__head *h, const char *bytes)
+{
+    if (bytes[h->at] == '\r') {
+        h->at++;
+        return hsb__head_go(h, HSB__HEAD_AT_LAST_LF);
+    }
+    if ((size_t)(h->field_count - h->trailer_from) >= h->limits.fields)
+        return hsb__head_refuse(h, 431, "too many fields");
+    if (h->field_count >= h->field_space)
+        return HSB__HEAD_SPACE;
+    h->fields[h->field_count].name = hsb__head_span(h->at, h->at);
+    return hsb__head_go(h, HSB__HEAD_IN_NAME);
+}
+
+/* RFC 9112 5.1: no space before the colon; 5.2: no line folding.                      */
+static int hsb__head_in_name(hsb__head *h, const char *bytes, size_t len)
+{
+    hsb__span *name = &h->fields[h->field_count].name;
+    h->at = hsb__head_skip_token(bytes, h->at, len);
+    if (h->at == len)
+        return HSB__HEAD_MORE;
+    *name = hsb__head_span(name->at, h->at);
+    if (bytes[h->at] != ':' || name->len == 0)
+        return hsb__head_refuse(h, 400, "field name is not a token before a colon");
+    h->at++;
+    return hsb__head_go(h, HSB__HEAD_BEFORE_VALUE);
+}
+
+static bool hsb__head_is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static int hsb__head_before_value(hsb__head *h, const char *bytes, size_t len)
+{
+    while (h->at < len && hsb__head_is_blank(bytes[h->at]))
+        h->at++;
+    if (h->at == len)
+        return HSB__HEAD_MORE;
+    h->fields[h->field_count].value = hsb__head_span(h->at, h->at);
+    return hsb__head_go(h, HSB__HEAD_IN_VALUE);
+}
+
+/* RFC 9110 5.5: blanks around the value are not part of it.                           */
+static int hsb__head_in_value(hsb__head *h, const char *bytes, size_t len)
+{
+    hsb__span *value = &h->fields[h->field_count].value;
+    h->at = hsb__head_skip_value(bytes, h->at, len);
+    if (h->at == len)
+        return HSB__HEAD_MORE;
+    if (bytes[h->at] != '\r')
+        return hsb__head_refuse(h, 400, bytes[h->at] == '\n' ? "LF without CR"
+                                                             : "control character in a field");
+    size_t end = h->at++;
+    while (end > value->at && hsb__head_is_blank(bytes[end - 1]))
+        end--;
+    *value = hsb__head_span(value->at, end);
+    return hsb__head_go(h, HSB__HEAD_AT_VALUE_LF);
+}
+
+static int hsb__head_at_value_lf(hsb__head *h, const char *bytes)
+{
+    if (bytes[h->at] != '\n')
+        return hsb__head_refuse(h, 400, "CR without LF");
+    h->at++;
+    h->state = HSB__HEAD_AT_LINE;
+    return hsb__head_meaning(h, bytes, &h->fields[h->field_count++]);
+}
+
+/* RFC 9112 3.2: HTTP/1.1 needs a Host.                                                */
+static int hsb__head_at_last_lf(hsb__head *h, const char *bytes)
+{
+    if (bytes[h->at] != '\n')
+        return hsb__head_refuse(h, 400, "CR without LF");
+    if (h->minor > 0 && h->host_fields == 0)
+        return hsb__head_refuse(h, 400, "no Host field");
+    h->at++;
+    h->end = h->at;
+    h->state = HSB__HEAD_FINISHED;
+    if (!h->in_trailers) {
+        h->trailer_from = h->field_count;
+        h->keep_alive = !h->says_close && (h->minor > 0 || h->says_keep_alive);
+        h->expect_continue = h->expect_continue && h->content_length != 0;
+    }
+    return HSB__HEAD_DONE;
+}
+
+/* --- the reader -------------------------------------------------------------------- */
+static int hsb__head_step(hsb__head *h, const char *bytes, size_t len)
+{
+    switch (h->state) {
+    case HSB__HEAD_AT_START:        return hsb__head_at_start(h, bytes);
+    case HSB__HEAD_AT_START_LF:     return hsb__head_at_start_lf(h, bytes);
+    case HSB__HEAD_IN_METHOD:       return hsb__head_in_method(h, bytes, len);
+    case HSB__HEAD_IN_TARGET:       return hsb__head_in_target(h, bytes, len);
+    case HSB__HEAD_IN_VERSION:      return hsb__head_in_version(h, bytes, len);
+    case HSB__HEAD_AT_LINE:         return hsb__head_at_line(h, bytes);
+    case HSB__HEAD_IN_NAME:         return hsb__head_in_name(h, bytes, len);
+    case HSB__HEAD_BEFORE_VALUE:    return hsb__head_before_value(h, bytes, len);
+    case HSB__HEAD_IN_VALUE:        return hsb__head_in_value(h, bytes, len);
+    case HSB__HEAD_AT_VALUE_LF:     return hsb__head_at_value_lf(h, bytes);
+    case HSB__HEAD_AT_LAST_LF:      return hsb__head_at_last_lf(h, bytes);
+    case HSB__HEAD_FINISHED:        return HSB__HEAD_DONE;
+    case HSB__HEAD_REFUSED:         break;
+    }
+    return h->status;
+}
+
+/* Judges the bytes that are new, but none behind h->stop: a head not done there is too long. */
+static int hsb__head_run(hsb__head *h, const char *bytes, size_t len)
+{
+    size_t end = len < h->stop ? len : h->stop;
+    int result = HSB__HEAD_NEXT;
+    if (h->state >= HSB__HEAD_FINISHED)
+        return h->state == HSB__HEAD_FINISHED ? HSB__HEAD_DONE : h->status;
+    while (result == HSB__HEAD_NEXT && h->at < end)
+        result = hsb__head_step(h, bytes, end);
+    if (result == HSB__HEAD_NEXT)
+        result = HSB__HEAD_MORE;
+    if (result == HSB__HEAD_MORE && h->at == h->stop)
+        return hsb__head_refuse(h, 431, h->in_trailers ? "trailers are too long"
+                                                       : "head is too long");
+    return result;
+}
+
+static size_t hsb__head_at_most(size_t limit)
+{
+    return limit < HSB__HEAD_LARGEST ? limit : HSB__HEAD_LARGEST;
+}
+
+/* Forgets everything, the caller's fields included: set them again after this.        */
+static void hsb__head_start(hsb__head *h, const hsb__head_limits *limits)
+{
+    memset(h, 0, sizeof *h);
+    h->limits.target = hsb__head_at_most(limits->target);
+    h->limits.bytes = hsb__head_at_most(limits->bytes);
+    h->limits.fields = hsb__head_at_most(limits->fields);
+    h->stop = h->limits.bytes;
+}
+
+/* bytes[0..len) is all of the head that has come so far, at least as much as the last time,
+   and perhaps more than the head; h->end tells how much was.  A refusal is final.     */
+static int hsb__head_parse(hsb__head *h, const char *bytes, size_t len)
+{
+    return hsb__head_run(h, bytes, len);
+}
+
+/* RFC 9112 7.1.2.  The trailers of a chunked body, which the caller appends behind the head in
+   the same bytes, at `from`; their spans and h->end count from the start of the head as well.
+   They have the head's limits once more.                                              */
+static int hsb__head_parse_trailers(hsb__head *h, const char *bytes, size_t len, size_t from)
+{
+    if (!h->in_trailers && h->state == HSB__HEAD_FINISHED) {
+        h->in_trailers = true;
+        h->state = HSB__HEAD_AT_LINE;
+        h->at = from;
+        h->stop = from + h->limits.bytes;
+    }
+    return hsb__head_run(h, bytes, len);
+}
+
+/* For on_error: "two Content-Length fields"                                           */
+static const char *hsb__head_reason(const hsb__head *h)
+{
+    return h->reason ? h->reason : "";
+}
+
+/* The first field of that name among fields[from..to), or -1.                         */
+static int hsb__head_field(const hsb__head *h, const char *bytes, hsb_str name,
+                           int from, int to)
+{
+    for (int i = from; i < to; i++)
+        if (hsb__text_equal_nocase(hsb__head_text(bytes, h->fields[i].name), name))
+            return i;
+    return -1;
+}
+
+/* --- percent, form, cookie --------------------------------------------------------- */
+/* RFC 3986 2.1; in a form '+' is a space.  Writes the text and a NUL to buf, which may be
+   where `in` is.  False: malformed, a NUL in it, or no room for all; then buf is empty. */
+static bool hsb__percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len)
+{
+    size_t n = 0;
+    bool good = size > 0;
+    for (size_t i = 0; good && i < in.len; i++) {
+        int c = (unsigned char)in.ptr[i];
+        if (c == '+' && form) {
+            c = ' ';
+        } else if (c == '%') {
+            c = hsb__percent_byte(in, i);
+            i += 2;
+        }
+        good = c > 0 && n + 1 < size;
+        if (good)
+            buf[n++] = (char)c;
+    }
+    if (!good)
+        n = 0;
+    if (size)
+        buf[n] = '\0';
+    if (len)
+        *len = n;
+    return good;
+}
+
+/* The part of *rest before the mark.  *rest becomes what is behind it; absent: there was
+   no mark.                                                                            */
+static hsb_str hsb__form_cut(hsb_str *rest, char mark)
+{
+    hsb_str part = *rest;
+    const char *at = part.len ? memchr(part.ptr, mark, part.len) : NULL;
+    if (!at) {
+        *rest = hsb__text_absent();
+        return part;
+    }
+    part.len = (size_t)(at - part.ptr);
+    *rest = hsb__text_make(at + 1, rest->len - part.len - 1);
+    return part;
+}
+
+/* The next of a=1&b=2, still encoded; an absent value: there was no '='.  Empty parts are
+   passed over.                                                                        */
+static bool hsb__form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
+{
+    while (rest->len) {
+        hsb_str pair = hsb__form_cut(rest, '&');
+        if (pair.len == 0)
+            continue;
+        *name = hsb__form_cut(&pair, '=');
+        *value = pair;
+        return true;
+    }
+    return false;
+}
+
+/* RFC 6265 4.2.1: the next of a=1; b=2.  What has no '=' is no cookie.                */
+static bool hsb__cookie_next(hsb_str *rest, hsb_str *name, hsb_str *value)
+{
+    while (rest->len) {
+        hsb_str pair = hsb__form_cut(rest, ';');
+        hsb_str key = hsb__form_cut(&pair, '=');
+        if (!pair.ptr)
+            continue;
+        *name = hsb__text_trim(key);
+        *value = hsb__text_trim(pair);
+        return true;
+    }
+    return false;
+}
+
+/* The first cookie of that name, case and all, in whichever Cookie field; absent: none. */
+static hsb_str hsb__cookie_find(const hsb__head *h, const char *bytes, hsb_str wanted)
+{
+    const hsb_str field = hsb__text_of("Cookie");
+    hsb_str name, value;
+    int i = -1;
+    while ((i = hsb__head_field(h, bytes, field, i + 1, h->trailer_from)) >= 0) {
+        hsb_str rest = hsb__head_text(bytes, h->fields[i].value);
+        while (hsb__cookie_next(&rest, &name, &value))
+            if (hsb__text_equal(name, wanted))
+                return value;
+    }
+    return hsb__text_absent();
+}
+
+/* ===== >>body ====================================================================
+   Purpose  length and chunked framing of what comes in: a strict state machine that
+            copies nothing and tells the data from what is around it
+   Uses     >>text
+   Names    hsb__body_*
+   Tests    tests/unit/body.c, tests/wire/rfc9112-7-chunked.txt, tests/fuzz/body.c     */
+
+typedef enum hsb__body_state {
+    HSB__BODY_IN_LENGTH,        /* `left` bytes of data, and that is all               */
+    HSB__BODY_AT_SIZE,          /* the first digit of a chunk's size                   */
+    HSB__BODY_IN_SIZE,          /* more digits, an extension, or CR                    */
+    HSB__BODY_BEFORE_EXTENSION, /* blanks, or the ';' they may precede                 */
+    HSB__BODY_IN_EXTENSION,     /* anything but controls, or CR                        */
+    HSB__BODY_AT_SIZE_LF,
+    HSB__BODY_IN_CHUNK,         /* `left` bytes of data                                */
+    HSB__BODY_AT_CHUNK_CR,
+    HSB__BODY_AT_CHUNK_LF,
+    HSB__BODY_AT_TRAILERS,      /* nothing more: they are the head's to read           */
+    HSB__BODY_REFUSED           /* status and reason say why                           */
+} hsb__body_state;
+
+typedef struct hsb__body {
+    hsb__body_state state;
+    int64_t         left;       /* bytes of the length or of this chunk that are to come */
+    int             digits;     /* of this chunk's size                                */
+    size_t          extensions; /* bytes that all extensions of this body may still take */
+    int             status;     /* after HSB__BODY_BAD: what to answer, and why        */
+    const char     *reason;
+} hsb__body;
+
+typedef enum hsb__body_event {
+    HSB__BODY_MORE,             /* all was taken: more bytes, please                   */
+    HSB__BODY_DATA,             /* a part of the data, which is where the caller's bytes are */
+    HSB__BODY_TRAILERS,         /* the last chunk ended; what follows is for the head */
+    HSB__BODY_DONE,             /* the length was reached                              */
+    HSB__BODY_BAD
+} hsb__body_event;
+
+/* RFC 9112 7.1 lets a size have any number of digits; 15 are more than any disk holds. */
+enum { HSB__BODY_DIGITS = 15 };
+
+static void hsb__body_start(hsb__body *b, bool chunked, int64_t length, size_t extension_limit)
+{
+    memset(b, 0, sizeof *b);
+    b->state = chunked ? HSB__BODY_AT_SIZE : HSB__BODY_IN_LENGTH;
+    b->left = chunked ? 0 : length;
+    b->extensions = extension_limit;
+}
+
+static hsb__body_event hsb__body_refuse(hsb__body *b, int status, const char *reason)
+{
+    b->state = HSB__BODY_REFUSED;
+    b->status = status;
+    b->reason = reason;
+    return HSB__BODY_BAD;
+}
+
+static hsb__body_event hsb__body_go(hsb__body *b, hsb__body_state state)
+{
+    b->state = state;
+    return HSB__BODY_MORE;
+}
+
+/* RFC 9112 7.1: chunk-size                                                            */
+static hsb__body_event hsb__body_digit(hsb__body *b, int digit)
+{
+    if (digit < 0)
+        return hsb__body_refuse(b, 400, "chunk size is not a number");
+    if (b->digits++ == HSB__BODY_DIGITS)
+        return hsb__body_refuse(b, 400, "chunk size is too large");
+    b->left = b->left << 4 | digit;
+    return hsb__body_go(b, HSB__BODY_IN_SIZE);
+}
+
+/* RFC 9112 7.1.1: extensions are ignored, but not without end.                        */
+static hsb__body_event hsb__body_extension(hsb__body *b, hsb__body_state next)
+{
+    if (b->extensions == 0)
+        return hsb__body_refuse(b, 431, "chunk extensions are too long");
+    b->extensions--;
+    return hsb__body_go(b, next);
+}
+
+/* What may follow the digits: RFC 9112 7.1.1 allows blanks, but only before a ';'. */
+static hsb__body_event hsb__body_behind_size(hsb__body *b, char c)
+{
+    if (c == '\r' && b->state == HSB__BODY_IN_SIZE)
+        return hsb__body_go(b, HSB__BODY_AT_SIZE_LF);
+    if (c == ';')
+        return hsb__body_extension(b, HSB__BODY_IN_EXTENSION);
+    if (c == ' ' || c == '\t')
+        return hsb__body_extension(b, HSB__BODY_BEFORE_EXTENSION);
+    return hsb__body_refuse(b, 400, "chunk size is malformed");
+}
+
+static hsb__body_event hsb__body_in_extension(hsb__body *b, char c)
+{
+    if (c == '\r')
+        return hsb__body_go(b, HSB__BODY_AT_SIZE_LF);
+    if (!hsb__text_is_field_char(c))
+        return hsb__body_refuse(b, 400, "control character in a chunk extension");
+    return hsb__body_extension(b, HSB__BODY_IN_EXTENSION);
+}
+
+static hsb__body_event hsb__body_at_size_lf(hsb__body *b, char c)
+{
+    if (c != '\n')
+        return hsb__body_refuse(b, 400, "CR without LF");
+    b->digits = 0;
+    return hsb__body_go(b, b->left ? HSB__BODY_IN_CHUNK : HSB__BODY_AT_TRAILERS);
+}
+
+/* One byte that is not data.  MORE: taken, look at the state.                         */
+static hsb__body_event hsb__body_step(hsb__body *b, char c)
+{
+    int digit;
+    switch (b->state) {
+    case HSB__BODY_AT_SIZE:
+        return hsb__body_digit(b, hsb__text_hex(c));
+    case HSB__BODY_IN_SIZE:
+        digit = hsb__text_hex(c);
+        return digit >= 0 ? hsb__body_digit(b, digit) : hsb__body_behind_size(b, c);
+    case HSB__BODY_BEFORE_EXTENSION:
+        return hsb__body_behind_size(b, c);
+    case HSB__BODY_IN_EXTENSION:
+        return hsb__body_in_extension(b, c);
+    case HSB__BODY_AT_SIZE_LF:
+        return hsb__body_at_size_lf(b, c);
+    case HSB__BODY_AT_CHUNK_CR:
+        return c == '\r' ? hsb__body_go(b, HSB__BODY_AT_CHUNK_LF)
+                         : hsb__body_refuse(b, 400, "chunk is longer than its size");
+    case HSB__BODY_AT_CHUNK_LF:
+        return c == '\n' ? hsb__body_go(b, HSB__BODY_AT_SIZE)
+                         : hsb__body_refuse(b, 400, "CR without LF");
+    default:
+        return HSB__BODY_BAD;
+    }
+}
+
+static bool hsb__body_in_data(const hsb__body *b)
+{
+    return b->state == HSB__BODY_IN_CHUNK || b->state == HSB__BODY_IN_LENGTH;
+}
+
+/* As much of the bytes as are data.                                                   */
+static hsb__body_event hsb__body_data(hsb__body *b, hsb_str bytes, size_t *used, hsb_str *part)
+{
+    size_t n = (uint64_t)b->left < bytes.len ? (size_t)b->left : bytes.len;
+    if (n == 0)
+        return HSB__BODY_MORE;
+    *part = hsb__text_make(bytes.ptr, n);
+    *used += n;
+    b->left -= (int64_t)n;
+    if (b->left == 0 && b->state == HSB__BODY_IN_CHUNK)
+        b->state = HSB__BODY_AT_CHUNK_CR;
+    return HSB__BODY_DATA;
+}
+
+/* Takes *used of the bytes and tells one thing; to be called again with the rest, even when
+   there is none, until it says MORE or one of the three ends.  After an end it says the
+   same again and takes nothing.                                                       */
+static hsb__body_event hsb__body_feed(hsb__body *b, const char *bytes, size_t len,
+                                      size_t *used, hsb_str *part)
+{
+    hsb__body_event event = HSB__BODY_MORE;
+    *used = 0;
+    *part = hsb__text_absent();
+    while (event == HSB__BODY_MORE && *used < len && !hsb__body_in_data(b) &&
+           b->state < HSB__BODY_AT_TRAILERS)
+        event = hsb__body_step(b, bytes[(*used)++]);
+    if (b->state == HSB__BODY_REFUSED)
+        return HSB__BODY_BAD;
+    if (b->state == HSB__BODY_AT_TRAILERS)
+        return HSB__BODY_TRAILERS;
+    if (b->state == HSB__BODY_IN_LENGTH && b->left == 0)
+        return HSB__BODY_DONE;
+    if (hsb__body_in_data(b))
+        return hsb__body_data(b, hsb__text_make(bytes + *used, len - *used), used, part);
+    return event;
+}
+
+static const char *hsb__body_reason(const hsb__body *b)
+{
+    return b->reason ? b->reason : "";
+}
+/* ===== >>outgoing ================================================================
+   Purpose  what waits to be sent on a connection: bytes, then one long source (bytes of
+            somebody else's, or ranges of a file), pulled as the transport takes them
+   Uses     >>buffer >>platform
+   Names    hsb__outgoing_*, hsb__source_*
+   Tests    tests/unit/outgoing.c                                                    */
+
+/* A file's ranges, sent one after the other; between several stand the heads of a
+   multipart/byteranges body (RFC 9110 14.6).                                           */
+enum { HSB__RANGES = 8, HSB__BOUNDARY = 24 };
+
+typedef struct hsb__range { int64_t from, len; } hsb__range;
+typedef struct hsb__source {
+    int         fd;             /* -1: bytes                                           */
+    const char *bytes;          /* borrowed until release                              */
+    void      (*release)(void *arg);
+    void       *arg;
+    int         part, parts;    /* ranges[part] is being sent                          */
+    hsb__range  ranges[HSB__RANGES];    /* what is left of each                        */
+    int64_t     size;           /* of the file, for Content-Range                      */
+    const char *type;           /* of each part; static text                           */
+    char        boundary[HSB__BOUNDARY + 1];    /* "": not multipart                   */
+} hsb__source;
+
+typedef struct hsb__outgoing {
+    hsb__buffer  bytes;         /* goes first                                          */
+    hsb__source *source;        /* then this; from the pool                            */
+    size_t       source_size;   /* of its block                                        */
+} hsb__outgoing;
+
+static int64_t hsb__source_left(const hsb__source *s)
+{
+    int64_t left = 0;
+    for (int i = s->part; i < s->parts; i++)
+        left += s->ranges[i].len;
+    return left;
+}
+
+/* The head of ranges[part] in a multipart body; the closing line behind the last.       */
+static size_t hsb__source_part_head(const hsb__source *s, int part, char *out, size_t size)
+{
+    int n;
+    if (part == s->parts)
+        n = snprintf(out, size, "\r\n--%s--\r\n", s->boundary);
+    else
+        n = snprintf(out, size, "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %lld-%lld/%lld\r\n\r\n",
+                     part ? "\r\n" : "", s->boundary, s->type, (long long)s->ranges[part].from,
+                     (long long)(s->ranges[part].from + s->ranges[part].len - 1), (long long)s->size);
+    return n > 0 && (size_t)n < size ? (size_t)n : 0;
+}
+
+static bool hsb__outgoing_empty(const hsb__outgoing *o)
+{
+    return !o->source && hsb__buffer_len(&o->bytes) == 0;
+}
+
+static uint64_t hsb__outgoing_len(const hsb__outgoing *o)
+{
+    return hsb__buffer_len(&o->bytes) + (uint64_t)(o->source ? hsb__source_left(o->source) : 0);
+}
+
+static void hsb__outgoing_drop_source(hsb__outgoing *o)
+{
+    hsb__source *s = o->source;
+    if (!s)
+        return;
+    o->source = NULL;
+    if (s->fd >= 0)
+        hsb__os_close(s->fd);
+    if (s->release)
+        s->release(s->arg);
+    hsb__pool_put(o->bytes.pool, s, o->source_size);
+}
+
+static void hsb__outgoing_clear(hsb__outgoing *o)
+{
+    hsb__outgoing_drop_source(o);
+    hsb__buffer_release(&o->bytes);
+}
+
+/* A zeroed source, queued behind the bytes; NULL: out of memory.                        */
+static hsb__source *hsb__outgoing_add_source(hsb__outgoing *o)
+{
+    size_t size = sizeof(hsb__source);
+    HSB_ASSERT(!o->source);
+    hsb__source *s = hsb__pool_get(o->bytes.pool, &size);
+    if (!s)
+        return NULL;
+    memset(s, 0, sizeof *s);
+    s->fd = -1;
+    o->source = s;
+    o->source_size = size;
+    return s;
+}
+
+/* A range ended: the next one's head goes in front of it.                               */
+static bool hsb__outgoing_next_part(hsb__outgoing *o)
+{
+    hsb__source *s = o->source;
+    char head[256];
+    s->part++;
+    if (s->boundary[0]) {
+        size_t n = hsb__source_part_head(s, s->part, head, sizeof head);
+        if (!hsb__buffer_append(&o->bytes, head, n))
+            return false;
+    }
+    if (s->part == s->parts)
+        hsb__outgoing_drop_source(o);
+    return true;
+}
+
+/* Copies up to len bytes of the source to out.  -1: the file failed or shrank.          */
+static ptrdiff_t hsb__outgoing_pull_source(hsb__outgoing *o, char *out, size_t len)
+{
+    hsb__source *s = o->source;
+    hsb__range *r = &s->ranges[s->part];
+    size_t want = (uint64_t)r->len < len ? (size_t)r->len : len;
+    ptrdiff_t n = (ptrdiff_t)want;
+    if (s->fd < 0)
+        memcpy(out, s->bytes + r->from, want);
+    else if (want > 0)
+        n = hsb__os_pread(s->fd, out, want, r->from);
+    if (n < 0 || (n == 0 && want > 0))
+        return -1;
+    r->from += n;
+    r->len -= n;
+    if (r->len == 0 && !hsb__outgoing_next_part(o))
+        return -1;
+    return n;
+}
+
+/* Moves up to len bytes to out: how many, or -1 when the source failed.                 */
+static ptrdiff_t hsb__outgoing_pull(hsb__outgoing *o, char *out, size_t len)
+{
+    size_t total = 0;
+    while (total < len && !hsb__outgoing_empty(o)) {
+        size_t n = hsb__buffer_len(&o->bytes);
+        if (n > 0) {
+            n = n < len - total ? n : len - total;
+            memcpy(out + total, hsb__buffer_data(&o->bytes), n);
+            hsb__buffer_taken(&o->bytes, n);
+        } else {
+            ptrdiff_t got = hsb__outgoing_pull_source(o, out + total, len - total);
+            if (got < 0)
+                return -1;
+            n = (size_t)got;
+        }
+        total += n;
+    }
+    return (ptrdiff_t)total;
+}
+
+/* ===== >>frame ===================================================================
+   Purpose  status line, fields, chunks out: pure functions into a buffer
+   Uses     >>buffer >>text
+   Names    hsb__frame_*
+   Tests    tests/unit/frame.c                                                       */
+
+typedef struct hsb__reason { int status; const char *text; } hsb__reason;
+static const hsb__reason hsb__frame_reasons[] = {       /* RFC 9110 15, in order       */
+    { 100, "Continue" }, { 101, "Switching Protocols" }, { 103, "Early Hints" },
+    { 200, "OK" }, { 201, "Created" }, { 202, "Accepted" },
+    { 203, "Non-Authoritative Information" }, { 204, "No Content" }, { 205, "Reset Content" },
+    { 206, "Partial Content" }, { 300, "Multiple Choices" }, { 301, "Moved Permanently" },
+    { 302, "Found" }, { 303, "See Other" }, { 304, "Not Modified" },
+    { 307, "Temporary Redirect" }, { 308, "Permanent Redirect" }, { 400, "Bad Request" },
+    { 401, "Unauthorized" }, { 402, "Payment Required" }, { 403, "Forbidden" },
+    { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 406, "Not Acceptable" },
+    { 407, "Proxy Authentication Required" }, { 408, "Request Timeout" }, { 409, "Conflict" },
+    { 410, "Gone" }, { 411, "Length Required" }, { 412, "Precondition Failed" },
+    { 413, "Content Too Large" }, { 414, "URI Too Long" }, { 415, "Unsupported Media Type" },
+    { 416, "Range Not Satisfiable" }, { 417, "Expectation Failed" },
+    { 421, "Misdirected Request" }, { 422, "Unprocessable Content" }, { 425, "Too Early" },
+    { 426, "Upgrade Required" }, { 428, "Precondition Required" }, { 429, "Too Many Requests" },
+    { 431, "Request Header Fields Too Large" }, { 451, "Unavailable For Legal Reasons" },
+    { 500, "Internal Server Error" }, { 501, "Not Implemented" }, { 502, "Bad Gateway" },
+    { 503, "Service Unavailable" }, { 504, "Gateway Timeout" },
+    { 505, "HTTP Version Not Supported" }, { 507, "Insufficient Storage" },
+    { 511, "Network Authentication Required" },
+};
+
+/* "" for a status that is not in the table: the reason phrase may be empty.             */
+static const char *hsb__frame_reason(int status)
+{
+    size_t low = 0, high = sizeof hsb__frame_reasons / sizeof *hsb__frame_reasons;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (hsb__frame_reasons[middle].status == status)
+            return hsb__frame_reasons[middle].text;
+        if (hsb__frame_reasons[middle].status < status)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return "";
+}
+
+/* RFC 9110 6.4.1, 15.2, 15.3.5, 15.4.5: whatever the handler writes.                    */
+static bool hsb__frame_has_body(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
+}
+
+/* RFC 9110 2.5: the version is ours, whatever the client's was.                         */
+static bool hsb__frame_status_line(hsb__buffer *out, int status)
+{
+    const char *reason = hsb__frame_reason(status);
+    size_t len = strlen(reason);
+    char *at = hsb__buffer_reserve(out, 16 + len);
+    if (!at)
+        return false;
+    memcpy(at, "HTTP/1.1 000 ", 13);
+    at[9] = (char)('0' + status / 100);
+    at[10] = (char)('0' + status / 10 % 10);
+    at[11] = (char)('0' + status % 10);
+    memcpy(at + 13, reason, len);
+    memcpy(at + 13 + len, "\r\n", 2);
+    hsb__buffer_added(out, 15 + len);
+    return true;
+}
+
+/* The caller has checked both: see hsb__frame_field_allowed.                            */
+static bool hsb__frame_field(hsb__buffer *out, const char *name, hsb_str value)
+{
+    size_t len = strlen(name);
+    if (value.len > SIZE_MAX / 2 - len)
+        return false;
+    char *at = hsb__buffer_reserve(out, len + value.len + 4);
+    if (!at)
+        return false;
+    memcpy(at, name, len);
+    memcpy(at + len, ": ", 2);
+    if (value.len)
+        memcpy(at + len + 2, value.ptr, value.len);
+    memcpy(at + len + 2 + value.len, "\r\n", 2);
+    hsb__buffer_added(out, len + value.len + 4);
+    return true;
+}
+
+static bool hsb__frame_number_field(hsb__buffer *out, const char *name, int64_t value)
+{
+    char digits[20];
+    return hsb__frame_field(out, name, hsb__text_make(digits, hsb__text_print(digits, (uint64_t)value)));
+}
+
+/* A user's field: a token, a value without controls, and none of the framing fields that
+   are ours.                                                                             */
+static bool hsb__frame_field_allowed(const char *name, const char *value)
+{
+    static const char *const ours[] = { "content-length", "transfer-encoding", "connection",
+                                        "keep-alive", "date" };
+    hsb_str n = hsb__text_of(name);
+    if (!value || !hsb__text_is_token(n) || !hsb__text_is_field_value(hsb__text_of(value)))
+        return false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (hsb__text_is_nocase(n, ours[i]))
+            return false;
+    return true;
+}
+
+/* RFC 9112 7.1: "1a2b" CRLF data CRLF; an empty part would be the last chunk, so the
+   caller never passes one.                                                              */
+static bool hsb__frame_chunk(hsb__buffer *out, hsb_str part)
+{
+    char size[20];
+    HSB_ASSERT(part.len > 0);
+    if (part.len > SIZE_MAX / 2)
+        return false;
+    int n = snprintf(size, sizeof size, "%llx\r\n", (unsigned long long)part.len);
+    char *at = n > 0 ? hsb__buffer_reserve(out, (size_t)n + part.len + 2) : NULL;
+    if (!at)
+        return false;
+    memcpy(at, size, (size_t)n);
+    memcpy(at + n, part.ptr, part.len);
+    memcpy(at + n + part.len, "\r\n", 2);
+    hsb__buffer_added(out, (size_t)n + part.len + 2);
+    return true;
+}
+
+/* ===== >>request =================================================================
+   Purpose  the request object: head storage, kept body, pause, what was asked for later
+   Uses     >>head >>body >>outgoing >>loop
+   Names    hsb__request_*
+   Tests    tests/wire, tests/live/requests.c                                        */
+
+/* Two of the three machines of a connection (the third, phase, stands in >>conn); each
+   transition beside the only function that makes it.
+
+   receiving   WAIT -> HEAD         [hsb__conn_start_request]   the first byte came
+               HEAD -> BODY or END  [hsb__conn_start_body]      a body is expected, or none
+               BODY -> END          [hsb__conn_end_body]        all of it, or nobody wants it
+               END  -> WAIT         [hsb__request_reset]        the answer is DONE
+   sending     NONE -> OPEN         [hsb__response_head]        more may be written
+               OPEN -> LAST         [hsb__response_last]        only the queue is left
+               LAST -> DONE         [hsb__conn_finish]          the socket took all of it
+               DONE -> NONE         [hsb__request_reset]
+
+   In WAIT there is no request; text, fields and kept hold no memory.  From HEAD on text
+   holds the head's bytes and head's spans point into it.  opened is true from on_head to
+   on_finish, and only then does a user hold this object.                               */
+typedef enum hsb__receiving { HSB__WAIT, HSB__HEAD, HSB__BODY, HSB__END } hsb__receiving;
+typedef enum hsb__sending { HSB__NONE, HSB__OPEN, HSB__LAST, HSB__DONE } hsb__sending;
+
+/* Framings of a response's body, where a length of 0 or more is a Content-Length.       */
+enum { HSB__LENGTH_CHUNKED = -1, HSB__LENGTH_CLOSE = -2, HSB__LENGTH_NONE = -3 /* no HTTP follows */ };
+
+struct hsb_request {
+    hsb__loop     *loop;
+    hsb_conn      *conn;
+    hsb__outgoing *out;         /* the connection's queue                              */
+    hsb_error     *why;         /* the connection's: the first thing that went wrong    */
+    void         (*kick)(hsb_conn *);   /* conn: step me before you wait                */
+
+    hsb__receiving receiving;   /* writer: >>conn                                      */
+    hsb__sending   sending;     /* writer: >>response, and >>conn for DONE              */
+    hsb__head      head;
+    hsb__buffer    text;        /* the head's bytes, behind them the trailers'          */
+    size_t         fields_size; /* bytes of head.fields' block                         */
+    hsb__body      body;
+    hsb__buffer    kept;        /* the body, unless streamed                           */
+    int64_t        received;    /* bytes of the body                                    */
+    int64_t        skipped;     /* of these, came when nobody wanted them any more      */
+    uint64_t       began_us;
+    bool opened, head_hook_done, streamed, paused, in_trailers;
+    bool continue_due;          /* RFC 9110 10.1.1: a 100 is owed before the body       */
+    bool deferred;              /* a ticket is open, or one answered for itself         */
+
+    hsb__buffer    fields_out;  /* lines of fields that the user set                    */
+    hsb__buffer    trailers_out;
+    int            status;      /* 0: none yet                                         */
+    int64_t        promised;    /* the body's length in the head, or HSB__LENGTH_*      */
+    int64_t        written;     /* bytes of body queued                                */
+    bool keep_alive;            /* decided when the head is written; before: what came  */
+    bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
+    bool close_after, aborted, drain_due;
+
+    hsb_stream    *detached;    /* leaves HTTP when the hook returns                    */
+    void          *user;
+    hsb__after    *afters;
+    uint32_t       promises;    /* open tickets; list in the inbox                      */
+};
+
+static void hsb__request_init(hsb_request *req, hsb__loop *loop, hsb_conn *conn, hsb__outgoing *out,
+                              hsb_error *why, void (*kick)(hsb_conn *))
+{
+    memset(req, 0, sizeof *req);
+    req->loop = loop;
+    req->conn = conn;
+    req->out = out;
+    req->why = why;
+    req->kick = kick;
+    req->text.pool = req->kept.pool = req->fields_out.pool = req->trailers_out.pool = &loop->pool;
+}
+
+/* Everything of this request is released; the object waits for the next one.           */
+static void hsb__request_reset(hsb_request *req)
+{
+    hsb__after_cancel_all(&req->afters);
+    if (req->promises)
+        hsb__inbox_orphan(req->loop->inbox, &req->promises);
+    hsb__pool_put(&req->loop->pool, req->head.fields, req->fields_size);
+    hsb__buffer_release(&req->text);
+    hsb__buffer_release(&req->kept);
+    hsb__buffer_release(&req->fields_out);
+    hsb__buffer_release(&req->trailers_out);
+    hsb__request_init(req, req->loop, req->conn, req->out, req->why, req->kick);
+}
+
+/* Room for twice the fields; moves them.                                               */
+static bool hsb__request_more_fields(hsb_request *req)
+{
+    size_t size = req->fields_size ? req->fields_size * 2 : 32 * sizeof(hsb__field);
+    hsb__field *more = hsb__pool_get(&req->loop->pool, &size);
+    if (!more)
+        return false;
+    if (req->head.field_count)
+        memcpy(more, req->head.fields, (size_t)req->head.field_count * sizeof *more);
+    hsb__pool_put(&req->loop->pool, req->head.fields, req->fields_size);
+    req->head.fields = more;
+    req->head.field_space = (int)(size / sizeof *more);
+    req->fields_size = size;
+    return true;
+}
+
+static hsb_str hsb__request_text(const hsb_request *req, hsb__span span)
+{
+    return hsb__text_make(hsb__buffer_data(&req->text) + span.at, span.len);
+}
+
+static hsb_str hsb__request_header_text(const hsb_request *req, hsb_str name)
+{
+    int i = hsb__head_field(&req->head, hsb__buffer_data(&req->text), name, 0, req->head.trailer_from);
+    return i < 0 ? hsb__text_absent() : hsb__request_text(req, req->head.fields[i].value);
+}
+
+static hsb_str hsb__request_header(const hsb_request *req, const char *name)
+{
+    return hsb__request_header_text(req, hsb__text_of(name));
+}
+
+/* The i-th of the fields from..to.                                                     */
+static bool hsb__request_field_at(const hsb_request *req, int from, int to, int i, hsb_str *name, hsb_str *value)
+{
+    if (i < 0 || i >= to - from)
+        return false;
+    const hsb__field *f = &req->head.fields[from + i];
+    *name = hsb__request_text(req, f->name);
+    *value = hsb__request_text(req, f->value);
+    return true;
+}
+
+static bool hsb__request_method_is(const hsb_request *req, const char *method)
+{
+    return hsb__text_is(hsb__request_text(req, req->head.method), method);
+}
+
+/* GET or HEAD: the methods that files and redirects are for.                           */
+static bool hsb__request_reads(const hsb_request *req)
+{
+    return hsb__request_method_is(req, "GET") || hsb__request_method_is(req, "HEAD");
+}
+
+static hsb_str hsb__request_body(const hsb_request *req)
+{
+    if (req->streamed)
+        return hsb__text_absent();
+    size_t len = hsb__buffer_len(&req->kept);
+    return hsb__text_make(len ? hsb__buffer_data(&req->kept) : "", len);
+}
+
+static hsb__memory *hsb__request_memory(hsb_request *req)
+{
+    return &req->loop->memory;
+}
+
+/* --- later ------------------------------------------------------------------------------- */
+static void hsb__request_fire(hsb__timer *timer)
+{
+    hsb__after copy = *(hsb__after *)timer->owner;
+    hsb_request *req = copy.owner;
+    hsb__after_cancel(timer->owner);
+    copy.loop->depth++;
+    copy.fn.request(req, copy.arg);
+    copy.loop->depth--;
+    req->kick(req->conn);
+}
+
+static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *), void *arg)
+{
+    hsb__resume resume;
+    resume.request = fn;
+    return hsb__after_add(&req->afters, req->loop, delay_ms, hsb__request_fire, req, resume, arg);
+}
+
+static hsb_ticket hsb__request_defer(hsb_request *req)
+{
+    hsb_ticket t;
+    t.inbox = req->loop->inbox;
+    t.id = hsb__inbox_promise(req->loop->inbox, req, false, &req->promises);
+    req->deferred = t.id != 0;
+    return t;
+}
+
+/* ===== >>response ================================================================
+   Purpose  which framing, what is allowed when, flow marks
+   Uses     >>request >>frame
+   Names    hsb__response_*
+   Tests    tests/live/responses.c, tests/wire                                       */
+
+/* A body that nobody wanted is read and dropped up to so many bytes; beyond, the
+   connection ends after the answer.                                                    */
+enum { HSB__SKIP = 65536 };
+
+/* The connection must end so that the peer cannot take what it has for whole.           */
+__attribute__((format(printf, 3, 4)))
+static void hsb__response_fail(hsb_request *req, hsb_status status, const char *format, ...)
+{
+    char text[sizeof req->why->text];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    req->aborted = true;
+    if (req->why->status == HSB_OK)
+        hsb__error_set(req->why, status, 0, 0, "%s", text);
+    req->kick(req->conn);
+}
+
+static void hsb__response_no_memory(hsb_request *req)
+{
+    hsb__response_fail(req, HSB_ERR_MEMORY, "out of memory for a response");
+}
+
+static bool hsb__response_may_begin(const hsb_request *req)
+{
+    return req->opened && req->sending == HSB__NONE && !req->aborted;
+}
+
+static bool hsb__response_header(hsb_request *req, const char *name, const char *value)
+{
+    if (!hsb__response_may_begin(req) || !hsb__frame_field_allowed(name, value))
+        return false;
+    return hsb__frame_field(&req->fields_out, name, hsb__text_of(value));
+}
+
+/* The rest of the request's body can be skipped cheaply enough to go on after it.       */
+static bool hsb__response_can_skip_body(const hsb_request *req)
+{
+    if (req->receiving == HSB__END || req->receiving == HSB__WAIT)
+        return true;
+    if (req->continue_due)          /* RFC 9110 10.1.1: it may come, or it may not       */
+        return false;
+    return req->head.chunked || req->head.content_length - req->received <= HSB__SKIP;
+}
+
+/* Chooses the framing (RFC 9112 6.3); true for a response that has a body.              */
+static bool hsb__response_frame(hsb_request *req, int status, int64_t length)
+{
+    bool head = hsb__request_method_is(req, "HEAD");
+    bool body = hsb__frame_has_body(status);
+    req->bodiless = head || !body;
+    req->promised = length;
+    if (length == HSB__LENGTH_CHUNKED && req->head.minor == 0)
+        req->promised = HSB__LENGTH_CLOSE;
+    req->keep_alive = req->head.keep_alive && !req->close_after && !req->loop->options.no_keep_alive &&
+                      !req->loop->closing && hsb__response_can_skip_body(req) &&
+                      (req->promised != HSB__LENGTH_CLOSE || req->bodiless);
+    return body;
+}
+
+static bool hsb__response_framing_fields(hsb_request *req, int status, bool body)
+{
+    hsb__buffer *out = &req->out->bytes;
+    bool ok = true;
+    if (body && req->promised >= 0)
+        ok = hsb__frame_number_field(out, "Content-Length", req->promised);
+    else if (body && req->promised == HSB__LENGTH_CHUNKED)
+        ok = hsb__buffer_append_text(out, "Transfer-Encoding: chunked\r\n");
+    if (req->promised == HSB__LENGTH_NONE)
+        return status != 101 || hsb__buffer_append_text(out, "Connection: Upgrade\r\n");
+    if (!req->keep_alive)
+        return ok && hsb__buffer_append_text(out, "Connection: close\r\n");
+    if (req->head.minor == 0)
+        return ok && hsb__buffer_append_text(out, "Connection: keep-alive\r\n");
+    return ok;
+}
+
+/* Writes the head; NONE -> OPEN.  False: memory ran out and the connection is cut.      */
+static bool hsb__response_head(hsb_request *req, int status, const char *type, int64_t length)
+{
+    hsb__buffer *out = &req->out->bytes;
+    const char *server = req->loop->options.server_header;
+    hsb_str date = hsb__text_make(hsb__loop_date(req->loop), HSB__DATE_TEXT - 1);
+    hsb_str fields = hsb__text_make(hsb__buffer_data(&req->fields_out), hsb__buffer_len(&req->fields_out));
+    bool body = hsb__response_frame(req, status, length);
+    req->status = status;
+    req->sending = HSB__OPEN;
+    req->continue_due = false;      /* never after a final answer                        */
+    bool ok = hsb__frame_status_line(out, status) && hsb__frame_field(out, "Date", date) &&
+              (!server || hsb__frame_field(out, "Server", hsb__text_of(server))) &&
+              (!type || !body || hsb__frame_field(out, "Content-Type", hsb__text_of(type))) &&
+              hsb__response_framing_fields(req, status, body) &&
+              hsb__buffer_append(out, fields.ptr, fields.len) && hsb__buffer_append(out, "\r\n", 2);
+    hsb__buffer_release(&req->fields_out);
+    if (!ok)
+        hsb__response_no_memory(req);
+    req->kick(req->conn);
+    return ok;
+}
+
+/* OPEN -> LAST                                                                          */
+static void hsb__response_last(hsb_request *req)
+{
+    req->sending = HSB__LAST;
+    req->kick(req->conn);
+}
+
+static bool hsb__response_type_allowed(const char *type)
+{
+    return !type || hsb__text_is_field_value(hsb__text_of(type));
+}
+
+/* RFC 9110 9.3.6: after a 2xx to CONNECT there is no HTTP any more.                      */
+static bool hsb__response_status_allowed(const hsb_request *req, int status)
+{
+    if (status < 200 || status > 999)
+        return false;
+    return status >= 300 || !hsb__request_method_is(req, "CONNECT");
+}
+
+/* One whole answer.  What cannot be sent as asked for is answered 500.                   */
+static void hsb__response_whole(hsb_request *req, int status, const char *type, hsb_str body)
+{
+    if (!hsb__response_status_allowed(req, status) || !hsb__response_type_allowed(type)) {
+        status = 500;
+        type = NULL;
+        body = hsb__text_absent();
+    }
+    if (!hsb__response_head(req, status, type, (int64_t)body.len))
+        return;
+    if (!req->bodiless) {
+        if (!hsb__buffer_append(&req->out->bytes, body.ptr, body.len)) {
+            hsb__response_no_memory(req);
+            return;
+        }
+        req->written = (int64_t)body.len;
+    }
+    hsb__response_last(req);
+}
+
+/* An answer of our own: the reason as text.                                              */
+static void hsb__response_text(hsb_request *req, int status, const char *text)
+{
+    if (!hsb__response_may_begin(req))
+        return;
+    hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
+}
+
+static void hsb__response_plain_status(hsb_request *req, int status)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%d %s\n", status, hsb__frame_reason(status));
+    hsb__response_text(req, status, text);
+}
+
+static void hsb__response_owned(hsb_request *req, int status, const char *type, hsb_str body,
+                                void (*release)(void *), void *arg)
+{
+    hsb__source *s = NULL;
+    bool ok = hsb__response_status_allowed(req, status) && hsb__response_type_allowed(type);
+    if (!ok)
+        hsb__response_plain_status(req, 500);
+    else if (hsb__response_head(req, status, type, (int64_t)body.len)) {
+        if (!req->bodiless && body.len > 0) {
+            s = hsb__outgoing_add_source(req->out);
+            if (!s)
+                hsb__response_no_memory(req);
+        }
+        if (!req->aborted)
+            hsb__response_last(req);
+    }
+    if (!s) {
+        if (release)
+            release(arg);
+        return;
+    }
+    s->bytes = body.ptr;
+    s->release = release;
+    s->arg = arg;
+    s->parts = 1;
+    s->ranges[0].len = (int64_t)body.len;
+    req->written = (int64_t)body.len;
+}
+
+static void hsb__response_redirect(hsb_request *req, int status, const char *location)
+{
+    bool known = status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+    if (!known || !hsb__response_header(req, "Location", location))
+        status = 500;
+    hsb__response_plain_status(req, status);
+}
+
+/* --- in parts ------------------------------------------------------------------------------ */
+static void hsb__response_begin(hsb_request *req, int status, int64_t length)
+{
+    if (!hsb__response_status_allowed(req, status))
+        hsb__response_plain_status(req, 500);
+    else
+        hsb__response_head(req, status, NULL, length < 0 ? HSB__LENGTH_CHUNKED : length);
+}
+
+/* Above the mark the writer should wait for on_drain.                                     */
+static hsb_flow hsb__response_flow(hsb_request *req)
+{
+    size_t mark = hsb__options_limit(req->loop->options.limits.queued_bytes);
+    if (hsb__buffer_len(&req->out->bytes) <= mark)
+        return HSB_FLOW_GO;
+    req->drain_due = true;
+    return HSB_FLOW_WAIT;
+}
+
+/* Who goes on writing after WAIT is stopped at 16 times the mark.                         */
+static bool hsb__response_flooded(const hsb_request *req, size_t more)
+{
+    size_t mark = hsb__options_limit(req->loop->options.limits.queued_bytes);
+    if (!req->drain_due || mark > SIZE_MAX / 16)
+        return false;
+    size_t len = hsb__buffer_len(&req->out->bytes);
+    return len > mark * 16 || more > mark * 16 - len;
+}
+
+static hsb_flow hsb__response_write(hsb_request *req, hsb_str part)
+{
+    bool ok;
+    if (req->aborted || !req->opened)
+        return HSB_FLOW_GONE;
+    if (part.len == 0)
+        return hsb__response_flow(req);
+    if (req->promised >= 0 && (uint64_t)part.len > (uint64_t)(req->promised - req->written)) {
+        hsb__response_fail(req, HSB_ERR_MISUSE, "more body bytes written than promised");
+        return HSB_FLOW_GONE;
+    }
+    req->written += (int64_t)part.len;
+    if (req->bodiless)
+        return HSB_FLOW_GO;
+    if (hsb__response_flooded(req, part.len)) {
+        hsb__response_fail(req, HSB_ERR_LIMIT, "response written on after HSB_FLOW_WAIT");
+        return HSB_FLOW_GONE;
+    }
+    if (req->promised == HSB__LENGTH_CHUNKED)
+        ok = hsb__frame_chunk(&req->out->bytes, part);
+    else
+        ok = hsb__buffer_append(&req->out->bytes, part.ptr, part.len);
+    if (!ok) {
+        hsb__response_no_memory(req);
+        return HSB_FLOW_GONE;
+    }
+    req->kick(req->conn);
+    return hsb__response_flow(req);
+}
+
+/* RFC 9110 6.5.1: no framing, routing or authentication in trailers; the framing fields
+   are refused with all others that are ours.                                              */
+static bool hsb__response_trailer(hsb_request *req, const char *name, const char *value)
+{
+    if (!req->opened || req->sending == HSB__LAST || !hsb__frame_field_allowed(name, value))
+        return false;
+    return hsb__frame_field(&req->trailers_out, name, hsb__text_of(value));
+}
+
+static void hsb__response_end(hsb_request *req)
+{
+    hsb__buffer *out = &req->out->bytes;
+    bool ok = true;
+    if (req->aborted)
+        return;
+    if (!req->bodiless && req->promised >= 0 && req->written < req->promised) {
+        hsb__response_fail(req, HSB_ERR_MISUSE, "fewer body bytes written than promised");
+        return;
+    }
+    if (!req->bodiless && req->promised == HSB__LENGTH_CHUNKED)     /* RFC 9112 7.1       */
+        ok = hsb__buffer_append(out, "0\r\n", 3) &&
+             hsb__buffer_append(out, hsb__buffer_data(&req->trailers_out), hsb__buffer_len(&req->trailers_out)) &&
+             hsb__buffer_append(out, "\r\n", 2);
+    if (!ok)
+        hsb__response_no_memory(req);
+    else
+        hsb__response_last(req);
+}
+
+/* Body bytes that the transport has taken; the queue behind the body is empty of others'
+   until the request is finished.                                                          */
+static int64_t hsb__response_bytes(const hsb_request *req)
+{
+    uint64_t waiting = hsb__outgoing_len(req->out);
+    if (req->bodiless)
+        return 0;
+    return waiting < (uint64_t)req->written ? req->written - (int64_t)waiting : 0;
+}
+
+/* --- cookies (RFC 6265) --------------------------------------------------------------------- */
+static bool hsb__response_cookie_value(hsb_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned c = (unsigned char)s.ptr[i];
+        if (c <= ' ' || c >= 127 || c == '"' || c == ',' || c == ';' || c == '\\')
+            return false;
+    }
+    return true;
+}
+
+/* Path and Domain: no controls and no ';' (RFC 6265 4.1.1: av-octet).                     */
+static bool hsb__response_cookie_attribute(const char *value)
+{
+    for (; value && *value; value++)
+        if ((unsigned char)*value < ' ' || *value == 127 || *value == ';')
+            return false;
+    return true;
+}
+
+static bool hsb__response_cookie_allowed(const hsb_cookie *c)
+{
+    return hsb__text_is_token(hsb__text_of(c->name)) &&
+           hsb__response_cookie_value(hsb__text_of(c->value)) &&
+           hsb__response_cookie_attribute(c->path) && hsb__response_cookie_attribute(c->domain) &&
+           !(c->same_site == HSB_SAME_SITE_NONE && c->not_secure);
+}
+
+/* " ; Name=value" of an attribute that is there.                                           */
+static bool hsb__response_cookie_add(hsb__buffer *out, const char *name, const char *value)
+{
+    return !value || (hsb__buffer_append_text(out, name) && hsb__buffer_append_text(out, value));
+}
+
+static bool hsb__response_cookie(hsb_request *req, const hsb_cookie *c)
+{
+    static const char *const same_site[] = { "Lax", "Strict", "None" };
+    hsb__buffer *out = &req->fields_out;
+    char age[24];
+    if (!hsb__response_may_begin(req) || !hsb__response_cookie_allowed(c))
+        return false;
+    size_t before = out->tail;
+    snprintf(age, sizeof age, "%lld", (long long)(c->max_age > 0 ? c->max_age : 0));
+    bool ok = hsb__response_cookie_add(out, "Set-Cookie: ", c->name) &&
+              hsb__response_cookie_add(out, "=", c->value ? c->value : "") &&
+              hsb__response_cookie_add(out, "; Path=", c->path) &&
+              hsb__response_cookie_add(out, "; Domain=", c->domain) &&
+              hsb__response_cookie_add(out, "; Max-Age=", c->max_age ? age : NULL) &&
+              hsb__response_cookie_add(out, "; SameSite=", same_site[c->same_site]) &&
+              hsb__response_cookie_add(out, "; Secure", c->not_secure ? NULL : "") &&
+              hsb__response_cookie_add(out, "; HttpOnly", c->for_scripts ? NULL : "") &&
+              hsb__buffer_append(out, "\r\n", 2);
+    if (!ok)
+        out->tail = before;
+    return ok;
+}
+
+/* ===== >>files ===================================================================
+   Purpose  files and folders as answers: types, validators, conditions, ranges
+   Uses     >>response
+   Names    hsb__files_*
+   Tests    tests/live/files.c                                                       */
+
+typedef struct hsb__type { const char *ending, *type; bool text; } hsb__type;
+static const hsb__type hsb__files_types[] = {
+    { "html", "text/html; charset=utf-8", true },   { "htm", "text/html; charset=utf-8", true },
+    { "css", "text/css; charset=utf-8", true },     { "js", "text/javascript; charset=utf-8", true },
+    { "mjs", "text/javascript; charset=utf-8", true }, { "json", "application/json", true },
+    { "map", "application/json", true },            { "txt", "text/plain; charset=utf-8", true },
+    { "md", "text/markdown; charset=utf-8", true }, { "csv", "text/csv; charset=utf-8", true },
+    { "xml", "application/xml", true },             { "svg", "image/svg+xml", true },
+    { "png", "image/png", false },     { "jpg", "image/jpeg", false },   { "jpeg", "image/jpeg", false },
+    { "gif", "image/gif", false },     { "webp", "image/webp", false },  { "avif", "image/avif", false },
+    { "ico", "image/x-icon", false },  { "bmp", "image/bmp", false },    { "pdf", "application/pdf", false },
+    { "woff", "font/woff", false },    { "woff2", "font/woff2", false }, { "ttf", "font/ttf", false },
+    { "otf", "font/otf", false },      { "mp3", "audio/mpeg", false },   { "ogg", "audio/ogg", false },
+    { "oga", "audio/ogg", false },     { "opus", "audio/ogg", false },   { "wav", "audio/wav", false },
+    { "flac", "audio/flac", false },   { "m4a", "audio/mp4", false },    { "mp4", "video/mp4", false },
+    { "m4v", "video/mp4", false },     { "webm", "video/webm", false },  { "ogv", "video/ogg", false },
+    { "mov", "video/quicktime", false }, { "wasm", "application/wasm", false },
+    { "gz", "application/gzip", false }, { "zip", "application/zip", false },
+    { "tar", "application/x-tar", false }, { "xz", "application/x-xz", false },
+    { "zst", "application/zstd", false }, { "7z", "application/x-7z-compressed", false },
+    { "webmanifest", "application/manifest+json", true }, { "ics", "text/calendar; charset=utf-8", true },
+    { "pem", "application/x-pem-file", true }, { "epub", "application/epub+zip", false },
+};
+
+/* By what follows the last dot of the last segment.                                     */
+static const char *hsb__files_type(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *dot = strrchr(slash ? slash : path, '.');
+    for (size_t i = 0; dot && i < sizeof hsb__files_types / sizeof *hsb__files_types; i++)
+        if (hsb__text_is_nocase(hsb__text_of(dot + 1), hsb__files_types[i].ending))
+            return hsb__files_types[i].type;
+    return "application/octet-stream";
+}
+
+/* What an open file answers with.                                                       */
+typedef struct hsb__file {
+    int         fd;
+    int64_t     size, modified;
+    const char *type;
+    bool        gzip;               /* the .gz beside what was asked for                  */
+    bool        varies;             /* there is one                                       */
+    char        etag[64];           /* strong: size and time of the last change           */
+} hsb__file;
+
+static bool hsb__files_stat(hsb__file *f)
+{
+    struct stat st;
+    if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return false;
+    f->size = (int64_t)st.st_size;
+    f->modified = (int64_t)st.st_mtime;
+#if defined(__APPLE__)
+    unsigned long fraction = (unsigned long)st.st_mtimespec.tv_nsec;
+#else
+    unsigned long fraction = (unsigned long)st.st_mtim.tv_nsec;
+#endif
+    snprintf(f->etag, sizeof f->etag, "\"%llx-%llx.%lx%s\"", (unsigned long long)f->size,
+             (unsigned long long)f->modified, fraction, f->gzip ? "-gz" : "");
+    return true;
+}
+
+/* --- conditions (RFC 9110 13) -------------------------------------------------------------- */
+/* Weak comparison of If-None-Match's list with our tag.                                  */
+static bool hsb__files_tag_listed(hsb_str list, const char *etag)
+{
+    hsb_str element;
+    while (hsb__text_next_element(&list, &element)) {
+        if (hsb__text_is(element, "*"))
+            return true;
+        if (element.len > 2 && memcmp(element.ptr, "W/", 2) == 0)
+            element = hsb__text_make(element.ptr + 2, element.len - 2);
+        if (hsb__text_is(element, etag))
+            return true;
+    }
+    return false;
+}
+
+static bool hsb__files_not_modified(const hsb_request *req, const hsb__file *f)
+{
+    int64_t since;
+    hsb_str tags = hsb__request_header(req, "If-None-Match");
+    if (tags.ptr)
+        return hsb__files_tag_listed(tags, f->etag);
+    hsb_str date = hsb__request_header(req, "If-Modified-Since");
+    return date.ptr && hsb__date_parse(date, &since) && f->modified <= since;
+}
+
+/* RFC 9110 13.1.5: another version: the whole file instead of a part of it.               */
+static bool hsb__files_range_still_fits(const hsb_request *req, const hsb__file *f)
+{
+    int64_t at;
+    hsb_str condition = hsb__request_header(req, "If-Range");
+    if (!condition.ptr)
+        return true;
+    if (condition.len && condition.ptr[0] == '"')
+        return hsb__text_is(condition, f->etag);
+    return hsb__date_parse(condition, &at) && at == f->modified;
+}
+
+/* --- ranges (RFC 9110 14) ------------------------------------------------------------------- */
+typedef enum hsb__ranged { HSB__RANGE_NONE, HSB__RANGE_SOME, HSB__RANGE_UNSATISFIABLE } hsb__ranged;
+
+/* "0-499", "500-" or "-500".  False: not a range.  len 0: beyond the file.                 */
+static bool hsb__files_parse_range(hsb_str s, int64_t size, hsb__range *out)
+{
+    int64_t from = 0, to = size - 1;
+    const char *dash = s.len ? memchr(s.ptr, '-', s.len) : NULL;
+    if (!dash)
+        return false;
+    hsb_str first = hsb__text_make(s.ptr, (size_t)(dash - s.ptr));
+    hsb_str last = hsb__text_make(dash + 1, s.len - first.len - 1);
+    if (first.len == 0) {
+        int64_t suffix;
+        if (!hsb__text_decimal(last, INT64_MAX, &suffix))
+            return false;
+        from = suffix < size ? size - suffix : 0;
+        to = suffix ? size - 1 : -1;
+    } else {
+        if (!hsb__text_decimal(first, INT64_MAX, &from))
+            return false;
+        if (last.len && (!hsb__text_decimal(last, INT64_MAX, &to) || to < from))
+            return false;
+        to = to < size ? to : size - 1;
+    }
+    out->from = from;
+    out->len = from < size && to >= from ? to - from + 1 : 0;
+    return true;
+}
+
+/* Fills ranges; NONE: send the whole file (no Range field, one that we do not understand,
+   more than we care to send, or parts that are more than the whole).                       */
+static hsb__ranged hsb__files_ranges(hsb_str field, int64_t size, hsb__range *ranges, int *count)
+{
+    hsb_str element;
+    int64_t total = 0;
+    int seen = 0;
+    *count = 0;
+    if (field.len < 6 || !hsb__text_is_nocase(hsb__text_make(field.ptr, 6), "bytes="))
+        return HSB__RANGE_NONE;
+    field = hsb__text_make(field.ptr + 6, field.len - 6);
+    while (hsb__text_next_element(&field, &element)) {
+        hsb__range r;
+        if (++seen > HSB__RANGES || !hsb__files_parse_range(element, size, &r))
+            return HSB__RANGE_NONE;
+        if (r.len == 0)
+            continue;
+        total += r.len;
+        ranges[(*count)++] = r;
+    }
+    if (seen == 0 || (seen > 1 && total > size))
+        return HSB__RANGE_NONE;
+    return *count ? HSB__RANGE_SOME : HSB__RANGE_UNSATISFIABLE;
+}
+
+static void hsb__files_boundary(char out[HSB__BOUNDARY + 1])
+{
+    unsigned char random[HSB__BOUNDARY / 2];
+    if (!hsb__os_entropy(random, sizeof random))
+        memset(random, 0x5a, sizeof random);    /* no secret: it only must not occur inside */
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(out + 2 * i, 3, "%02x", random[i]);
+}
+
+/* The length of a multipart body: the ranges, the heads between them, the last line.       */
+static int64_t hsb__files_multipart_len(const hsb__source *s)
+{
+    char head[256];
+    int64_t len = hsb__source_left(s);
+    for (int part = 0; part <= s->parts; part++)
+        len += (int64_t)hsb__source_part_head(s, part, head, sizeof head);
+    return len;
+}
+
+/* --- the answer -------------------------------------------------------------------------------- */
+static bool hsb__files_fields(hsb_request *req, const hsb__file *f)
+{
+    char date[HSB__DATE_TEXT];
+    hsb__date_print(date, f->modified);
+    return hsb__frame_field(&req->fields_out, "Last-Modified", hsb__text_of(date)) &&
+           hsb__frame_field(&req->fields_out, "ETag", hsb__text_of(f->etag)) &&
+           hsb__buffer_append_text(&req->fields_out, "Accept-Ranges: bytes\r\n") &&
+           (!f->varies || hsb__buffer_append_text(&req->fields_out, "Vary: Accept-Encoding\r\n")) &&
+           (!f->gzip || hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n"));
+}
+
+static bool hsb__files_content_range(hsb_request *req, const hsb__range *r, int64_t size)
+{
+    char value[80];
+    if (r)
+        snprintf(value, sizeof value, "bytes %lld-%lld/%lld", (long long)r->from,
+                 (long long)(r->from + r->len - 1), (long long)size);
+    else
+        snprintf(value, sizeof value, "bytes */%lld", (long long)size);
+    return hsb__frame_field(&req->fields_out, "Content-Range", hsb__text_of(value));
+}
+
+/* Head and source of 200 or 206.  f->fd is the source's from here on, or closed.           */
+static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ranges, int count)
+{
+    hsb__source plan;
+    char type[80];
+    int status = count ? 206 : 200;
+    memset(&plan, 0, sizeof plan);
+    plan.fd = f->fd;
+    plan.size = f->size;
+    plan.type = f->type;
+    plan.parts = count ? count : 1;
+    plan.ranges[0].len = f->size;
+    if (count)
+        memcpy(plan.ranges, ranges, (size_t)count * sizeof *ranges);
+    int64_t length = hsb__source_left(&plan);
+    snprintf(type, sizeof type, "%s", f->type);
+    bool ok = true;
+    if (count > 1) {
+        hsb__files_boundary(plan.boundary);
+        snprintf(type, sizeof type, "multipart/byteranges; boundary=%s", plan.boundary);
+        length = hsb__files_multipart_len(&plan);
+    } else if (count == 1) {
+        ok = hsb__files_content_range(req, &ranges[0], f->size);
+    }
+    ok = ok && hsb__response_head(req, status, type, length);
+    if (ok && !req->bodiless && length > 0) {
+        char head[256];
+        size_t n = plan.boundary[0] ? hsb__source_part_head(&plan, 0, head, sizeof head) : 0;
+        hsb__source *s = hsb__buffer_append(&req->out->bytes, head, n) ? hsb__outgoing_add_source(req->out) : NULL;
+        if (s) {
+            *s = plan;
+            f->fd = -1;
+            req->written = length;
+        }
+        ok = s != NULL;
+    }
+    if (!ok)
+        hsb__response_no_memory(req);
+    else
+        hsb__response_last(req);
+}
+
+static void hsb__files_answer(hsb_request *req, hsb__file *f)
+{
+    hsb__range ranges[HSB__RANGES];
+    int count = 0;
+    hsb__ranged ranged = HSB__RANGE_NONE;
+    hsb_str field = hsb__request_header(req, "Range");
+    if (!hsb__files_fields(req, f)) {
+        hsb__response_no_memory(req);
+        return;
+    }
+    if (hsb__files_not_modified(req, f)) {
+        hsb__response_whole(req, 304, NULL, hsb__text_absent());
+        return;
+    }
+    /* RFC 9110 14.2: Range is for GET only.                                                */
+    if (field.ptr && hsb__request_method_is(req, "GET") && hsb__files_range_still_fits(req, f))
+        ranged = hsb__files_ranges(field, f->size, ranges, &count);
+    if (ranged == HSB__RANGE_UNSATISFIABLE) {
+        if (hsb__files_content_range(req, NULL, f->size))
+            hsb__response_whole(req, 416, NULL, hsb__text_absent());
+        else
+            hsb__response_no_memory(req);
+        return;
+    }
+    hsb__files_send(req, f, ranges, ranged == HSB__RANGE_SOME ? count : 0);
+}
+
+/* Does Accept-Encoding take gzip?  "gzip;q=0" does not.                                     */
+static bool hsb__files_takes_gzip(const hsb_request *req)
+{
+    hsb_str list = hsb__request_header(req, "Accept-Encoding"), element;
+    while (hsb__text_next_element(&list, &element)) {
+        const char *semicolon = memchr(element.ptr, ';', element.len);
+        hsb_str coding = hsb__text_make(element.ptr, semicolon ? (size_t)(semicolon - element.ptr) : element.len);
+        if (!hsb__text_is_nocase(hsb__text_trim(coding), "gzip"))
+            continue;
+        for (const char *c = semicolon; c && c < element.ptr + element.len; c++)
+            if (*c >= '1' && *c <= '9')
+                return true;
+        return !semicolon;
+    }
+    return false;
+}
+
+/* root NULL: path is the user's own and may be anywhere.                                     */
+static int hsb__files_open(const char *root, const char *path)
+{
+    return root ? hsb__os_open_below(root, path) : hsb__os_open_file(path);
+}
+
+/* A newer .gz beside the file, when there is one; takes its place if the client takes it.    */
+static void hsb__files_try_gzip(const hsb_request *req, const char *root, const char *path, hsb__file *f)
+{
+    char name[PATH_MAX];
+    hsb__file gz = *f;
+    int n = snprintf(name, sizeof name, "%s.gz", path);
+    if (n < 0 || (size_t)n >= sizeof name)
+        return;
+    gz.gzip = gz.varies = true;
+    gz.fd = hsb__files_open(root, name);
+    if (gz.fd < 0)
+        return;
+    if (hsb__files_stat(&gz) && gz.modified >= f->modified) {
+        f->varies = true;
+        if (hsb__files_takes_gzip(req)) {
+            hsb__os_close(f->fd);
+            *f = gz;
+            return;
+        }
+    }
+    hsb__os_close(gz.fd);
+}
+
+static int hsb__files_status_of(int code)
+{
+    if (code == EACCES || code == EPERM)
+        return 403;
+    return code == EMFILE || code == ENFILE || code == ENOMEM ? 503 : 404;
+}
+
+static void hsb__files_method_not_allowed(hsb_request *req)
+{
+    hsb__response_header(req, "Allow", "GET, HEAD");
+    hsb__response_plain_status(req, 405);
+}
+
+/* fd is open on path; it is ours to close.                                                   */
+static void hsb__files_respond_fd(hsb_request *req, const char *root, const char *path, int fd, const char *type)
+{
+    hsb__file f;
+    memset(&f, 0, sizeof f);
+    f.fd = fd;
+    f.type = type && hsb__response_type_allowed(type) ? type : hsb__files_type(path);
+    if (!hsb__files_stat(&f)) {
+        hsb__response_plain_status(req, 404);
+    } else {
+        hsb__files_try_gzip(req, root, path, &f);
+        hsb__files_answer(req, &f);
+    }
+    hsb__os_close(f.fd);
+}
+
+static void hsb__files_respond(hsb_request *req, const char *path, const char *type)
+{
+    if (!hsb__request_reads(req)) {
+        hsb__files_method_not_allowed(req);
+        return;
+    }
+    int fd = hsb__files_open(NULL, path);
+    if (fd < 0)
+        hsb__response_plain_status(req, hsb__files_status_of(errno));
+    else
+        hsb__files_respond_fd(req, NULL, path, fd, type);
+}
+
+/* --- folders ------------------------------------------------------------------------------------- */
+/* Decodes a request's path to a relative name: no NUL, no backslash, no "." or ".." segment
+   however it is written.  Leading slashes go.                                                 */
+static bool hsb__files_relative(hsb_str path, char *out, size_t size)
+{
+    size_t len;
+    if (!hsb__percent_decode(path, false, out, size - 1, &len))
+        return false;
+    out[len] = '\0';
+    if (memchr(out, '\\', len))
+        return false;
+    for (const char *at = out; at < out + len;) {
+        size_t n = strcspn(at, "/");
+        if ((n == 1 && at[0] == '.') || (n == 2 && at[0] == '.' && at[1] == '.'))
+            return false;
+        at += n + (at[n] == '/');
+    }
+    size_t slashes = strspn(out, "/");
+    memmove(out, out + slashes, len - slashes + 1);
+    return true;
+}
+
+/* RFC 3986 4.2: "//name" would lead to another host, so all leading slashes but one go.       */
+static void hsb__files_redirect_to_slash(hsb_request *req)
+{
+    char location[PATH_MAX];
+    hsb_str path = hsb__request_text(req, req->head.path), query = hsb__text_absent();
+    if (req->head.has_query)
+        query = hsb__request_text(req, req->head.query);
+    while (path.len > 1 && path.ptr[0] == '/' && path.ptr[1] == '/')
+        path = hsb__text_make(path.ptr + 1, path.len - 1);
+    int n = snprintf(location, sizeof location, "%.*s/%s%.*s", (int)path.len, path.ptr,
+                     req->head.has_query ? "?" : "", (int)query.len, query.ptr ? query.ptr : "");
+    if (n < 0 || (size_t)n >= sizeof location)
+        hsb__response_plain_status(req, 414);
+    else
+        hsb__response_redirect(req, 308, location);
+}
+
+static bool hsb__files_is_folder(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str path)
+{
+    char name[PATH_MAX];
+    if (!hsb__request_reads(req)) {
+        hsb__files_method_not_allowed(req);
+        return;
+    }
+    if (!hsb__files_relative(path, name, sizeof name - sizeof "index.html")) {
+        hsb__response_plain_status(req, 404);
+        return;
+    }
+    size_t len = strlen(name);
+    bool slash = len == 0 || name[len - 1] == '/';
+    int fd = hsb__os_open_below(root, name);
+    if (fd >= 0 && hsb__files_is_folder(fd)) {
+        hsb__os_close(fd);
+        if (!slash) {
+            hsb__files_redirect_to_slash(req);
+            return;
+        }
+        memcpy(name + len, "index.html", sizeof "index.html");
+        fd = hsb__os_open_below(root, name);
+    } else if (fd >= 0 && slash) {              /* "file.txt/" names nothing                    */
+        hsb__os_close(fd);
+        fd = -1;
+        errno = ENOENT;
+    }
+    if (fd < 0)
+        hsb__response_plain_status(req, hsb__files_status_of(errno));
+    else
+        hsb__files_respond_fd(req, root, name, fd, NULL);
+}
+
+/* ===== >>stream ==================================================================
+   Purpose  after detach: bytes only
+   Uses     >>response
+   Names    hsb__stream_*
+   Tests    tests/live/streams.c                                                     */
+
+struct hsb_stream {
+    hsb__loop       *loop;
+    hsb_conn        *conn;
+    hsb__outgoing   *out;           /* the connection's queue                            */
+    hsb_error       *why;
+    void           (*kick)(hsb_conn *);
+    hsb_stream_hooks hooks;
+    bool             paused, drain_due;
+    bool             ended;         /* on_end was called                                 */
+    bool             closing, cut;  /* by close(false), close(true)                      */
+    hsb__after      *afters;
+    uint32_t         promises;
+};
+
+static hsb__memory *hsb__stream_memory(hsb_stream *s)
+{
+    return &s->loop->memory;
+}
+
+static bool hsb__stream_may_detach(const hsb_request *req, int status)
+{
+    bool upgrade = status == 101 && req->head.minor == 1;               /* RFC 9110 7.8   */
+    bool tunnel = status >= 200 && status < 300 && hsb__request_method_is(req, "CONNECT");
+    bool whole = req->receiving == HSB__END ||
+                 (!req->head_hook_done && !req->head.chunked && req->head.content_length == 0);
+    return hsb__response_may_begin(req) && whole && (upgrade || tunnel);
+}
+
+/* Writes the head; the connection's own step makes the change once the hook returned.    */
+static hsb_stream *hsb__request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks)
+{
+    if (!hsb__stream_may_detach(req, status))
+        return NULL;
+    hsb_stream *s = hsb__memory_zeroed(&req->loop->memory, sizeof *s);
+    if (!s)
+        return NULL;
+    if (!hsb__response_head(req, status, NULL, HSB__LENGTH_NONE)) {
+        hsb__memory_free(&req->loop->memory, s, sizeof *s);
+        return NULL;
+    }
+    s->loop = req->loop;
+    s->conn = req->conn;
+    s->out = req->out;
+    s->why = req->why;
+    s->kick = req->kick;
+    s->hooks = *hooks;
+    req->detached = s;
+    return s;
+}
+
+static bool hsb__stream_gone(const hsb_stream *s)
+{
+    return s->closing || s->cut;
+}
+
+static hsb_flow hsb__stream_flow(hsb_stream *s)
+{
+    if (hsb__buffer_len(&s->out->bytes) <= hsb__options_limit(s->loop->options.limits.queued_bytes))
+        return HSB_FLOW_GO;
+    s->drain_due = true;
+    return HSB_FLOW_WAIT;
+}
+
+static void hsb__stream_close(hsb_stream *s, bool force)
+{
+    s->closing = true;
+    s->cut = s->cut || force;
+    s->kick(s->conn);
+}
+
+static hsb_flow hsb__stream_fail(hsb_stream *s, hsb_status status, const char *text)
+{
+    if (s->why->status == HSB_OK)
+        hsb__error_set(s->why, status, 0, 0, "%s", text);
+    hsb__stream_close(s, true);
+    return HSB_FLOW_GONE;
+}
+
+/* Two parts as one write: a frame's head and its payload.                                */
+static hsb_flow hsb__stream_write_both(hsb_stream *s, hsb_str head, hsb_str body)
+{
+    size_t mark = hsb__options_limit(s->loop->options.limits.queued_bytes);
+    size_t len = hsb__buffer_len(&s->out->bytes);
+    if (hsb__stream_gone(s))
+        return HSB_FLOW_GONE;
+    if (s->drain_due && mark <= SIZE_MAX / 16 && (len > mark * 16 || body.len > mark * 16 - len))
+        return hsb__stream_fail(s, HSB_ERR_LIMIT, "stream written on after HSB_FLOW_WAIT");
+    if (!hsb__buffer_append(&s->out->bytes, head.ptr, head.len) ||
+        !hsb__buffer_append(&s->out->bytes, body.ptr, body.len))
+        return hsb__stream_fail(s, HSB_ERR_MEMORY, "out of memory for a stream");
+    s->kick(s->conn);
+    return hsb__stream_flow(s);
+}
+
+static hsb_flow hsb__stream_write(hsb_stream *s, hsb_str part)
+{
+    return hsb__stream_write_both(s, hsb__text_absent(), part);
+}
+
+static hsb_flow hsb__stream_flush(hsb_stream *s)
+{
+    if (hsb__stream_gone(s))
+        return HSB_FLOW_GONE;
+    s->kick(s->conn);
+    return hsb__stream_flow(s);
+}
+
+static void hsb__stream_pause(hsb_stream *s)
+{
+    s->paused = true;
+}
+
+static void hsb__stream_resume(hsb_stream *s)
+{
+    s->paused = false;
+    s->kick(s->conn);
+}
+
+static void hsb__stream_fire(hsb__timer *timer)
+{
+    hsb__after copy = *(hsb__after *)timer->owner;
+    hsb_stream *s = copy.owner;
+    hsb__after_cancel(timer->owner);
+    copy.loop->depth++;
+    copy.fn.stream(s, copy.arg);
+    copy.loop->depth--;
+    s->kick(s->conn);
+}
+
+static bool hsb__stream_after(hsb_stream *s, int delay_ms, void (*fn)(hsb_stream *, void *), void *arg)
+{
+    hsb__resume resume;
+    resume.stream = fn;
+    return hsb__after_add(&s->afters, s->loop, delay_ms, hsb__stream_fire, s, resume, arg);
+}
+
+static hsb_ticket hsb__stream_ticket(hsb_stream *s)
+{
+    hsb_ticket t;
+    t.inbox = s->loop->inbox;
+    t.id = hsb__inbox_promise(s->loop->inbox, s, true, &s->promises);
+    return t;
+}
+
+/* Last call of its hooks, then released.                                                 */
+static void hsb__stream_end(hsb_stream *s, const hsb_error *why)
+{
+    hsb__after_cancel_all(&s->afters);
+    if (s->promises)
+        hsb__inbox_orphan(s->loop->inbox, &s->promises);
+    s->closing = true;
+    if (s->hooks.on_close) {
+        s->loop->depth++;
+        s->hooks.on_close(s, why, s->hooks.user);
+        s->loop->depth--;
+    }
+    hsb__after_cancel_all(&s->afters);          /* what on_close still asked for            */
+    if (s->promises)
+        hsb__inbox_orphan(s->loop->inbox, &s->promises);
+    hsb__memory_free(&s->loop->memory, s, sizeof *s);
+}
+
+/* ===== >>websocket ===============================================================
+   Purpose  RFC 6455 over a stream: frames, messages, pings, the close handshake
+   Uses     >>memory >>text >>stream
+   Names    hsb__websocket_*
+   Tests    tests/unit/websocket.c, tests/fuzz/websocket.c
+
+   Bottom-up: the UTF-8 checker, the frame reader, the frame writer, Close frames, the
+   message that is gathered, and the handshake's arithmetic are pure and know no
+   connection.  Only what comes after "over a stream" does.
+
+     received bytes -> reader -> DATA  -> unmasked, checked -> on_message, on_fragment
+                              -> PING  -> a pong
+                              -> CLOSE -> our Close, end of the stream
+                              -> BAD   -> Close 1002, 1007 or 1009, end of the stream
+
+   There are no extensions and no compression.  Whether a page of that Origin may talk
+   to this server is for the request's hook to decide, before it opens the WebSocket.    */
+
+enum {                                  /* RFC 6455 7.4.1                              */
+    HSB__WEBSOCKET_PROTOCOL = 1002,     /* the peer broke the protocol                 */
+    HSB__WEBSOCKET_NO_CODE  = 1005,     /* its Close had no code; never sent           */
+    HSB__WEBSOCKET_CUT_OFF  = 1006,     /* there was no Close; never sent              */
+    HSB__WEBSOCKET_NOT_UTF8 = 1007,     /* a text that is none                         */
+    HSB__WEBSOCKET_TOO_BIG  = 1009,     /* a message above the limit                   */
+    HSB__WEBSOCKET_INTERNAL = 1011      /* we could not: out of memory                 */
+};
+
+enum {                                  /* RFC 6455 5.2: opcodes                       */
+    HSB__WEBSOCKET_OP_MORE   = 0x0,
+    HSB__WEBSOCKET_OP_TEXT   = 0x1,
+    HSB__WEBSOCKET_OP_BINARY = 0x2,
+    HSB__WEBSOCKET_OP_CLOSE  = 0x8,     /* bit 3 tells control frames                  */
+    HSB__WEBSOCKET_OP_PING   = 0x9,
+    HSB__WEBSOCKET_OP_PONG   = 0xA
+};
+
+enum {
+    HSB__WEBSOCKET_CONTROL = 125,       /* RFC 6455 5.5: payload of a control frame    */
+    HSB__WEBSOCKET_REASON  = 123,       /*   and of a Close without its code           */
+    HSB__WEBSOCKET_HEAD    = 14,        /* 2, a length of 0, 2 or 8, a mask of 4       */
+    HSB__WEBSOCKET_ACCEPT  = 29,        /* base64 of a SHA-1, and a NUL                */
+    HSB__WEBSOCKET_PART    = 4096       /* what on_fragment gets at once, at most      */
+};
+
+/* --- UTF-8, as it streams ------------------------------------------------------------ */
+
+/* Zeroed: between two characters.  Else `need` bytes are missing, and the next of them
+   lies within low..high.                                                               */
+typedef struct hsb__websocket_utf8 { unsigned char need, low, high; } hsb__websocket_utf8;
+
+/* RFC 3629 4: no overlong forms (C0, C1, E0 80, F0 80), no surrogates (ED A0), nothing
+   above U+10FFFF (F4 90, F5).                                                          */
+static bool hsb__websocket_utf8_lead(hsb__websocket_utf8 *u, unsigned char c)
+{
+    if (c < 0x80)
+        return true;
+    if (c < 0xC2 || c > 0xF4)
+        return false;
+    u->need = c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
+    u->low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+    u->high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    return true;
+}
+
+static bool hsb__websocket_utf8_follow(hsb__websocket_utf8 *u, unsigned char c)
+{
+    if (c < u->low || c > u->high)
+        return false;
+    u->need--;
+    u->low = 0x80;
+    u->high = 0xBF;
+    return true;
+}
+
+/* How many bytes at the start are ASCII, rounded down to eights.                       */
+static size_t hsb__websocket_utf8_skip(const char *bytes, size_t len)
+{
+    const uint64_t high_bits = 0x8080808080808080u;
+    size_t i = 0;
+    for (uint64_t word; len - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, bytes + i, sizeof word);
+        if (word & high_bits)
+            break;
+    }
+    return i;
+}
+
+/* How many bytes are good: len, or the place of the first that cannot be in UTF-8.     */
+static size_t hsb__websocket_utf8_feed(hsb__websocket_utf8 *u, const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (u->need == 0)
+            i += hsb__websocket_utf8_skip(bytes + i, len - i);
+        if (i == len)
+            break;
+        unsigned char c = (unsigned char)bytes[i];
+        if (!(u->need ? hsb__websocket_utf8_follow(u, c) : hsb__websocket_utf8_lead(u, c)))
+            return i;
+    }
+    return len;
+}
+
+/* The longest start of s, of at most max bytes, that is UTF-8 of whole characters.      */
+static hsb_str hsb__websocket_utf8_start(hsb_str s, size_t max)
+{
+    hsb__websocket_utf8 u = { 0, 0, 0 };
+    size_t len = s.len < max ? s.len : max;
+    len = hsb__websocket_utf8_feed(&u, s.ptr, len);
+    if (u.need)                                     /* back to before the last lead     */
+        while (len-- && ((unsigned char)s.ptr[len] & 0xC0) == 0x80)
+            ;
+    return hsb__text_make(s.ptr, len);
+}
+
+static bool hsb__websocket_utf8_is(hsb_str s)
+{
+    return hsb__websocket_utf8_start(s, s.len).len == s.len;
+}
+
+/* --- frames in ------------------------------------------------------------------------- */
+
+typedef enum hsb__websocket_event {
+    HSB__WEBSOCKET_MORE,        /* all input is used; the rest has to come first        */
+    HSB__WEBSOCKET_DATA,        /* a masked piece of a message: hsb__websocket_take it  */
+    HSB__WEBSOCKET_PING,        /* a whole control frame: in control[]                  */
+    HSB__WEBSOCKET_PONG,
+    HSB__WEBSOCKET_CLOSE,
+    HSB__WEBSOCKET_BAD          /* end it with the code `bad`; stays so                 */
+} hsb__websocket_event;
+
+/* head_len < head_need: bytes of a frame's head are missing.  Else `left` bytes of its
+   payload are.  Zeroed but for limit and head_need (hsb__websocket_reader_start): before
+   the first frame.                                                                     */
+typedef struct hsb__websocket_reader {
+    unsigned char head[HSB__WEBSOCKET_HEAD];
+    unsigned      head_len, head_need;
+    unsigned      mask_at;              /* which byte of the mask comes next            */
+    uint64_t      left;
+    uint64_t      limit;                /* of a message                                 */
+    uint64_t      length;               /* of the message, with this frame's            */
+    bool          within;               /* a message has begun and not ended            */
+    bool          text;                 /* the message is text                          */
+    bool          last;                 /* the piece told with DATA ends the message    */
+    hsb__websocket_utf8 utf8;
+    unsigned      control_len;
+    char          control[HSB__WEBSOCKET_CONTROL];
+    int           bad;
+    const char   *why;                  /* of bad                                       */
+} hsb__websocket_reader;
+
+static void hsb__websocket_reader_start(hsb__websocket_reader *r, uint64_t limit)
+{
+    memset(r, 0, sizeof *r);
+    r->limit = limit;
+    r->head_need = 2 + 4;
+}
+
+/* Only the first failure counts.  Returns false so that callers can return it.         */
+static bool hsb__websocket_bad(hsb__websocket_reader *r, int code, const char *why)
+{
+    if (!r->bad) {
+        r->bad = code;
+        r->why = why;
+    }
+    return false;
+}
+
+static unsigned hsb__websocket_opcode(const hsb__websocket_reader *r)
+{
+    return r->head[0] & 0x0Fu;
+}
+
+static bool hsb__websocket_is_control(const hsb__websocket_reader *r)
+{
+    return (hsb__websocket_opcode(r) & 0x8u) != 0;
+}
+
+static bool hsb__websocket_is_final(const hsb__websocket_reader *r)
+{
+    return (r->head[0] & 0x80u) != 0;
+}
+
+/* FIN, three reserved bits, the opcode.                                                */
+static bool hsb__websocket_check_first(hsb__websocket_reader *r)
+{
+    unsigned opcode = hsb__websocket_opcode(r);
+    if (r->head[0] & 0x70u)                         /* RFC 6455 5.2: no extension       */
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "reserved bit set");
+    if ((opcode & 0x7u) > 2)                        /* RFC 6455 5.2: 3..7 and 11..15    */
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "reserved opcode");
+    if (opcode & 0x8u)                              /* RFC 6455 5.5                     */
+        return hsb__websocket_is_final(r) ||
+               hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "fragmented control frame");
+    if (opcode == HSB__WEBSOCKET_OP_MORE)           /* RFC 6455 5.4                     */
+        return r->within ||
+               hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "nothing to continue");
+    return !r->within ||                            /* RFC 6455 5.4                     */
+           hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "message within a message");
+}
+
+/* MASK, and a length of up to 125, or 126 or 127 for one of two or eight bytes.        */
+static bool hsb__websocket_check_second(hsb__websocket_reader *r)
+{
+    unsigned length = r->head[1] & 0x7Fu;
+    if (!(r->head[1] & 0x80u))                      /* RFC 6455 5.1                     */
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "frame without a mask");
+    if (hsb__websocket_is_control(r) && length > HSB__WEBSOCKET_CONTROL)
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "control frame too long");
+    r->head_need = 2 + (length < 126 ? 0 : length == 126 ? 2 : 8) + 4;
+    return true;
+}
+
+/* All before the mask is there.                                                        */
+static bool hsb__websocket_check_length(hsb__websocket_reader *r)
+{
+    uint64_t length = r->head_len == 2 ? r->head[1] & 0x7Fu : 0;
+    for (unsigned i = 2; i < r->head_len; i++)
+        length = length << 8 | r->head[i];
+    if (length >> 63)                               /* RFC 6455 5.2                     */
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "length above 63 bits");
+    uint64_t least = r->head_len == 2 ? 0 : r->head_len == 4 ? 126 : 65536;
+    if (length < least)                             /* RFC 6455 5.2: minimal encoding   */
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "length in too many bytes");
+    r->left = length;
+    if (hsb__websocket_is_control(r))
+        return true;
+    uint64_t before = r->within ? r->length : 0;
+    if (length > r->limit - before)                 /* RFC 6455 7.4.1                   */
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_TOO_BIG, "message too big");
+    r->length = before + length;
+    return true;
+}
+
+/* The head is whole.                                                                   */
+static void hsb__websocket_frame_begins(hsb__websocket_reader *r)
+{
+    unsigned opcode = hsb__websocket_opcode(r);
+    r->mask_at = 0;
+    if (opcode & 0x8u) {
+        r->control_len = 0;
+    } else if (opcode != HSB__WEBSOCKET_OP_MORE) {
+        r->within = true;
+        r->text = opcode == HSB__WEBSOCKET_OP_TEXT;
+        memset(&r->utf8, 0, sizeof r->utf8);
+    }
+}
+
+/* Every byte is judged when it comes: a frame that cannot be good is not waited for.   */
+static bool hsb__websocket_head_byte(hsb__websocket_reader *r, char c)
+{
+    r->head[r->head_len++] = (unsigned char)c;
+    if (r->head_len == 1)
+        return hsb__websocket_check_first(r);
+    if (r->head_len == 2 && !hsb__websocket_check_second(r))
+        return false;
+    if (r->head_len == r->head_need - 4 && !hsb__websocket_check_length(r))
+        return false;
+    if (r->head_len == r->head_need)
+        hsb__websocket_frame_begins(r);
+    return true;
+}
+
+/* The next frame may come.  The mask stays in head[] until it does.                    */
+static void hsb__websocket_frame_ends(hsb__websocket_reader *r)
+{
+    r->head_len = 0;
+    if (!hsb__websocket_is_control(r) && hsb__websocket_is_final(r))
+        r->within = false;
+}
+
+/* At most max bytes of the frame's payload, off the input.                             */
+static hsb_str hsb__websocket_payload(hsb__websocket_reader *r, hsb_str *in, size_t max)
+{
+    size_t n = in->len < max ? in->len : max;
+    if (n > r->left)
+        n = (size_t)r->left;
+    hsb_str piece = hsb__text_make(in->ptr, n);
+    *in = hsb__text_make(in->ptr + n, in->len - n);
+    r->left -= n;
+    return piece;
+}
+
+/* RFC 6455 5.3: byte i of the payload is combined with byte i mod 4 of the mask, which
+   is the head's end.  `to` may be where the piece is.                                  */
+static void hsb__websocket_unmask(hsb__websocket_reader *r, char *to, hsb_str piece)
+{
+    const unsigned char *mask = r->head + r->head_need - 4;
+    unsigned char key[8];
+    uint64_t wide, word;
+    size_t i = 0;
+    for (unsigned k = 0; k < sizeof key; k++)
+        key[k] = mask[(r->mask_at + k) & 3u];
+    memcpy(&wide, key, sizeof wide);
+    for (; piece.len - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, piece.ptr + i, sizeof word);
+        word ^= wide;
+        memcpy(to + i, &word, sizeof word);
+    }
+    for (; i < piece.len; i++)
+        to[i] = (char)((unsigned char)piece.ptr[i] ^ key[i & 7u]);
+    r->mask_at = (r->mask_at + (unsigned)(piece.len & 3u)) & 3u;
+}
+
+static hsb__websocket_event hsb__websocket_read_control(hsb__websocket_reader *r, hsb_str *in)
+{
+    hsb_str piece = hsb__websocket_payload(r, in, SIZE_MAX);
+    hsb__websocket_unmask(r, r->control + r->control_len, piece);
+    r->control_len += (unsigned)piece.len;
+    if (r->left)
+        return HSB__WEBSOCKET_MORE;
+    hsb__websocket_frame_ends(r);
+    switch (hsb__websocket_opcode(r)) {
+    case HSB__WEBSOCKET_OP_PING: return HSB__WEBSOCKET_PING;
+    case HSB__WEBSOCKET_OP_PONG: return HSB__WEBSOCKET_PONG;
+    default:                     return HSB__WEBSOCKET_CLOSE;
+    }
+}
+
+/* MORE after an empty frame that ends nothing: there is nothing to tell.               */
+static hsb__websocket_event hsb__websocket_read_data(hsb__websocket_reader *r, hsb_str *in,
+                                                     size_t max, hsb_str *piece)
+{
+    *piece = hsb__websocket_payload(r, in, max);
+    r->last = r->left == 0 && hsb__websocket_is_final(r);
+    if (r->left == 0)
+        hsb__websocket_frame_ends(r);
+    return piece->len || r->last ? HSB__WEBSOCKET_DATA : HSB__WEBSOCKET_MORE;
+}
+
+/* Takes from the input what belongs to the next event.  After DATA, *piece (at most max
+   bytes; empty only if it is the last) is part of the input, and hsb__websocket_take has
+   to follow.                                                                           */
+static hsb__websocket_event hsb__websocket_read(hsb__websocket_reader *r, hsb_str *in,
+                                                size_t max, hsb_str *piece)
+{
+    hsb__websocket_event event = HSB__WEBSOCKET_MORE;
+    while (event == HSB__WEBSOCKET_MORE) {
+        if (r->bad)
+            return HSB__WEBSOCKET_BAD;
+        if (in->len == 0)
+            return HSB__WEBSOCKET_MORE;
+        if (r->head_len < r->head_need) {
+            hsb__websocket_head_byte(r, *in->ptr);
+            *in = hsb__text_make(in->ptr + 1, in->len - 1);
+        }
+        if (r->bad || r->head_len < r->head_need)
+            continue;
+        event = hsb__websocket_is_control(r) ? hsb__websocket_read_control(r, in)
+                                             : hsb__websocket_read_data(r, in, max, piece);
+    }
+    return event;
+}
+
+/* Unmasks a piece into piece.len bytes at `to`; false if that shows a text which is no
+   UTF-8 (RFC 6455 8.1), at the first byte that it shows at.                            */
+static bool hsb__websocket_take(hsb__websocket_reader *r, char *to, hsb_str piece)
+{
+    hsb__websocket_unmask(r, to, piece);
+    if (!r->text)
+        return true;
+    if (hsb__websocket_utf8_feed(&r->utf8, to, piece.len) == piece.len &&
+        !(r->last && r->utf8.need))
+        return true;
+    return hsb__websocket_bad(r, HSB__WEBSOCKET_NOT_UTF8, "text is not UTF-8");
+}
+
+/* --- frames out ------------------------------------------------------------------------ */
+
+/* RFC 6455 5.1: a server does not mask.  Returns the head's length, 2, 4 or 10.        */
+static size_t hsb__websocket_print_head(char out[10], bool last, unsigned opcode, uint64_t len)
+{
+    size_t wide = len < 126 ? 0 : len < 65536 ? 2 : 8;
+    out[0] = (char)(opcode | (last ? 0x80u : 0u));
+    out[1] = (char)(wide == 0 ? len : wide == 2 ? 126 : 127);
+    for (size_t i = 0; i < wide; i++)
+        out[2 + i] = (char)(len >> 8 * (wide - 1 - i) & 0xFFu);
+    return 2 + wide;
+}
+
+/* --- Close frames ---------------------------------------------------------------------- */
+
+/* RFC 6455 7.4, and what was registered since (1012 to 1014): a code that may be on the
+   wire.  1004 is reserved, 1005, 1006 and 1015 are never sent, 3000 to 4999 are free.   */
+static bool hsb__websocket_code_is_good(int code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
+
+/* The payload of a Close: nothing without a code, and no more of the reason than fits.  */
+static size_t hsb__websocket_print_close(char out[HSB__WEBSOCKET_CONTROL], int code,
+                                         hsb_str reason)
+{
+    if (!hsb__websocket_code_is_good(code))
+        return 0;
+    reason = hsb__websocket_utf8_start(reason, HSB__WEBSOCKET_REASON);
+    out[0] = (char)(code >> 8);
+    out[1] = (char)(code & 0xFF);
+    if (reason.len)
+        memcpy(out + 2, reason.ptr, reason.len);
+    return 2 + reason.len;
+}
+
+/* RFC 6455 5.5.1: nothing, or a code and a reason in UTF-8.  The reason stays where it
+   is: in control[], which no frame overwrites any more.                                */
+static bool hsb__websocket_parse_close(hsb__websocket_reader *r, int *code, hsb_str *reason)
+{
+    const unsigned char *bytes = (const unsigned char *)r->control;
+    *code = HSB__WEBSOCKET_NO_CODE;
+    *reason = hsb__text_make("", 0);
+    if (r->control_len == 0)
+        return true;
+    if (r->control_len == 1)
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "half a code in a Close");
+    *code = bytes[0] << 8 | bytes[1];
+    *reason = hsb__text_make(r->control + 2, r->control_len - 2);
+    if (!hsb__websocket_code_is_good(*code))
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "code not allowed in a Close");
+    return hsb__websocket_utf8_is(*reason) ||
+           hsb__websocket_bad(r, HSB__WEBSOCKET_NOT_UTF8, "reason is not UTF-8");
+}
+
+/* --- a message, gathered ---------------------------------------------------------------- */
+
+typedef struct hsb__websocket_message {
+    hsb__memory *memory;
+    char        *bytes;
+    size_t       len, size;
+} hsb__websocket_message;
+
+static void hsb__websocket_message_release(hsb__websocket_message *m)
+{
+    hsb__memory_free(m->memory, m->bytes, m->size);
+    m->bytes = NULL;
+    m->len = m->size = 0;
+}
+
+/* Room for `more` bytes behind what is there.  `announced` is how long the message will
+   at least become: a small one is allocated once and exactly, but nobody makes us
+   allocate much by a mere announcement.                                                */
+static char *hsb__websocket_message_room(hsb__websocket_message *m, size_t more,
+                                         uint64_t announced)
+{
+    if (m->bytes && more <= m->size - m->len)
+        return m->bytes + m->len;
+    if (more > SIZE_MAX / 2 - m->len)
+        return NULL;
+    size_t need = m->len + more, size = m->size * 2;
+    if (size > announced)
+        size = (size_t)announced;
+    if (size < need)
+        size = need;
+    size += size == 0;                              /* an empty message, too            */
+    char *bytes = hsb__memory_alloc(m->memory, size);
+    if (!bytes)
+        return NULL;
+    if (m->len)
+        memcpy(bytes, m->bytes, m->len);
+    hsb__memory_free(m->memory, m->bytes, m->size);
+    m->bytes = bytes;
+    m->size = size;
+    return bytes + m->len;
+}
+
+/* Adds a piece told with DATA; false: the reader's `bad` tells why.                    */
+static bool hsb__websocket_message_add(hsb__websocket_message *m, hsb__websocket_reader *r,
+                                       hsb_str piece)
+{
+    char *to = hsb__websocket_message_room(m, piece.len, r->length);
+    if (!to)
+        return hsb__websocket_bad(r, HSB__WEBSOCKET_INTERNAL, "out of memory");
+    m->len += piece.len;
+    return hsb__websocket_take(r, to, piece);
+}
+
+/* --- the handshake's arithmetic --------------------------------------------------------- */
+
+static const char hsb__websocket_base64_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* RFC 4648 4, with padding and a NUL: 4 * ((len + 2) / 3) + 1 bytes at out.            */
+static void hsb__websocket_base64(char *out, const unsigned char *in, size_t len)
+{
+    for (size_t i = 0; i < len; i += 3) {
+        size_t left = len - i;
+        unsigned bits = (unsigned)in[i] << 16;
+        if (left > 1)
+            bits |= (unsigned)in[i + 1] << 8;
+        if (left > 2)
+            bits |= in[i + 2];
+        *out++ = hsb__websocket_base64_digits[bits >> 18 & 63];
+        *out++ = hsb__websocket_base64_digits[bits >> 12 & 63];
+        *out++ = left > 1 ? hsb__websocket_base64_digits[bits >> 6 & 63] : '=';
+        *out++ = left > 2 ? hsb__websocket_base64_digits[bits & 63] : '=';
+    }
+    *out = '\0';
+}
+
+/* RFC 6455 4.1: base64 of 16 bytes: 22 digits and "==".                                */
+static bool hsb__websocket_key_is_good(hsb_str key)
+{
+    if (key.len != 24 || key.ptr[22] != '=' || key.ptr[23] != '=')
+        return false;
+    for (size_t i = 0; i < 22; i++)
+        if (key.ptr[i] == '\0' || !strchr(hsb__websocket_base64_digits, key.ptr[i]))
+            return false;
+    return true;
+}
+
+/* RFC 6455 4.2.2: the key as it was sent, and a text that only WebSocket servers know. */
+static void hsb__websocket_accept(char out[HSB__WEBSOCKET_ACCEPT], hsb_str key)
+{
+    static const char known[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    unsigned char digest[br_sha1_SIZE];
+    br_sha1_context sha1;
+    br_sha1_init(&sha1);
+    br_sha1_update(&sha1, key.ptr, key.len);
+    br_sha1_update(&sha1, known, sizeof known - 1);
+    br_sha1_out(&sha1, digest);
+    hsb__websocket_base64(out, digest, sizeof digest);
+}
+
+/* RFC 9110 5.6.1: is the token an element of the list?                                 */
+static bool hsb__websocket_list_has(hsb_str list, hsb_str token, bool nocase)
+{
+    hsb_str element;
+    while (hsb__text_next_element(&list, &element))
+        if (nocase ? hsb__text_equal_nocase(element, token) : hsb__text_equal(element, token))
+            return true;
+    return false;
+}
+
+/* --- over a stream ----------------------------------------------------------------------
+
+   One of us says Close first, and the other answers with a Close:
+     the peer  [hsb__websocket_answer_close]  ours goes out, and the stream closes
+     we        [hsb__websocket_close]         the peer's is awaited, but no longer than
+                                              timeouts.close; messages that it sent before
+                                              it knew still come
+   A failure [hsb__websocket_leave] sends a Close and awaits none.  on_close comes when the
+   stream has closed, and after it the struct is gone.                                     */
+struct hsb_websocket {
+    hsb_stream            *stream;
+    hsb__memory           *memory;
+    hsb_websocket_hooks    hooks;       /* subprotocols: NULL, once one was chosen      */
+    char                  *subprotocol; /* the one that was chosen, or NULL             */
+    bool                   close_sent;  /* then nothing but pongs may follow            */
+    bool                   part_sent;   /* our message has begun and not ended          */
+    bool                   full;        /* from HSB_FLOW_WAIT to on_drain               */
+    hsb__websocket_reader  reader;
+    hsb__websocket_message message;
+    int                    code;        /* for on_close: what the peer's Close said     */
+    hsb_str                reason;      /*   in reader.control                          */
+    bool                   pong_waits;  /* the pong for the latest ping                 */
+    unsigned               pong_len;
+    char                   pong[HSB__WEBSOCKET_CONTROL];
+};
+
+/* A frame's only way out.                                                              */
+static hsb_flow hsb__websocket_put(hsb_websocket *ws, bool last, unsigned opcode,
+                                   hsb_str payload)
+{
+    char bytes[10];
+    size_t len = hsb__websocket_print_head(bytes, last, opcode, payload.len);
+    hsb_flow flow = hsb__stream_write_both(ws->stream, hsb__text_make(bytes, len), payload);
+    ws->full = flow == HSB_FLOW_WAIT;
+    return flow;
+}
+
+/* RFC 6455 5.5.1: once.                                                                */
+static void hsb__websocket_put_close(hsb_websocket *ws, int code, hsb_str reason)
+{
+    if (ws->close_sent)
+        return;
+    ws->close_sent = true;
+    char body[HSB__WEBSOCKET_CONTROL];
+    size_t len = hsb__websocket_print_close(body, code, reason);
+    hsb__websocket_put(ws, true, HSB__WEBSOCKET_OP_CLOSE, hsb__text_make(body, len));
+}
+
+/* RFC 6455 7.1.1: the server is the one who ends the connection; 7.1.7: what comes after
+   a failure is not looked at.                                                          */
+static void hsb__websocket_leave(hsb_websocket *ws, int code, const char *reason)
+{
+    hsb__websocket_put_close(ws, code, hsb__text_of(reason));
+    hsb__stream_close(ws->stream, false);
+}
+
+/* RFC 6455 5.5.3: who is behind may answer the latest ping alone.  So a peer that pings
+   and does not read costs one pong.                                                    */
+static void hsb__websocket_pong(hsb_websocket *ws, hsb_str payload)
+{
+    ws->pong_waits = ws->full;
+    if (!ws->full) {
+        hsb__websocket_put(ws, true, HSB__WEBSOCKET_OP_PONG, payload);
+        return;
+    }
+    ws->pong_len = (unsigned)payload.len;
+    memcpy(ws->pong, payload.ptr, payload.len);
+}
+
+/* RFC 6455 5.5.1: answered with a Close that repeats the code.                         */
+static void hsb__websocket_answer_close(hsb_websocket *ws)
+{
+    int code;
+    hsb_str reason;
+    if (!hsb__websocket_parse_close(&ws->reader, &code, &reason)) {
+        hsb__websocket_leave(ws, ws->reader.bad, ws->reader.why);
+        return;
+    }
+    ws->code = code;
+    ws->reason = reason;
+    hsb__websocket_leave(ws, code, "");
+}
+
+/* For on_fragment, and also for nobody: then only the rules are checked.               */
+static void hsb__websocket_deliver_part(hsb_websocket *ws, hsb_str piece)
+{
+    char bytes[HSB__WEBSOCKET_PART];
+    hsb__websocket_reader *r = &ws->reader;
+    if (!hsb__websocket_take(r, bytes, piece))
+        return;
+    if (ws->hooks.on_fragment)
+        ws->hooks.on_fragment(ws, r->text, hsb__text_make(bytes, piece.len), r->last,
+                              ws->hooks.user);
+}
+
+static void hsb__websocket_deliver_message(hsb_websocket *ws, hsb_str piece)
+{
+    hsb__websocket_message *m = &ws->message;
+    if (!hsb__websocket_message_add(m, &ws->reader, piece) || !ws->reader.last)
+        return;
+    size_t len = m->len;
+    m->len = 0;                                     /* the room serves the next message */
+    ws->hooks.on_message(ws, ws->reader.text, hsb__text_make(m->bytes, len), ws->hooks.user);
+}
+
+static bool hsb__websocket_gathers(const hsb_websocket *ws)
+{
+    return ws->hooks.on_message && !ws->hooks.on_fragment;
+}
+
+/* One event of the input; false: it is used up.                                        */
+static bool hsb__websocket_step(hsb_websocket *ws, hsb_str *in)
+{
+    const hsb__websocket_reader *r = &ws->reader;
+    bool gathers = hsb__websocket_gathers(ws);
+    size_t max = gathers ? SIZE_MAX : HSB__WEBSOCKET_PART;
+    hsb_str piece = hsb__text_absent();
+    switch (hsb__websocket_read(&ws->reader, in, max, &piece)) {
+    case HSB__WEBSOCKET_MORE:
+        return false;
+    case HSB__WEBSOCKET_DATA:
+        if (gathers)
+            hsb__websocket_deliver_message(ws, piece);
+        else
+            hsb__websocket_deliver_part(ws, piece);
+        break;
+    case HSB__WEBSOCKET_PING:
+        hsb__websocket_pong(ws, hsb__text_make(r->control, r->control_len));
+        break;
+    case HSB__WEBSOCKET_PONG:
+        if (ws->hooks.on_pong)
+            ws->hooks.on_pong(ws, hsb__text_make(r->control, r->control_len), ws->hooks.user);
+        break;
+    case HSB__WEBSOCKET_CLOSE:
+        hsb__websocket_answer_close(ws);
+        break;
+    case HSB__WEBSOCKET_BAD:
+        hsb__websocket_leave(ws, r->bad, r->why);
+        break;
+    }
+    return true;
+}
+
+static void hsb__websocket_on_data(hsb_stream *stream, hsb_str part, void *user)
+{
+    hsb_websocket *ws = user;
+    while (!hsb__stream_gone(stream) && hsb__websocket_step(ws, &part))
+        ;
+    if (ws->message.len == 0)                       /* who is idle holds no memory      */
+        hsb__websocket_message_release(&ws->message);
+}
+
+static void hsb__websocket_on_end(hsb_stream *stream, void *user)
+{
+    hsb_websocket *ws = user;
+    hsb__websocket_bad(&ws->reader, HSB__WEBSOCKET_CUT_OFF, "ended without a Close");
+    hsb__stream_close(stream, false);
+}
+
+static void hsb__websocket_on_drain(hsb_stream *stream, void *user)
+{
+    hsb_websocket *ws = user;
+    (void)stream;
+    ws->full = false;
+    if (ws->pong_waits)
+        hsb__websocket_pong(ws, hsb__text_make(ws->pong, ws->pong_len));
+    if (!ws->close_sent && !ws->full && ws->hooks.on_drain)
+        ws->hooks.on_drain(ws, ws->hooks.user);
+}
+
+static void hsb__websocket_free(hsb_websocket *ws)
+{
+    hsb__memory *memory = ws->memory;
+    hsb__websocket_message_release(&ws->message);
+    if (ws->subprotocol)
+        hsb__memory_free(memory, ws->subprotocol, strlen(ws->subprotocol) + 1);
+    hsb__memory_free_secret(memory, ws, sizeof *ws);
+}
+
+/* RFC 6455 7.1.5: the code is that of the peer's Close, also when we closed first.  With
+   1006, where RFC 6455 7.1.6 knows no reason, ours tells what happened here.            */
+static void hsb__websocket_on_close(hsb_stream *stream, const hsb_error *error, void *user)
+{
+    hsb_websocket *ws = user;
+    (void)stream;
+    if (ws->code == HSB__WEBSOCKET_CUT_OFF)
+        ws->reason = hsb__text_of(ws->reader.bad ? ws->reader.why : error ? error->text : "");
+    if (ws->hooks.on_close)
+        ws->hooks.on_close(ws, ws->code, ws->reason, ws->hooks.user);
+    hsb__websocket_free(ws);
+}
+
+/* --- what >>public hands on ------------------------------------------------------------- */
+
+/* A message in parts: the first says what it is (RFC 6455 5.4), and until the last was
+   sent nothing but pings may come between.                                             */
+static hsb_flow hsb__websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last)
+{
+    unsigned opcode = ws->part_sent ? HSB__WEBSOCKET_OP_MORE
+                    : text          ? HSB__WEBSOCKET_OP_TEXT
+                                    : HSB__WEBSOCKET_OP_BINARY;
+    if (ws->close_sent)                             /* RFC 6455 5.5.1: none after Close */
+        return HSB_FLOW_GONE;
+    ws->part_sent = !last;
+    return hsb__websocket_put(ws, last, opcode, part);
+}
+
+static hsb_flow hsb__websocket_send(hsb_websocket *ws, bool text, hsb_str message)
+{
+    HSB_ASSERT(!ws->part_sent);                     /* RFC 6455 5.4: not within another */
+    if (ws->part_sent)
+        return HSB_FLOW_GONE;
+    return hsb__websocket_send_part(ws, text, message, true);
+}
+
+static hsb_flow hsb__websocket_ping(hsb_websocket *ws, hsb_str payload)
+{
+    HSB_ASSERT(payload.len <= HSB__WEBSOCKET_CONTROL);
+    if (ws->close_sent || payload.len > HSB__WEBSOCKET_CONTROL)
+        return HSB_FLOW_GONE;
+    return hsb__websocket_put(ws, true, HSB__WEBSOCKET_OP_PING, payload);
+}
+
+static void hsb__websocket_give_up(hsb_stream *stream, void *arg)
+{
+    hsb_websocket *ws = arg;
+    hsb__websocket_bad(&ws->reader, HSB__WEBSOCKET_CUT_OFF, "no Close of the peer in time");
+    hsb__stream_close(stream, false);
+}
+
+/* code 0: a Close without one.  The reason is cut where it is too long or not UTF-8.    */
+static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
+{
+    int patience = ws->stream->loop->options.timeouts.close;
+    HSB_ASSERT(code == 0 || hsb__websocket_code_is_good(code));
+    if (ws->close_sent)
+        return;
+    hsb__websocket_put_close(ws, code, reason);
+    if (patience >= 0 &&
+        !hsb__stream_after(ws->stream, patience, hsb__websocket_give_up, ws))
+        hsb__websocket_give_up(ws->stream, ws);
+}
+
+static hsb_stream *hsb__websocket_stream(const hsb_websocket *ws)
+{
+    return ws->stream;
+}
+
+static const char *hsb__websocket_subprotocol(const hsb_websocket *ws)
+{
+    return ws->subprotocol;
+}
+
+static void hsb__websocket_set_user(hsb_websocket *ws, void *user)
+{
+    ws->hooks.user = user;
+}
+
+/* --- the handshake ---------------------------------------------------------------------- */
+
+static bool hsb__websocket_field(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
+{
+    return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
+}
+
+/* Is the token in one of the fields of that name?                                      */
+static bool hsb__websocket_asks(const hsb_request *req, const char *field, hsb_str token,
+                                bool nocase)
+{
+    hsb_str name, value;
+    for (int i = 0; hsb__websocket_field(req, i, &name, &value); i++)
+        if (hsb__text_is_nocase(name, field) && hsb__websocket_list_has(value, token, nocase))
+            return true;
+    return false;
+}
+
+/* RFC 6455 11.3: a field that comes once.  Absent also if it comes twice.              */
+static hsb_str hsb__websocket_only(const hsb_request *req, const char *field)
+{
+    hsb_str found = hsb__text_absent(), name, value;
+    for (int i = 0; hsb__websocket_field(req, i, &name, &value); i++) {
+        if (!hsb__text_is_nocase(name, field))
+            continue;
+        if (found.ptr)
+            return hsb__text_absent();
+        found = value;
+    }
+    return found;
+}
+
+/* RFC 6455 4.2.1: what is missing for a handshake, or NULL.  The version is not judged
+   here: another one has an answer of its own.                                          */
+static const char *hsb__websocket_objection(const hsb_request *req)
+{
+    if (!hsb__request_method_is(req, "GET"))
+        return "a WebSocket handshake is a GET\n";
+    if (req->head.minor < 1)
+        return "a WebSocket handshake is HTTP/1.1\n";
+    if (!hsb__websocket_asks(req, "upgrade", hsb__text_of("websocket"), true))
+        return "a WebSocket handshake has Upgrade: websocket\n";
+    if (!hsb__websocket_asks(req, "connection", hsb__text_of("upgrade"), true))
+        return "a WebSocket handshake has Connection: Upgrade\n";
+    if (req->head.content_length != 0)              /* -1: chunked                      */
+        return "a WebSocket handshake has no body\n";
+    if (!hsb__websocket_only(req, "sec-websocket-version").ptr)
+        return "a WebSocket handshake has one Sec-WebSocket-Version\n";
+    return NULL;
+}
+
+static void hsb__websocket_other_version(hsb_request *req)
+{
+    if (hsb__response_header(req, "Sec-WebSocket-Version", "13") &&  /* RFC 6455 4.4      */
+        hsb__response_header(req, "Upgrade", "websocket"))           /* RFC 9110 15.5.22  */
+        hsb__response_text(req, 426, "this server speaks version 13 of WebSocket\n");
+    else
+        hsb__response_text(req, 500, "out of memory\n");
+}
+
+/* Else the request has been answered.                                                  */
+static bool hsb__websocket_agrees(hsb_request *req)
+{
+    const char *objection = hsb__websocket_objection(req);
+    if (objection) {
+        hsb__response_text(req, 400, objection);
+    } else if (!hsb__text_is(hsb__websocket_only(req, "sec-websocket-version"), "13")) {
+        hsb__websocket_other_version(req);
+    } else if (!hsb__websocket_key_is_good(hsb__websocket_only(req, "sec-websocket-key"))) {
+        hsb__response_text(req, 400, "a WebSocket handshake has one Sec-WebSocket-Key, "
+                                     "and it is 16 bytes in base64\n");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* RFC 6455 4.2.2: the first of ours that the peer offers, or NULL.                     */
+static const char *hsb__websocket_choose(const hsb_request *req, const char *const *ours)
+{
+    for (; ours && *ours; ours++)
+        if (hsb__websocket_asks(req, "sec-websocket-protocol", hsb__text_of(*ours), false))
+            return *ours;
+    return NULL;
+}
+
+static uint64_t hsb__websocket_limit(int64_t message_bytes)
+{
+    if (message_bytes == 0)
+        return 1 << 20;
+    return message_bytes < 0 ? INT64_MAX : (uint64_t)message_bytes;
+}
+
+static hsb_websocket *hsb__websocket_new(hsb_request *req, const hsb_websocket_hooks *hooks)
+{
+    hsb__memory *memory = hsb__request_memory(req);
+    hsb_websocket *ws = hsb__memory_zeroed(memory, sizeof *ws);
+    const char *chosen = hsb__websocket_choose(req, hooks->subprotocols);
+    if (!ws)
+        return NULL;
+    ws->memory = ws->message.memory = memory;
+    ws->hooks = *hooks;
+    ws->hooks.subprotocols = NULL;
+    ws->code = HSB__WEBSOCKET_CUT_OFF;
+    hsb__websocket_reader_start(&ws->reader, hsb__websocket_limit(hooks->message_bytes));
+    if (chosen && !(ws->subprotocol = hsb__memory_copy_text(memory, chosen, strlen(chosen)))) {
+        hsb__websocket_free(ws);
+        return NULL;
+    }
+    return ws;
+}
+
+/* RFC 6455 4.2.2: the 101, whose Connection field is added where all of them are.      */
+static hsb_stream *hsb__websocket_switch(hsb_request *req, hsb_websocket *ws)
+{
+    char accept[HSB__WEBSOCKET_ACCEPT];
+    hsb_stream_hooks hooks = {
+        ws, hsb__websocket_on_data, hsb__websocket_on_end,
+        hsb__websocket_on_drain, hsb__websocket_on_close
+    };
+    hsb__websocket_accept(accept, hsb__websocket_only(req, "sec-websocket-key"));
+    if (!hsb__response_header(req, "Upgrade", "websocket") ||
+        !hsb__response_header(req, "Sec-WebSocket-Accept", accept))
+        return NULL;
+    if (ws->subprotocol &&
+        !hsb__response_header(req, "Sec-WebSocket-Protocol", ws->subprotocol))
+        return NULL;
+    return hsb__request_detach(req, 101, &hooks);
+}
+
+/* NULL: the request has been answered.                                                 */
+static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_hooks *hooks)
+{
+    if (!hsb__websocket_agrees(req))
+        return NULL;
+    hsb_websocket *ws = hsb__websocket_new(req, hooks);
+    if (ws && (ws->stream = hsb__websocket_switch(req, ws)) != NULL)
+        return ws;
+    if (ws)
+        hsb__websocket_free(ws);
+    hsb__response_text(req, 500, "out of memory\n");
+    return NULL;
+}
+
+/* ===== >>conn ====================================================================
+   Purpose  the state machine of a connection: phase, receiving side, sending side,
+            which timer
+   Uses     >>loop >>tls >>request >>response >>stream
+   Names    hsb__conn_*
+   Tests    tests/wire, tests/live                                                   */
+
+/* phase   HANDSHAKE -> HTTP          [hsb__conn_turn_handshake]   (plain ones start in HTTP)
+           HTTP      -> STREAM        [hsb__conn_enter_stream]     the request was detached
+           any       -> CLOSING       [hsb__conn_close]            what is queued goes out,
+                                                    close_notify, then we wait for the peer's end
+           any       -> DEAD          [hsb__conn_die]              nothing is sent any more
+   The other two machines stand in >>request.
+
+   HANDSHAKE  no request, nothing queued; the engine talks.
+   HTTP       receiving and sending tell.  While an answer is being made (receiving END)
+              nothing is read: what the client pipelines waits in the socket.
+   STREAM     c->stream is set; the request is back in WAIT.
+   CLOSING    what is received is dropped unread.
+   DEAD       only until the step ends: hsb__conn_settle releases everything.
+
+   The step is the only place that moves bytes and calls hooks; a user's call sets a flag,
+   queues bytes and kicks.  Which deadline holds is derived from the state after each step
+   and never kept beside it.                                                               */
+typedef enum hsb__phase { HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__DEAD } hsb__phase;
+
+enum {
+    HSB__STEP_ROUNDS = 24,          /* then the others' turn: about 400 KiB of a download   */
+    HSB__DROP_SOON = 1, HSB__DROP_NOW = 2
+};
+
+struct hsb_conn {
+    hsb__watch     watch;
+    hsb__timer     timer;           /* never later than the deadline                        */
+    hsb__loop     *loop;
+    void         (*gone)(hsb_conn *);   /* server: off the lists, release                   */
+    hsb__listener *listener;        /* NULL once it was closed                              */
+    hsb__tls      *tls;             /* NULL: plain                                          */
+    hsb_str        input;           /* received, not taken yet: in loop->stage or in raw    */
+    hsb__buffer    raw;
+    hsb__outgoing  out;
+    hsb_stream    *stream;
+    hsb__phase     phase;
+    unsigned char  drop;            /* HSB__DROP_*: asked for by hsb_conn_close             */
+    bool readable, writable;        /* the socket, as far as we know                        */
+    bool eof;                       /* recv returned 0                                      */
+    bool write_shut;                /* in CLOSING: our side of the socket is closed         */
+    bool stepping, again;           /* again: kicked during the step                        */
+    bool kicked, idle;              /* on these lists                                       */
+    bool grace;                     /* was in its handshake when the server began to close  */
+    hsb__pace      pace_in, pace_out;
+    uint64_t       since;           /* ms: accepted, idle, or closing since                 */
+    uint64_t       id;
+    int            requests;        /* finished                                             */
+    hsb_conn      *before, *next;               /* all of the server's                      */
+    hsb_conn      *idle_before, *idle_next;     /* loop->idle_first..idle_last              */
+    uint64_t       idle_since;                  /* since, when it entered that list         */
+    hsb_conn      *kicked_next;
+    hsb_address    peer;
+    size_t         block_size;      /* of our memory; the server's                          */
+    void          *user;
+    hsb_error      why;             /* the first thing that went wrong; HSB_OK: nothing     */
+    hsb_request    request;
+};
+
+static uint64_t hsb__conn_now(const hsb_conn *c)
+{
+    return hsb__loop_now_ms(c->loop);
+}
+
+/* To be stepped before the loop waits again; from inside its own step: once more.           */
+static void hsb__conn_kick(hsb_conn *c)
+{
+    if (c->stepping) {
+        c->again = true;
+        return;
+    }
+    if (c->kicked)
+        return;
+    c->kicked = true;
+    c->kicked_next = c->loop->kicked;
+    c->loop->kicked = c;
+    if (c->loop->depth == 0)                    /* called from the user's own loop           */
+        hsb__wake_ring(&c->loop->inbox->wake);
+}
+
+static void hsb__conn_unkick(hsb_conn *c)
+{
+    hsb_conn **link = &c->loop->kicked;
+    if (!c->kicked)
+        return;
+    while (*link != c)
+        link = &(*link)->kicked_next;
+    *link = c->kicked_next;
+    c->kicked = false;
+}
+
+/* --- the list of the idle: kept alive, between two requests -------------------------------- */
+static void hsb__conn_leave_idle(hsb_conn *c)
+{
+    hsb__loop *loop = c->loop;
+    if (!c->idle)
+        return;
+    *(c->idle_before ? &c->idle_before->idle_next : &loop->idle_first) = c->idle_next;
+    *(c->idle_next ? &c->idle_next->idle_before : &loop->idle_last) = c->idle_before;
+    c->idle = false;
+}
+
+static void hsb__conn_enter_idle(hsb_conn *c)
+{
+    hsb__loop *loop = c->loop;
+    c->idle_before = loop->idle_last;
+    c->idle_next = NULL;
+    *(loop->idle_last ? &loop->idle_last->idle_next : &loop->idle_first) = c;
+    loop->idle_last = c;
+    c->idle = true;
+    c->idle_since = c->since;
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+__attribute__((format(printf, 3, 4)))
+static void hsb__conn_blame(hsb_conn *c, hsb_status status, const char *format, ...)
+{
+    char text[sizeof c->why.text];
+    va_list args;
+    if (c->why.status != HSB_OK)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    hsb__error_set(&c->why, status, 0, 0, "%s", text);
+}
+
+static void hsb__conn_die(hsb_conn *c)
+{
+    c->phase = HSB__DEAD;
+}
+
+/* The socket failed: nothing more can be read or written.                                   */
+static void hsb__conn_break(hsb_conn *c, int code)
+{
+    if (c->why.status == HSB_OK) {
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "connection lost: %s", strerror(code));
+        c->why.system_code = code;
+    }
+    hsb__conn_die(c);
+}
+
+/* Gracefully: what is queued, close_notify, FIN, and a moment for the peer to read it.      */
+static void hsb__conn_close(hsb_conn *c)
+{
+    if (c->phase >= HSB__CLOSING)
+        return;
+    if (c->tls)
+        hsb__tls_shut(c->tls);
+    c->phase = HSB__CLOSING;
+    c->since = hsb__conn_now(c);
+}
+
+/* --- sending ---------------------------------------------------------------------------------- */
+/* What the socket could take now.                                                           */
+static hsb_str hsb__conn_sendable(hsb_conn *c)
+{
+    if (c->tls)
+        return hsb__tls_records(c->tls);
+    return hsb__text_make(hsb__buffer_data(&c->out.bytes), hsb__buffer_len(&c->out.bytes));
+}
+
+static bool hsb__conn_has_output(hsb_conn *c)
+{
+    return hsb__conn_sendable(c).len > 0 || (c->phase != HSB__CLOSING && !hsb__outgoing_empty(&c->out)) ||
+           (!c->tls && c->out.source);
+}
+
+static void hsb__conn_sent(hsb_conn *c, size_t n)
+{
+    if (c->tls)
+        hsb__tls_records_sent(c->tls, n);
+    else
+        hsb__buffer_taken(&c->out.bytes, n);
+    hsb__pace_count(&c->pace_out, hsb__conn_now(c), n);
+}
+
+/* Records, or plain bytes, to the socket.                                                   */
+static bool hsb__conn_push(hsb_conn *c)
+{
+    hsb_str s = hsb__conn_sendable(c);
+    if (!s.len || !c->writable)
+        return false;
+    ptrdiff_t n = hsb__os_send(c->watch.fd, s.ptr, s.len);
+    if (n < 0) {
+        c->writable = false;
+        if (!hsb__os_would_block())
+            hsb__conn_break(c, errno);
+        return false;
+    }
+    c->writable = (size_t)n == s.len;           /* less: the socket is full                   */
+    hsb__conn_sent(c, (size_t)n);
+    return n > 0;
+}
+
+static void hsb__conn_source_failed(hsb_conn *c)
+{
+    hsb__conn_blame(c, HSB_ERR_SYSTEM, "a file shrank or could not be read while it was sent");
+    hsb__conn_die(c);
+}
+
+/* Plain: the source goes through the queue, one stage at a time.                            */
+static bool hsb__conn_fill_plain(hsb_conn *c)
+{
+    if (!c->out.source || hsb__buffer_len(&c->out.bytes) > 0)
+        return false;
+    ptrdiff_t n = hsb__outgoing_pull(&c->out, c->loop->stage, HSB__STAGE);
+    if (n < 0 || !hsb__buffer_append(&c->out.bytes, c->loop->stage, (size_t)n))
+        hsb__conn_source_failed(c);
+    return n > 0;
+}
+
+/* TLS: the queue goes straight into the engine's record.                                    */
+static bool hsb__conn_fill(hsb_conn *c)
+{
+    size_t room;
+    if (!c->tls)
+        return hsb__conn_fill_plain(c);
+    if (hsb__outgoing_empty(&c->out) || c->phase == HSB__CLOSING)
+        return false;
+    char *at = hsb__tls_room(c->tls, &room);
+    if (!at)
+        return false;
+    ptrdiff_t n = hsb__outgoing_pull(&c->out, at, room);
+    if (n < 0) {
+        hsb__conn_source_failed(c);
+        return false;
+    }
+    hsb__tls_room_filled(c->tls, (size_t)n);
+    if (hsb__outgoing_empty(&c->out))
+        hsb__tls_flush(c->tls);
+    return n > 0;
+}
+
+/* --- hooks ------------------------------------------------------------------------------------- */
+static void hsb__conn_hook_request(hsb_conn *c, void (*hook)(hsb_request *, void *))
+{
+    if (!hook)
+        return;
+    c->loop->depth++;
+    hook(&c->request, c->loop->options.hooks.user);
+    c->loop->depth--;
+}
+
+static bool hsb__conn_hook_bool(hsb_conn *c, bool (*hook)(hsb_conn *, void *))
+{
+    if (!hook)
+        return true;
+    c->loop->depth++;
+    bool on = hook(c, c->loop->options.hooks.user);
+    c->loop->depth--;
+    return on;
+}
+
+/* on_finish, exactly once for every on_head; the request is ready for the next one.          */
+static void hsb__conn_end_request(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    const hsb_hooks *hooks = &c->loop->options.hooks;
+    if (req->opened && hooks->on_finish) {
+        c->loop->depth++;
+        hooks->on_finish(req, c->why.status == HSB_OK ? NULL : &c->why, hooks->user);
+        c->loop->depth--;
+    }
+    hsb__request_reset(req);
+}
+
+/* --- a request that cannot be trusted ------------------------------------------------------------ */
+static hsb_status hsb__conn_refusal_kind(int status)
+{
+    if (status == 408)
+        return HSB_ERR_TIMEOUT;
+    return status == 413 || status == 414 || status == 431 ? HSB_ERR_LIMIT : HSB_ERR_HTTP;
+}
+
+/* One answer, if none has begun, and the connection ends after it.                           */
+static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
+{
+    hsb_request *req = &c->request;
+    char text[64];
+    hsb__conn_blame(c, hsb__conn_refusal_kind(status), "%d %s: %s", status, hsb__frame_reason(status), reason);
+    hsb__loop_error(c->loop, c, &c->why);
+    req->receiving = HSB__END;
+    req->close_after = true;
+    if (req->sending != HSB__NONE) {
+        if (req->sending == HSB__OPEN)
+            req->aborted = true;
+        req->keep_alive = false;
+        return;
+    }
+    snprintf(text, sizeof text, "%d %s\n", status, hsb__frame_reason(status));
+    hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
+}
+
+/* --- receiving: the body -------------------------------------------------------------------------- */
+/* BODY -> END.  The application answers now, unless it has.                                  */
+static void hsb__conn_end_body(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    req->receiving = HSB__END;
+    hsb__pace_stop(&c->pace_in);
+    if (req->sending == HSB__NONE && !req->detached && !req->aborted)
+        hsb__conn_hook_request(c, c->loop->options.hooks.on_request);
+}
+
+static int64_t hsb__conn_body_limit(const hsb_conn *c)
+{
+    const hsb_limits *l = &c->loop->options.limits;
+    int64_t limit = c->request.streamed ? l->stream_bytes : l->body_bytes;
+    return limit < 0 ? INT64_MAX : limit;
+}
+
+/* Nobody wants this part: an answer has begun, or never will.                                */
+static void hsb__conn_skip_part(hsb_conn *c, size_t len)
+{
+    hsb_request *req = &c->request;
+    req->skipped += (int64_t)len;
+    if (req->skipped <= HSB__SKIP)
+        return;
+    req->keep_alive = false;                    /* the lingering close reads the rest          */
+    req->close_after = true;
+    req->receiving = HSB__END;
+}
+
+static void hsb__conn_body_part(hsb_conn *c, hsb_str part)
+{
+    hsb_request *req = &c->request;
+    const hsb_hooks *hooks = &c->loop->options.hooks;
+    req->received += (int64_t)part.len;
+    hsb__pace_count(&c->pace_in, hsb__conn_now(c), part.len);
+    if (req->received > hsb__conn_body_limit(c) && req->sending == HSB__NONE) {
+        hsb__conn_refuse(c, 413, "the body is over the limit");
+    } else if (req->streamed && req->sending != HSB__LAST && !req->aborted) {
+        if (!hooks->on_body)
+            return;
+        c->loop->depth++;
+        hooks->on_body(req, part, hooks->user);
+        c->loop->depth--;
+    } else if (req->sending != HSB__NONE || req->aborted) {
+        hsb__conn_skip_part(c, part.len);
+    } else if (!hsb__buffer_append(&req->kept, part.ptr, part.len)) {
+        hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory for a request's body");
+        hsb__conn_die(c);
+    }
+}
+
+static void hsb__conn_no_memory_for_head(hsb_conn *c)
+{
+    hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory for a request's head");
+    hsb__conn_die(c);
+}
+
+/* Appends to the head's storage and parses on; how many of the bytes belonged to it, and in
+   *outcome HSB__HEAD_MORE, _DONE or the status to refuse with.                               */
+static size_t hsb__conn_parse(hsb_conn *c, hsb_str s, bool trailers, int *outcome)
+{
+    hsb_request *req = &c->request;
+    size_t before = hsb__buffer_len(&req->text);
+    *outcome = HSB__HEAD_MORE;
+    if (!hsb__buffer_append(&req->text, s.ptr, s.len)) {
+        hsb__conn_no_memory_for_head(c);
+        return 0;
+    }
+    for (;;) {
+        const char *bytes = hsb__buffer_data(&req->text);
+        size_t len = hsb__buffer_len(&req->text);
+        *outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, req->head.end)
+                            : hsb__head_parse(&req->head, bytes, len);
+        if (*outcome != HSB__HEAD_SPACE)
+            break;
+        if (!hsb__request_more_fields(req)) {
+            hsb__conn_no_memory_for_head(c);
+            return 0;
+        }
+    }
+    if (*outcome != HSB__HEAD_DONE)
+        return s.len;
+    req->text.tail = req->text.head + req->head.end;        /* the rest is not ours            */
+    return req->head.end - before;
+}
+
+static size_t hsb__conn_receive_trailers(hsb_conn *c, hsb_str s)
+{
+    int outcome;
+    size_t used = hsb__conn_parse(c, s, true, &outcome);
+    if (outcome == HSB__HEAD_DONE)
+        hsb__conn_end_body(c);
+    else if (outcome != HSB__HEAD_MORE)
+        hsb__conn_refuse(c, outcome, hsb__head_reason(&c->request.head));
+    return used;
+}
+
+/* The body is done as soon as the application wants it to be: not while it pauses.               */
+static bool hsb__conn_body_complete(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    size_t used;
+    hsb_str part;
+    return req->receiving == HSB__BODY && !req->in_trailers &&
+           hsb__body_feed(&req->body, "", 0, &used, &part) == HSB__BODY_DONE;
+}
+
+/* One part of the body, or what stands between two; how many bytes that was.                     */
+static size_t hsb__conn_receive_body(hsb_conn *c, hsb_str s)
+{
+    hsb_request *req = &c->request;
+    size_t used = 0;
+    hsb_str part;
+    if (req->in_trailers)
+        return hsb__conn_receive_trailers(c, s);
+    switch (hsb__body_feed(&req->body, s.ptr, s.len, &used, &part)) {
+    case HSB__BODY_DATA:
+        hsb__conn_body_part(c, part);
+        break;
+    case HSB__BODY_TRAILERS:
+        req->in_trailers = true;
+        break;
+    case HSB__BODY_BAD:
+        hsb__conn_refuse(c, req->body.status, hsb__body_reason(&req->body));
+        break;
+    case HSB__BODY_MORE:
+    case HSB__BODY_DONE:                        /* see hsb__conn_body_complete                      */
+        break;
+    }
+    return used;
+}
+
+/* --- receiving: the head ----------------------------------------------------------------------------- */
+/* WAIT -> HEAD                                                                                */
+static void hsb__conn_start_request(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    const hsb_limits *l = &c->loop->options.limits;
+    hsb__head_limits limits;
+    limits.target = hsb__options_limit(l->target_bytes);
+    limits.bytes = hsb__options_limit(l->head_bytes);
+    limits.fields = hsb__options_limit(l->head_fields);
+    hsb__head_start(&req->head, &limits);
+    req->receiving = HSB__HEAD;
+    req->began_us = c->loop->now_us;
+}
+
+/* RFC 9110 10.1.1: asked for, and the application has not said no.                            */
+static void hsb__conn_send_continue(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    if (!req->continue_due || req->paused || req->sending != HSB__NONE || req->aborted)
+        return;
+    req->continue_due = false;
+    if (!hsb__buffer_append_text(&c->out.bytes, "HTTP/1.1 100 Continue\r\n\r\n"))
+        hsb__response_no_memory(req);
+}
+
+/* HEAD -> BODY, or HEAD -> END where no body comes.                                           */
+static void hsb__conn_start_body(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    const hsb__head *h = &req->head;
+    if (!h->chunked && h->content_length == 0) {
+        req->continue_due = false;
+        hsb__conn_end_body(c);
+        return;
+    }
+    req->receiving = HSB__BODY;
+    hsb__body_start(&req->body, h->chunked, h->content_length,
+                    hsb__options_limit(c->loop->options.limits.head_bytes));
+    if (h->content_length > hsb__conn_body_limit(c) && req->sending == HSB__NONE)
+        hsb__conn_refuse(c, 413, "Content-Length is over the limit");
+}
+
+static void hsb__conn_head_done(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    const hsb_limits *l = &c->loop->options.limits;
+    req->opened = true;
+    req->continue_due = req->head.expect_continue;
+    req->close_after = c->drop || (l->requests > 0 && c->requests + 1 >= l->requests);
+    hsb__conn_hook_request(c, c->loop->options.hooks.on_head);
+    req->head_hook_done = true;
+    hsb__conn_start_body(c);
+}
+
+static size_t hsb__conn_receive_head(hsb_conn *c, hsb_str s)
+{
+    int outcome;
+    size_t used = hsb__conn_parse(c, s, false, &outcome);
+    if (outcome == HSB__HEAD_DONE)
+        hsb__conn_head_done(c);
+    else if (outcome != HSB__HEAD_MORE)
+        hsb__conn_refuse(c, outcome, hsb__head_reason(&c->request.head));
+    return used;
+}
+
+static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
+{
+    hsb_stream *stream = c->stream;
+    if (stream->hooks.on_data && !hsb__stream_gone(stream)) {
+        c->loop->depth++;
+        stream->hooks.on_data(stream, s, stream->hooks.user);
+        c->loop->depth--;
+    }
+    return s.len;
+}
+
+/* --- receiving: where bytes go ------------------------------------------------------------------------- */
+/* False is the back-pressure: the bytes stay in the socket.                                    */
+static bool hsb__conn_wants_input(const hsb_conn *c)
+{
+    const hsb_request *req = &c->request;
+    switch (c->phase) {
+    case HSB__HANDSHAKE:
+        return true;
+    case HSB__HTTP:
+        if (req->detached || req->aborted)
+            return false;
+        if (req->receiving == HSB__BODY)
+            return !req->paused || req->sending == HSB__LAST;
+        return req->receiving != HSB__END;
+    case HSB__STREAM:
+        return !c->stream->paused && !c->stream->ended;
+    default:
+        return false;
+    }
+}
+
+static hsb_str hsb__conn_plain(hsb_conn *c)
+{
+    return c->tls ? hsb__tls_plain(c->tls) : c->input;
+}
+
+static void hsb__conn_input_taken(hsb_conn *c, size_t n)
+{
+    c->input = hsb__text_make(c->input.ptr + n, c->input.len - n);
+}
+
+/* One piece of plaintext to whoever reads.                                                      */
+static bool hsb__conn_deliver(hsb_conn *c)
+{
+    size_t used;
+    if (c->phase == HSB__HANDSHAKE || !hsb__conn_wants_input(c))
+        return false;
+    hsb_str s = hsb__conn_plain(c);
+    if (!s.len)
+        return false;
+    if (c->phase == HSB__STREAM) {
+        used = hsb__conn_receive_stream(c, s);
+    } else {
+        if (c->request.receiving == HSB__WAIT)
+            hsb__conn_start_request(c);
+        used = c->request.receiving == HSB__HEAD ? hsb__conn_receive_head(c, s)
+                                                 : hsb__conn_receive_body(c, s);
+    }
+    if (c->tls && used)
+        hsb__tls_plain_taken(c->tls, used);
+    else if (used)
+        hsb__conn_input_taken(c, used);
+    return true;
+}
+
+/* One record, at most, into the engine.                                                          */
+static bool hsb__conn_feed(hsb_conn *c)
+{
+    if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
+        return false;
+    size_t n = hsb__tls_feed(c->tls, c->input.ptr, c->input.len);
+    hsb__conn_input_taken(c, n);
+    return n > 0;
+}
+
+/* In CLOSING what comes is dropped, so that the kernel has no reason for a reset that would
+   take our last bytes away from the peer.                                                        */
+static bool hsb__conn_read(hsb_conn *c)
+{
+    bool drop = c->phase == HSB__CLOSING;
+    if (!c->readable || c->eof || (!drop && (c->input.len || !hsb__conn_wants_input(c))))
+        return false;
+    ptrdiff_t n = hsb__os_recv(c->watch.fd, c->loop->stage, HSB__STAGE);
+    c->readable = n == HSB__STAGE;              /* less: the socket is empty, or will say so      */
+    if (n == 0)
+        c->eof = true;
+    else if (n < 0 && !hsb__os_would_block())
+        hsb__conn_break(c, errno);
+    else if (n > 0 && !drop)
+        c->input = hsb__text_make(c->loop->stage, (size_t)n);
+    return n >= 0;
+}
+
+/* --- turns: what a phase does when bytes have moved --------------------------------------------------------- */
+/* The engine failed, or both sides have closed.                                                   */
+static void hsb__conn_tls_ended(hsb_conn *c)
+{
+    hsb_error err;
+    memset(&err, 0, sizeof err);
+    hsb__tls_error_of(c->tls, &err);
+    if (err.status != HSB_OK) {
+        if (c->why.status == HSB_OK)
+            c->why = err;
+        hsb__loop_error(c->loop, c, &err);
+    }
+    hsb__conn_close(c);
+}
+
+static bool hsb__conn_turn_handshake(hsb_conn *c)
+{
+    hsb__tls_phase phase = hsb__tls_phase_of(c->tls);
+    if (phase == HSB__TLS_OPEN) {
+        c->phase = HSB__HTTP;
+        c->since = hsb__conn_now(c);
+        if (!hsb__conn_hook_bool(c, c->loop->options.hooks.on_handshake))
+            hsb__conn_close(c);
+        return true;
+    }
+    if (phase == HSB__TLS_DEAD) {
+        hsb__conn_tls_ended(c);
+        return true;
+    }
+    if (c->eof && !c->input.len) {
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left during the handshake");
+        hsb__loop_error(c->loop, c, &c->why);
+        hsb__conn_die(c);
+        return true;
+    }
+    return false;
+}
+
+/* The peer sends no more, or what it sends cannot be read.                                         */
+static bool hsb__conn_input_ended(hsb_conn *c)
+{
+    if (hsb__conn_plain(c).len)
+        return false;
+    if (c->tls && (hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD || hsb__tls_peer_shut(c->tls)))
+        return true;
+    return c->eof && !c->input.len;
+}
+
+/* TLS: an end without close_notify may be somebody else's cut (RFC 5246 7.2.1).                     */
+static bool hsb__conn_was_cut(const hsb_conn *c)
+{
+    return c->tls && c->eof && !hsb__tls_peer_shut(c->tls);
+}
+
+static void hsb__conn_peer_left(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    bool mid = req->receiving == HSB__HEAD || req->receiving == HSB__BODY;
+    if (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD) {
+        hsb__conn_tls_ended(c);
+        if (!mid)
+            return;
+    }
+    if (mid)
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left in the middle of a request");
+    else if (hsb__conn_was_cut(c))
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left without close_notify");
+    hsb__conn_close(c);
+}
+
+/* Nobody answered and nobody is going to: no ticket, no timer.                                       */
+static bool hsb__conn_unanswered(const hsb_request *req)
+{
+    return req->opened && req->receiving == HSB__END && req->sending == HSB__NONE && !req->detached &&
+           !req->promises && !req->afters;
+}
+
+/* LAST -> DONE, and on to the next request or to the end.                                            */
+static void hsb__conn_finish(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    bool go_on = req->keep_alive && req->receiving == HSB__END && !c->drop && !c->loop->closing;
+    req->sending = HSB__DONE;
+    hsb__conn_end_request(c);
+    hsb__pace_stop(&c->pace_in);
+    c->requests++;
+    c->since = hsb__conn_now(c);
+    if (!go_on)
+        hsb__conn_close(c);
+}
+
+/* HTTP -> STREAM                                                                                     */
+static void hsb__conn_enter_stream(hsb_conn *c)
+{
+    c->stream = c->request.detached;
+    hsb__conn_end_request(c);
+    c->requests++;
+    c->phase = HSB__STREAM;
+}
+
+/* Now, whatever is open.  close_notify still goes if the socket takes it, but not where the
+   end of the connection is what tells the end of a body.                                             */
+static void hsb__conn_cut(hsb_conn *c)
+{
+    const hsb_request *req = &c->request;
+    bool ends_body = req->sending == HSB__OPEN && req->promised == HSB__LENGTH_CLOSE;
+    if (ends_body) {
+        struct linger reset = { 1, 0 };
+        setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    } else if (c->tls && c->phase != HSB__HANDSHAKE) {
+        hsb__tls_shut(c->tls);
+        hsb__conn_push(c);
+    }
+    hsb__conn_die(c);
+}
+
+static void hsb__conn_drained(hsb_conn *c)
+{
+    size_t mark = hsb__options_limit(c->loop->options.limits.queued_bytes);
+    bool low = hsb__buffer_len(&c->out.bytes) <= mark / 2;
+    hsb_request *req = &c->request;
+    if (req->drain_due && low && req->sending == HSB__OPEN) {
+        req->drain_due = false;
+        hsb__conn_hook_request(c, c->loop->options.hooks.on_drain);
+    }
+    if (c->stream && c->stream->drain_due && low) {
+        c->stream->drain_due = false;
+        if (c->stream->hooks.on_drain && !hsb__stream_gone(c->stream)) {
+            c->loop->depth++;
+            c->stream->hooks.on_drain(c->stream, c->stream->hooks.user);
+            c->loop->depth--;
+        }
+    }
+}
+
+static bool hsb__conn_turn_http(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    if (req->aborted) {
+        hsb__loop_error(c->loop, c, &c->why);
+        hsb__conn_cut(c);
+    } else if (req->detached) {
+        hsb__conn_enter_stream(c);
+    } else if (hsb__conn_unanswered(req)) {
+        hsb__response_plain_status(req, 500);
+    } else if (req->sending == HSB__LAST && !hsb__conn_has_output(c) &&
+               (req->receiving == HSB__END || !req->keep_alive)) {
+        hsb__conn_finish(c);
+    } else if (hsb__conn_wants_input(c) && hsb__conn_body_complete(c)) {
+        hsb__conn_end_body(c);
+    } else if (hsb__conn_wants_input(c) && hsb__conn_input_ended(c)) {
+        hsb__conn_peer_left(c);
+    } else if (req->receiving == HSB__WAIT && (c->drop || (c->loop->closing && !c->grace))) {
+        hsb__conn_close(c);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* RFC 5246 7.2.1 lets us answer close_notify only with our own; over plain TCP the other half
+   stays open until the application closes.                                                            */
+static void hsb__conn_stream_ended(hsb_conn *c)
+{
+    hsb_stream *s = c->stream;
+    s->ended = true;
+    if (hsb__conn_was_cut(c)) {
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left without close_notify");
+        hsb__conn_die(c);
+        return;
+    }
+    if (s->hooks.on_end && !hsb__stream_gone(s)) {
+        c->loop->depth++;
+        s->hooks.on_end(s, s->hooks.user);
+        c->loop->depth--;
+    } else {
+        s->closing = true;
+    }
+    if (c->tls)
+        s->closing = true;
+}
+
+static bool hsb__conn_turn_stream(hsb_conn *c)
+{
+    hsb_stream *s = c->stream;
+    if (s->cut)
+        hsb__conn_cut(c);
+    else if (!s->ended && !s->paused && hsb__conn_input_ended(c))
+        hsb__conn_stream_ended(c);
+    else if (s->closing && (!hsb__conn_has_output(c) || (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD)))
+        hsb__conn_close(c);
+    else if (c->drop && !s->closing)
+        s->closing = true;
+    else
+        return false;
+    return true;
+}
+
+static bool hsb__conn_turn_closing(hsb_conn *c)
+{
+    if (c->write_shut ? c->eof : (c->eof || (c->tls && hsb__tls_peer_shut(c->tls))) && !hsb__conn_has_output(c)) {
+        hsb__conn_die(c);
+        return true;
+    }
+    if (c->write_shut || hsb__conn_has_output(c))
+        return false;
+    shutdown(c->watch.fd, SHUT_WR);
+    c->write_shut = true;
+    return true;
+}
+
+static bool hsb__conn_turn(hsb_conn *c)
+{
+    if (c->drop == HSB__DROP_NOW && c->phase < HSB__DEAD) {
+        hsb__conn_cut(c);
+        return true;
+    }
+    switch (c->phase) {
+    case HSB__HANDSHAKE:
+        return hsb__conn_turn_handshake(c);
+    case HSB__HTTP:
+        hsb__conn_send_continue(c);
+        hsb__conn_drained(c);
+        return hsb__conn_turn_http(c);
+    case HSB__STREAM:
+        hsb__conn_drained(c);
+        return hsb__conn_turn_stream(c);
+    case HSB__CLOSING:
+        return hsb__conn_turn_closing(c);
+    case HSB__DEAD:
+        break;
+    }
+    return false;
+}
+
+/* --- which deadline ------------------------------------------------------------------------------------ */
+static uint64_t hsb__conn_in(uint64_t since, int period_ms)
+{
+    return period_ms < 0 ? UINT64_MAX : since + (uint64_t)period_ms;
+}
+
+/* Sets the paces going or to rest as the state asks, so that only waiting for the peer counts.         */
+static void hsb__conn_set_paces(hsb_conn *c)
+{
+    uint64_t now = hsb__conn_now(c);
+    if (hsb__conn_has_output(c))
+        hsb__pace_start(&c->pace_out, now);
+    else
+        hsb__pace_stop(&c->pace_out);
+    if (c->phase == HSB__HTTP && c->request.receiving == HSB__BODY && hsb__conn_wants_input(c))
+        hsb__pace_start(&c->pace_in, now);
+    else
+        hsb__pace_stop(&c->pace_in);
+}
+
+/* In ms; UINT64_MAX: it is the application's turn, and that may take as long as it takes.               */
+static uint64_t hsb__conn_deadline(hsb_conn *c)
+{
+    const hsb_timeouts *t = &c->loop->options.timeouts;
+    const hsb_request *req = &c->request;
+    int rate = c->loop->options.limits.rate;
+    if (c->phase == HSB__HANDSHAKE)
+        return hsb__conn_in(c->since, t->handshake);
+    if (c->phase == HSB__CLOSING)
+        return hsb__conn_in(c->since, t->close);
+    if (c->pace_out.began)
+        return hsb__pace_deadline(&c->pace_out, t->write, rate);
+    if (c->phase == HSB__STREAM)
+        return UINT64_MAX;
+    switch (req->receiving) {
+    case HSB__WAIT:
+        return hsb__conn_in(c->since, c->grace && c->loop->closing ? t->close : t->idle);
+    case HSB__HEAD:
+        return hsb__conn_in(req->began_us / 1000, t->head);
+    case HSB__BODY:
+        return hsb__pace_deadline(&c->pace_in, t->body, rate);
+    case HSB__END:
+        break;
+    }
+    return UINT64_MAX;
+}
+
+/* What the deadline of this state means.                                                                  */
+static void hsb__conn_expire(hsb_conn *c)
+{
+    const hsb_request *req = &c->request;
+    if (c->phase == HSB__CLOSING) {
+        hsb__conn_die(c);
+    } else if (c->phase == HSB__HANDSHAKE) {
+        hsb__conn_blame(c, HSB_ERR_TIMEOUT, "no handshake in time");
+        hsb__loop_error(c->loop, c, &c->why);
+        hsb__conn_cut(c);
+    } else if (c->pace_out.began) {
+        hsb__conn_blame(c, HSB_ERR_TIMEOUT, "the peer reads too slowly");
+        hsb__loop_error(c->loop, c, &c->why);
+        hsb__conn_die(c);
+    } else if (req->receiving == HSB__WAIT) {
+        hsb__conn_blame(c, HSB_ERR_TIMEOUT, "idle for too long");
+        hsb__conn_close(c);
+    } else {
+        hsb__conn_refuse(c, 408, req->receiving == HSB__HEAD ? "the head took too long" : "the body is too slow");
+    }
+}
+
+/* --- the step ----------------------------------------------------------------------------------------------- */
+/* on_finish or the stream's on_close, then on_close; afterwards c is gone.                                   */
+static void hsb__conn_destroy(hsb_conn *c)
+{
+    const hsb_hooks *hooks = &c->loop->options.hooks;
+    if (c->request.opened) {
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "the connection ended before the answer did");
+        hsb__conn_end_request(c);
+    }
+    hsb__request_reset(&c->request);
+    if (c->stream)
+        hsb__stream_end(c->stream, c->why.status == HSB_OK ? NULL : &c->why);
+    c->stream = NULL;
+    if (hooks->on_close) {
+        c->loop->depth++;
+        hooks->on_close(c, &c->why, hooks->user);
+        c->loop->depth--;
+    }
+    hsb__timer_cancel(&c->timer);
+    hsb__conn_leave_idle(c);
+    hsb__conn_unkick(c);
+    hsb__poller_drop(&c->loop->poller, &c->watch);
+    hsb__os_close(c->watch.fd);
+    hsb__outgoing_clear(&c->out);
+    hsb__buffer_release(&c->raw);
+    if (c->tls)
+        hsb__tls_release(&c->loop->tls, c->tls);
+    c->gone(c);
+}
+
+/* Bytes that the reader did not take yet move out of the stage: it is the next one's.                          */
+static bool hsb__conn_keep_input(hsb_conn *c)
+{
+    if (!c->input.len) {
+        hsb__buffer_release(&c->raw);
+        return true;
+    }
+    if (!c->raw.data || c->input.ptr < c->raw.data || c->input.ptr >= c->raw.data + c->raw.size) {
+        hsb__buffer_taken(&c->raw, hsb__buffer_len(&c->raw));
+        if (!hsb__buffer_append(&c->raw, c->input.ptr, c->input.len))
+            return false;
+        c->input.ptr = hsb__buffer_data(&c->raw);
+    }
+    return true;
+}
+
+/* READ stays armed while it does no harm, so that a keep-alive exchange needs no call here.                     */
+static bool hsb__conn_arm(hsb_conn *c)
+{
+    unsigned want = c->watch.armed & HSB__READ;
+    bool reads = c->phase == HSB__CLOSING || hsb__conn_wants_input(c);
+    if (reads && !c->eof && !c->readable)
+        want |= HSB__READ;
+    if (!c->writable && hsb__conn_has_output(c))
+        want |= HSB__WRITE;
+    return hsb__poller_set(&c->loop->poller, &c->watch, want);
+}
+
+static void hsb__conn_set_idle(hsb_conn *c)
+{
+    bool idle = c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->input.len;
+    if (c->idle && (!idle || c->idle_since != c->since))
+        hsb__conn_leave_idle(c);
+    if (idle && !c->idle)
+        hsb__conn_enter_idle(c);
+}
+
+static void hsb__conn_set_timer(hsb_conn *c)
+{
+    uint64_t due = hsb__conn_deadline(c);
+    if (due != UINT64_MAX && (!c->timer.link || due < c->timer.due))
+        hsb__timer_set(&c->loop->timers, &c->timer, due);
+}
+
+/* After the step: release what is not needed, tell the poller and the timer, or end it all.                      */
+static void hsb__conn_settle(hsb_conn *c)
+{
+    if (c->phase != HSB__DEAD) {
+        hsb__conn_set_paces(c);
+        hsb__conn_set_idle(c);
+        if (c->tls)
+            hsb__tls_rest(c->tls);
+        if (hsb__buffer_len(&c->out.bytes) == 0)
+            hsb__buffer_release(&c->out.bytes);
+        if (!hsb__conn_keep_input(c) || !hsb__conn_arm(c)) {
+            hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory for a connection");
+            hsb__conn_die(c);
+        }
+    }
+    if (c->phase == HSB__DEAD)
+        hsb__conn_destroy(c);
+    else
+        hsb__conn_set_timer(c);
+}
+
+/* The one loop of a connection: send, deliver, take what is to be sent, feed, receive, and
+   again until nothing moves.  Whoever still has work after its rounds lets the others go first.                  */
+static void hsb__conn_step(hsb_conn *c)
+{
+    int rounds = HSB__STEP_ROUNDS;
+    bool moved = true;
+    c->stepping = true;
+    while (moved && c->phase != HSB__DEAD && rounds-- > 0) {
+        c->again = false;
+        moved = hsb__conn_push(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_deliver(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_turn(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_fill(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_feed(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_read(c);
+        moved |= c->again;
+    }
+    c->stepping = false;
+    if (moved && c->phase != HSB__DEAD)
+        hsb__conn_kick(c);
+    hsb__conn_settle(c);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------ */
+static void hsb__conn_ready(hsb__watch *watch, unsigned events)
+{
+    hsb_conn *c = watch->owner;
+    if (events & HSB__WRITE)
+        c->writable = true;
+    if (events & (HSB__READ | HSB__BROKEN))
+        c->readable = true;
+    if (events & HSB__BROKEN) {
+        c->writable = true;
+        if (!hsb__conn_wants_input(c) && c->phase != HSB__CLOSING) {
+            int code = 0;
+            socklen_t len = sizeof code;
+            getsockopt(c->watch.fd, SOL_SOCKET, SO_ERROR, &code, &len);
+            hsb__conn_break(c, code ? code : ECONNRESET);
+        }
+    } else if ((events & HSB__READ) && !hsb__conn_wants_input(c) && c->phase != HSB__CLOSING) {
+        hsb__poller_set(&c->loop->poller, watch, watch->armed & HSB__WRITE);
+    }
+    hsb__conn_step(c);
+}
+
+static void hsb__conn_fire(hsb__timer *timer)
+{
+    hsb_conn *c = timer->owner;
+    if (hsb__conn_deadline(c) <= hsb__conn_now(c))
+        hsb__conn_expire(c);
+    hsb__conn_step(c);
+}
+
+static void hsb__conn_drop(hsb_conn *c, bool force)
+{
+    if (force || !c->drop)
+        c->drop = force ? HSB__DROP_NOW : HSB__DROP_SOON;
+    c->request.close_after = true;
+    hsb__conn_kick(c);
+}
+
+/* Asked for only when somebody wants to know.                                                                    */
+static hsb_address hsb__conn_local(const hsb_conn *c)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    hsb_address a;
+    memset(&ss, 0, sizeof ss);
+    getsockname(c->watch.fd, (struct sockaddr *)&ss, &len);
+    hsb__address_from_sockaddr(&a, &ss);
+    return a;
+}
+
+/* A connection on an accepted socket; memory is zeroed.  False: NULL security's engine or the
+   poller had no memory; the caller destroys it all the same.                                                      */
+static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, int fd, const hsb_address *peer,
+                           hsb_security *security, void (*gone)(hsb_conn *))
+{
+    const hsb_options *o = &loop->options;
+    c->loop = loop;
+    c->gone = gone;
+    c->peer = *peer;
+    c->watch.fd = fd;
+    c->watch.ready = hsb__conn_ready;
+    c->watch.owner = c;
+    c->timer.fire = hsb__conn_fire;
+    c->timer.owner = c;
+    c->raw.pool = c->out.bytes.pool = &loop->pool;
+    c->phase = security ? HSB__HANDSHAKE : HSB__HTTP;
+    c->writable = true;
+    c->since = hsb__conn_now(c);
+    hsb__request_init(&c->request, loop, c, &c->out, &c->why, hsb__conn_kick);
+    if (security)
+        c->tls = hsb__tls_open(&loop->tls, security, o->request_client_certificate, o->require_client_certificate);
+    if ((!security || c->tls) && hsb__poller_add(&loop->poller, &c->watch, HSB__READ))
+        return true;
+    hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory or randomness for a connection");
+    hsb__conn_die(c);
+    return false;
+}
+
+/* ===== >>server ==================================================================
+   Purpose  listening, accepting, the inbox, closing: one turn of the loop
+   Uses     >>loop >>listener >>conn
+   Names    hsb__server_*, hsb__door_*
+   Tests    tests/live                                                               */
+
+enum {
+    HSB__ACCEPTS = 64,          /* a turn, so that open connections get theirs; sharers: 1 */
+    HSB__PAUSE_MS = 100,        /* after EMFILE and its kin                               */
+    HSB__PASS_MS = 1,           /* a sharer with more than its share rests so long         */
+    HSB__SPARE_FDS = 16         /* descriptors that are not for connections               */
+};
+
+/* A listening socket and what its connections speak.                                      */
+typedef struct hsb__door {
+    hsb__listener listener;
+    hsb_security *security;     /* NULL: plain                                             */
+    hsb_server   *server;
+    hsb__timer    rest;         /* set: nothing is accepted until it fires                 */
+} hsb__door;
+
+struct hsb_server {
+    hsb__loop   loop;
+    hsb__door **doors;
+    int         door_count, door_space;
+    hsb__watch  wake;
+    hsb_conn   *first;          /* all connections                                         */
+    int         total, most;    /* how many there are, and may be                          */
+    uint64_t    last_id;
+    hsb__post  *delayed;        /* posts that wait for their time                          */
+    hsb__timer  shutdown;       /* close(false) becomes close(true)                        */
+    bool        full;           /* accepting waits until one closes                        */
+    bool        closed;
+    void       *user;
+};
+
+/* --- connections ---------------------------------------------------------------------------- */
+static void hsb__door_listen(hsb__door *door)
+{
+    hsb_server *s = door->server;
+    bool open = door->listener.watch.fd >= 0 && !s->full && !door->rest.link;
+    if (door->listener.watch.fd >= 0)
+        hsb__poller_set(&s->loop.poller, &door->listener.watch, open ? HSB__READ : 0);
+}
+
+static void hsb__server_set_full(hsb_server *s, bool full)
+{
+    if (s->full == full)
+        return;
+    s->full = full;
+    for (int i = 0; i < s->door_count; i++)
+        hsb__door_listen(s->doors[i]);
+}
+
+static void hsb__server_link(hsb_server *s, hsb_conn *c)
+{
+    c->id = ++s->last_id;
+    c->before = NULL;
+    c->next = s->first;
+    if (c->next)
+        c->next->before = c;
+    s->first = c;
+    s->total++;
+}
+
+/* conn's gone: the last that is seen of it.                                               */
+static void hsb__server_unlink(hsb_conn *c)
+{
+    hsb_server *s = c->loop->server;
+    if (c->before)
+        c->before->next = c->next;
+    else
+        s->first = c->next;
+    if (c->next)
+        c->next->before = c->before;
+    s->total--;
+    hsb__listener_count(c->listener, -1);
+    hsb__pool_put(&s->loop.pool, c, c->block_size);
+    if (!s->loop.closing)
+        hsb__server_set_full(s, false);
+}
+
+/* The one that has been idle longest goes, so that a new one can come.  Its close_notify
+   goes if the socket takes it; nobody lingers here.                                        */
+static bool hsb__server_make_room(hsb_server *s)
+{
+    hsb_conn *oldest = s->loop.idle_first;
+    if (!oldest)
+        return false;
+    hsb__conn_blame(oldest, HSB_ERR_LIMIT, "idle, and made room for another connection");
+    hsb__conn_cut(oldest);
+    hsb__conn_settle(oldest);
+    return true;
+}
+
+static void hsb__server_welcome(hsb__door *door, int fd, const hsb_address *peer)
+{
+    hsb_server *s = door->server;
+    size_t size = sizeof(hsb_conn);
+    hsb_error err;
+    hsb_conn *c = hsb__pool_get(&s->loop.pool, &size);
+    if (!c) {
+        hsb__os_close(fd);
+        hsb__error_memory(&err);
+        hsb__loop_error(&s->loop, NULL, &err);
+        return;
+    }
+    memset(c, 0, sizeof *c);
+    c->block_size = size;
+    c->listener = &door->listener;
+    hsb__server_link(s, c);
+    hsb__listener_count(&door->listener, 1);
+    if (!hsb__conn_open(c, &s->loop, fd, peer, door->security, hsb__server_unlink))
+        hsb__loop_error(&s->loop, c, &c->why);
+    if (!hsb__conn_hook_bool(c, s->loop.options.hooks.on_accept))
+        hsb__conn_die(c);
+    hsb__conn_settle(c);
+}
+
+/* --- accepting --------------------------------------------------------------------------------- */
+static void hsb__door_rest_over(hsb__timer *timer)
+{
+    hsb__door_listen(timer->owner);
+}
+
+static void hsb__door_rest(hsb__door *door, int ms)
+{
+    hsb__loop *loop = &door->server->loop;
+    hsb__timer_set(&loop->timers, &door->rest, hsb__loop_now_ms(loop) + (uint64_t)ms);
+    hsb__door_listen(door);
+}
+
+/* One connection, if there is one; false: enough for this turn.                                 */
+static bool hsb__door_accept(hsb__door *door)
+{
+    hsb_server *s = door->server;
+    hsb_address peer;
+    hsb_error err;
+    int fd;
+    if (s->total >= s->most && !hsb__server_make_room(s)) {
+        hsb__server_set_full(s, true);
+        return false;
+    }
+    if (!hsb__listener_my_turn(&door->listener)) {
+        hsb__door_rest(door, HSB__PASS_MS);
+        return false;
+    }
+    switch (hsb__listener_accept(&door->listener, &fd, &peer, &err)) {
+    case HSB__ACCEPTED:
+        hsb__server_welcome(door, fd, &peer);
+        return !door->listener.shared;
+    case HSB__ACCEPT_EMPTY:
+        return false;
+    case HSB__ACCEPT_AGAIN:
+        hsb__loop_error(&s->loop, NULL, &err);
+        return true;
+    case HSB__ACCEPT_PAUSE:
+        hsb__loop_error(&s->loop, NULL, &err);
+        hsb__door_rest(door, HSB__PAUSE_MS);
+        return false;
+    }
+    return false;
+}
+
+static void hsb__door_ready(hsb__watch *watch, unsigned events)
+{
+    hsb__door *door = watch->owner;
+    (void)events;
+    for (int i = 0; i < HSB__ACCEPTS && door->listener.watch.fd >= 0; i++)
+        if (!hsb__door_accept(door))
+            break;
+}
+
+static void hsb__door_shut(hsb__door *door)
+{
+    hsb__timer_cancel(&door->rest);
+    if (door->listener.watch.fd < 0)
+        return;
+    hsb__poller_drop(&door->server->loop.poller, &door->listener.watch);
+    hsb__listener_close(&door->listener);
+}
+
+/* --- listening ---------------------------------------------------------------------------------- */
+static bool hsb__server_grow_doors(hsb_server *s)
+{
+    int space = s->door_space ? s->door_space * 2 : 2;
+    if (s->door_count < s->door_space)
+        return true;
+    hsb__door **more = hsb__memory_grow(&s->loop.memory, s->doors, (size_t)s->door_space * sizeof *more,
+                                        (size_t)space * sizeof *more);
+    if (!more)
+        return false;
+    s->doors = more;
+    s->door_space = space;
+    return true;
+}
+
+/* A door whose listener is open, or about to be; index or -1.                                      */
+static hsb__door *hsb__server_new_door(hsb_server *s, hsb_security *security, hsb_error *err)
+{
+    const hsb_options *o = &s->loop.options;
+    if (security && !hsb__security_suits(security, o->request_client_certificate, o->require_client_certificate, err))
+        return NULL;
+    hsb__door *door = hsb__server_grow_doors(s) ? hsb__memory_zeroed(&s->loop.memory, sizeof *door) : NULL;
+    if (!door) {
+        hsb__error_memory(err);
+        return NULL;
+    }
+    door->server = s;
+    door->rest.fire = hsb__door_rest_over;
+    door->rest.owner = door;
+    door->listener.watch.ready = hsb__door_ready;
+    door->listener.watch.owner = door;
+    return door;
+}
+
+static int hsb__server_add_door(hsb_server *s, hsb__door *door, hsb_security *security, hsb_error *err)
+{
+    if (!hsb__poller_add(&s->loop.poller, &door->listener.watch, s->full ? 0 : HSB__READ)) {
+        hsb__error_system(err, errno, "watching the listening socket");
+        return -1;
+    }
+    if (security)
+        hsb__security_retain(security);
+    door->security = security;
+    s->doors[s->door_count] = door;
+    return s->door_count++;
+}
+
+/* address NULL: fd, which is taken over on success only.                                           */
+static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd, hsb_security *security, hsb_error *err)
+{
+    const hsb_options *o = &s->loop.options;
+    int index = -1;
+    if (s->loop.closing) {
+        hsb__error_set(err, HSB_ERR_SHUTDOWN, 0, 0, "the server is closing");
+        return -1;
+    }
+    hsb__door *door = hsb__server_new_door(s, security, err);
+    if (!door)
+        return -1;
+    hsb__listener *l = &door->listener;
+    bool open = address ? hsb__listener_open(l, address, o->backlog, o->v6_only, o->shared, err)
+                        : hsb__listener_adopt(l, fd, err);
+    if (open) {
+        index = hsb__server_add_door(s, door, security, err);
+        if (index < 0) {
+            if (!address)
+                l->watch.fd = -1;                       /* still the caller's                        */
+            hsb__listener_close(l);
+        }
+    }
+    if (index < 0)
+        hsb__memory_free(&s->loop.memory, door, sizeof *door);
+    return index;
+}
+
+static bool hsb__server_find_address(const char *host, int port, hsb_address *out, hsb_error *err)
+{
+    if (port < 0 || port > 65535)
+        return hsb__error_set(err, HSB_ERR_SYSTEM, EINVAL, 0, "port %d: not in 0..65535", port);
+    if (hsb__resolver_lookup(host, HSB_FAMILY_ANY, out, 1, err) < 1)
+        return false;
+    out->port = (uint16_t)port;
+    return true;
+}
+
+/* A new certificate for a listener, or for all that speak TLS.                                        */
+static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *security, hsb_error *err)
+{
+    const hsb_options *o = &s->loop.options;
+    if (!hsb__security_suits(security, o->request_client_certificate, o->require_client_certificate, err))
+        return false;
+    for (int i = 0; i < s->door_count; i++) {
+        hsb__door *door = s->doors[i];
+        if (!door->security || (listener >= 0 && i != listener))
+            continue;
+        hsb__security_retain(security);
+        hsb__security_release(door->security);
+        door->security = security;
+    }
+    return true;
+}
+
+/* --- closing ------------------------------------------------------------------------------------------- */
+static void hsb__server_force(hsb_server *s)
+{
+    for (hsb_conn *c = s->first; c; c = c->next) {
+        c->drop = HSB__DROP_NOW;
+        hsb__conn_blame(c, HSB_ERR_SHUTDOWN, "the server was closed");
+        hsb__conn_kick(c);
+    }
+}
+
+static void hsb__server_shutdown_over(hsb__timer *timer)
+{
+    hsb__server_force(timer->owner);
+}
+
+/* Idle connections go in their next step, which all get now.                                            */
+static void hsb__server_begin_close(hsb_server *s)
+{
+    int ms = s->loop.options.timeouts.shutdown;
+    if (s->loop.closing)
+        return;
+    s->loop.closing = true;
+    for (int i = 0; i < s->door_count; i++)
+        hsb__door_shut(s->doors[i]);
+    for (hsb_conn *c = s->first; c; c = c->next) {
+        c->grace = c->phase == HSB__HANDSHAKE;
+        hsb__conn_kick(c);
+    }
+    if (ms >= 0)
+        hsb__timer_set(&s->loop.timers, &s->shutdown, hsb__loop_now_ms(&s->loop) + (uint64_t)ms);
+}
+
+/* --- the inbox --------------------------------------------------------------------------------------------- */
+static void hsb__server_run_post(hsb_server *s, hsb__post *post)
+{
+    hsb__post copy = *post;
+    hsb__memory_free(&s->loop.inbox->memory, post, sizeof *post);
+    copy.fn(s, copy.arg);
+}
+
+static void hsb__server_post_due(hsb__timer *timer)
+{
+    hsb__post *post = timer->owner;
+    hsb_server *s = post->server;
+    hsb__post **link = &s->delayed;
+    while (*link != post)
+        link = &(*link)->next;
+    *link = post->next;
+    hsb__server_run_post(s, post);
+}
+
+static void hsb__server_delay_post(hsb_server *s, hsb__post *post)
+{
+    post->server = s;
+    post->next = s->delayed;
+    s->delayed = post;
+    post->timer.fire = hsb__server_post_due;
+    post->timer.owner = post;
+    hsb__timer_set(&s->loop.timers, &post->timer, hsb__loop_now_ms(&s->loop) + (uint64_t)post->delay_ms + 1);
+}
+
+static int hsb__server_take_posts(hsb_server *s)
+{
+    int count = 0;
+    for (hsb__post *post = hsb__inbox_take_posts(s->loop.inbox), *next; post; post = next) {
+        next = post->next;
+        if (post->delay_ms > 0)
+            hsb__server_delay_post(s, post);
+        else
+            hsb__server_run_post(s, post);
+        count++;
+    }
+    return count;
+}
+
+/* A ticket was used: its function runs now, with NULL when its owner has ended.                              */
+static void hsb__server_resume(const hsb__promise *p)
+{
+    hsb_request *req = p->of_stream ? NULL : p->owner;
+    hsb_stream *stream = p->of_stream ? p->owner : NULL;
+    if (p->state == HSB__PROMISE_RESUMED && p->of_stream)
+        p->fn.stream(stream, p->arg);
+    else if (p->state == HSB__PROMISE_RESUMED)
+        p->fn.request(req, p->arg);
+    if (req)
+        hsb__conn_kick(req->conn);
+    if (stream)
+        hsb__conn_kick(stream->conn);
+}
+
+static int hsb__server_take_promises(hsb_server *s)
+{
+    hsb__promise p;
+    int count = 0;
+    while (count < 1024 && hsb__inbox_take(s->loop.inbox, &p)) {
+        hsb__server_resume(&p);
+        count++;
+    }
+    if (count == 1024)
+        hsb__wake_ring(&s->loop.inbox->wake);           /* the rest after the connections' turn              */
+    return count;
+}
+
+static int hsb__server_take_flags(hsb_server *s)
+{
+    int flags = hsb__atomic_take_flags(&s->loop.inbox->flags);
+    if ((flags & HSB__INBOX_WAKE) && s->loop.options.hooks.on_wake)
+        s->loop.options.hooks.on_wake(s, s->loop.options.hooks.user);
+    if (flags & (HSB__INBOX_CLOSE | HSB__INBOX_FORCE))
+        hsb__server_begin_close(s);
+    if (flags & HSB__INBOX_FORCE)
+        hsb__server_force(s);
+    return flags != 0;
+}
+
+/* Looked at in every turn: a ring that came while we were awake is not lost.                                */
+static int hsb__server_take_inbox(hsb_server *s)
+{
+    s->loop.depth++;
+    int count = hsb__server_take_flags(s) + hsb__server_take_posts(s) + hsb__server_take_promises(s);
+    s->loop.depth--;
+    return count;
+}
+
+static void hsb__server_woken(hsb__watch *watch, unsigned events)
+{
+    hsb_server *s = watch->owner;
+    (void)events;
+    hsb__wake_hush(&s->loop.inbox->wake);
+}
+
+/* --- one turn ------------------------------------------------------------------------------------------------ */
+/* Connections kicked meanwhile wait for the next turn, so that this one ends.                                */
+static int hsb__server_step_kicked(hsb_server *s)
+{
+    int count = 0;
+    hsb_conn *c = s->loop.kicked;
+    s->loop.kicked = NULL;
+    while (c) {
+        hsb_conn *next = c->kicked_next;
+        c->kicked = false;
+        hsb__conn_step(c);
+        c = next;
+        count++;
+    }
+    return count;
+}
+
+/* How long the poller may wait, in ms; -1: for ever.                                                         */
+static int hsb__server_timeout(const hsb_server *s)
+{
+    if (s->loop.kicked || s->closed)
+        return 0;
+    uint64_t next = hsb__timers_next(&s->loop.timers);
+    if (next == UINT64_MAX)
+        return -1;
+    uint64_t now = hsb__os_now_us() / 1000;
+    if (next <= now)
+        return 0;
+    return next - now < INT_MAX ? (int)(next - now) : INT_MAX;
+}
+
+static void hsb__server_resting(hsb_server *s, bool resting)
+{
+    for (int i = 0; i < s->door_count; i++)
+        if (s->doors[i]->listener.shared)
+            hsb__listener_resting(&s->doors[i]->listener, resting);
+}
+
+static int hsb__server_turn(hsb_server *s, int timeout_ms)
+{
+    if (s->closed)
+        return -1;
+    int own = hsb__server_timeout(s);
+    int wait = own < 0 || (timeout_ms >= 0 && timeout_ms < own) ? timeout_ms : own;
+    s->loop.depth++;
+    hsb__server_resting(s, true);
+    hsb__poller_collect(&s->loop.poller, wait);
+    hsb__server_resting(s, false);
+    hsb__loop_tick(&s->loop);
+    int count = hsb__poller_dispatch(&s->loop.poller);
+    hsb__timers_advance(&s->loop.timers, hsb__loop_now_ms(&s->loop));
+    count += hsb__server_take_inbox(s);
+    count += hsb__server_step_kicked(s);
+    s->loop.depth--;
+    s->loop.date_fresh = false;
+    s->closed = s->loop.closing && !s->first;
+    return count;
+}
+
+/* --- a server's life -------------------------------------------------------------------------------------------- */
+/* limits.connections, or what the descriptors allow.                                                           */
+static int hsb__server_most(const hsb_options *o)
+{
+    struct rlimit files;
+    int most = o->limits.connections < 0 ? INT_MAX : o->limits.connections;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)INT_MAX) {
+        int fds = (int)files.rlim_cur - HSB__SPARE_FDS;
+        most = fds < most ? fds : most;
+    }
+    return most > 0 ? most : 1;
+}
+
+static void hsb__server_release(hsb_server *s)
+{
+    hsb__memory memory = s->loop.memory;
+    for (int i = 0; i < s->door_count; i++) {
+        hsb__door_shut(s->doors[i]);
+        if (s->doors[i]->security)
+            hsb__security_release(s->doors[i]->security);
+        hsb__memory_free(&s->loop.memory, s->doors[i], sizeof **s->doors);
+    }
+    hsb__memory_free(&s->loop.memory, s->doors, (size_t)s->door_space * sizeof *s->doors);
+    hsb__timer_cancel(&s->shutdown);
+    hsb__poller_drop(&s->loop.poller, &s->wake);
+    hsb__poller_close(&s->loop.poller);
+    if (s->loop.inbox)
+        hsb__inbox_release(s->loop.inbox);
+    hsb__tls_pool_close(&s->loop.tls);
+    hsb__pool_close(&s->loop.pool);
+    hsb__memory_free(&s->loop.memory, s->loop.stage, HSB__STAGE);
+    hsb__memory_free(&memory, s, sizeof *s);
+}
+
+static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_error *err)
+{
+    hsb__loop *loop = &s->loop;
+    loop->options = hsb__options_resolve(options);
+    loop->pool.memory = &loop->memory;
+    loop->tls.memory = &loop->memory;
+    loop->tls.blocks = &loop->pool;
+    loop->server = s;
+    hsb__loop_tick(loop);
+    loop->timers.now = hsb__loop_now_ms(loop);
+    s->most = hsb__server_most(&loop->options);
+    s->shutdown.fire = hsb__server_shutdown_over;
+    s->shutdown.owner = s;
+    s->wake.ready = hsb__server_woken;
+    s->wake.owner = s;
+    if (!hsb__poller_open(&loop->poller, &loop->memory, err))
+        return false;
+    loop->stage = hsb__memory_alloc(&loop->memory, HSB__STAGE);
+    if (!loop->stage)
+        return hsb__error_memory(err);
+    loop->inbox = hsb__inbox_new(&loop->options.allocator, err);
+    if (!loop->inbox)
+        return false;
+    s->wake.fd = loop->inbox->wake.read_fd;
+    if (!hsb__poller_add(&loop->poller, &s->wake, HSB__READ))
+        return hsb__error_system(err, errno, "watching the wake-up descriptor");
+    return true;
+}
+
+static hsb_server *hsb__server_new(const hsb_options *options, hsb_error *err)
+{
+    hsb__memory memory;
+    memset(&memory, 0, sizeof memory);
+    if (options)
+        memory.user = options->allocator;
+    hsb_server *s = hsb__memory_zeroed(&memory, sizeof *s);
+    if (!s) {
+        hsb__error_memory(err);
+        return NULL;
+    }
+    s->loop.memory = memory;
+    if (hsb__server_set_up(s, options, err))
+        return s;
+    hsb__server_release(s);
+    return NULL;
+}
+
+static hsb_server *hsb__server_bind(const hsb_address *address, int fd, hsb_security *security,
+                                    const hsb_options *options, hsb_error *err)
+{
+    hsb_server *s = hsb__server_new(options, err);
+    if (s && hsb__server_listen(s, address, fd, security, err) < 0) {
+        hsb__server_release(s);
+        s = NULL;
+    }
+    return s;
+}
+
+/* Connections are cut, their hooks called; then what the inbox holds runs.                                       */
+static void hsb__server_free(hsb_server *s)
+{
+    hsb__loop *loop = &s->loop;
+    loop->depth++;
+    hsb__loop_tick(loop);
+    hsb__server_begin_close(s);
+    hsb__server_force(s);
+    while (s->first)
+        hsb__conn_step(s->first);
+    loop->kicked = NULL;
+    hsb__inbox_close(loop->inbox);
+    while (hsb__server_take_promises(s) > 0)
+        ;
+    hsb__server_take_posts(s);
+    while (s->delayed) {
+        hsb__timer_cancel(&s->delayed->timer);
+        hsb__server_post_due(&s->delayed->timer);
+    }
+    loop->depth--;
+    hsb__server_release(s);
+}
+
+/* --- counts --------------------------------------------------------------------------------------------------------- */
+static hsb_connections hsb__server_connections(const hsb_server *s)
+{
+    hsb_connections n;
+    memset(&n, 0, sizeof n);
+    for (const hsb_conn *c = s->first; c; c = c->next) {
+        n.total++;
+        n.handshaking += c->phase == HSB__HANDSHAKE;
+        n.idle += c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT;
+        n.active += c->phase == HSB__HTTP && c->request.receiving != HSB__WAIT;
+        n.detached += c->phase == HSB__STREAM;
+        n.closing += c->phase >= HSB__CLOSING;
+    }
+    return n;
+}
+
+static size_t hsb__server_memory(const hsb_server *s)
+{
+    return hsb__atomic_get(&s->loop.memory.used) + hsb__atomic_get(&s->loop.inbox->memory.used);
+}
+
+/* ===== >>public ==================================================================
+   Purpose  every hsb_ function: check the arguments, call one private function
+   Uses     everything
+   Names    hsb_*
+   Tests    tests/live, tests/check                                                  */
+
+/* Misuse is a bug of the caller: it asserts, and with assertions off it does nothing and
+   tells on_error (RFC or no RFC, a server goes on).                                      */
+static bool hsb__public_misuse(hsb__loop *loop, hsb_conn *conn, const char *what)
+{
+    hsb_error err;
+    HSB_ASSERT(!"httpsbind.h: misuse, see the caller");
+    hsb__error_set(&err, HSB_ERR_MISUSE, 0, 0, "%s", what);
+    if (loop)
+        hsb__loop_error(loop, conn, &err);
+    return false;
+}
+
+static bool hsb__public_refuse(hsb_error *err, const char *what)
+{
+    HSB_ASSERT(!"httpsbind.h: misuse, see the caller");
+    return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s", what);
+}
+
+/* An answer may begin now?                                                              */
+static bool hsb__public_may_begin(hsb_request *req, const char *call)
+{
+    HSB_ASSERT(req);
+    if (req->aborted)                   /* the peer is being cut off: not the caller's bug  */
+        return false;
+    return hsb__response_may_begin(req) || hsb__public_misuse(req->loop, req->conn, call);
+}
+
+static bool hsb__public_may_write(hsb_request *req, const char *call)
+{
+    HSB_ASSERT(req);
+    if (req->aborted)
+        return false;
+    return (req->opened && req->sending == HSB__OPEN) || hsb__public_misuse(req->loop, req->conn, call);
+}
+
+#if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
+const char hsb_version_0_1_0 = 1;
+#endif
+
+/* --- text and errors ---------------------------------------------------------------------- */
+HSB_API hsb_str hsb_text(const char *nul_terminated)
+{
+    return hsb__text_of(nul_terminated);
+}
+
+HSB_API bool hsb_equal(hsb_str a, const char *b)
+{
+    return hsb__text_is(a, b);
+}
+
+HSB_API bool hsb_equal_nocase(hsb_str a, const char *b)
+{
+    return hsb__text_is_nocase(a, b);
+}
+
+HSB_API const char *hsb_status_text(hsb_status status)
+{
+    return hsb__error_status_text(status);
+}
+
+/* --- addresses ------------------------------------------------------------------------------ */
+HSB_API bool hsb_address_parse(hsb_address *out, const char *numeric)
+{
+    HSB_ASSERT(out && numeric);
+    return out && numeric && hsb__address_parse(out, numeric);
+}
+
+HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX])
+{
+    HSB_ASSERT(a && buf);
+    return hsb__address_text(a, buf);
+}
+
+HSB_API int hsb_lookup(const char *host, hsb_family family, hsb_address *out, int max, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (!host || !out || max < 1) {
+        hsb__public_refuse(err, "hsb_lookup: host, out and max are needed");
+        return 0;
+    }
+    return hsb__resolver_lookup(host, family, out, max, err);
+}
+
+/* --- security --------------------------------------------------------------------------------- */
+HSB_API hsb_pem hsb_pem_file(const char *path)
+{
+    hsb_pem pem;
+    memset(&pem, 0, sizeof pem);
+    pem.path = path;
+    return pem;
+}
+
+HSB_API hsb_pem hsb_pem_text(const char *nul_terminated)
+{
+    hsb_pem pem;
+    memset(&pem, 0, sizeof pem);
+    pem.text = hsb__text_of(nul_terminated);
+    return pem;
+}
+
+HSB_API hsb_security *hsb_security_new(const hsb_security_desc *desc, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (!desc) {
+        hsb__public_refuse(err, "hsb_security_new: a desc is needed");
+        return NULL;
+    }
+    return hsb__security_new(desc, err);
+}
+
+HSB_API void hsb_security_free(hsb_security *security)
+{
+    if (security)
+        hsb__security_release(security);
+}
+
+HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security)
+{
+    HSB_ASSERT(security);
+    return hsb__security_sha256(security);
+}
+
+HSB_API hsb_str hsb_security_pem(const hsb_security *security)
+{
+    HSB_ASSERT(security);
+    return hsb__security_pem(security);
+}
+
+/* --- binding ------------------------------------------------------------------------------------- */
+HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *security,
+                                    const hsb_options *options, hsb_error *err)
+{
+    hsb_address a;
+    hsb__error_clear(err);
+    if (!host || !security) {
+        hsb__public_refuse(err, "hsb_bind_secure: host and security are needed");
+        return NULL;
+    }
+    if (!hsb__server_find_address(host, port, &a, err))
+        return NULL;
+    return hsb__server_bind(&a, -1, security, options, err);
+}
+
+HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security *security,
+                                       const hsb_options *options, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (!address || !security) {
+        hsb__public_refuse(err, "hsb_bind_secure_at: address and security are needed");
+        return NULL;
+    }
+    return hsb__server_bind(address, -1, security, options, err);
+}
+
+HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security, const hsb_options *options, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (!security) {
+        hsb__public_refuse(err, "hsb_bind_secure_fd: security is needed");
+        return NULL;
+    }
+    return hsb__server_bind(NULL, fd, security, options, err);
+}
+
+HSB_API hsb_server *hsb_bind(const char *host, int port, const hsb_options *options, hsb_error *err)
+{
+    hsb_address a;
+    hsb__error_clear(err);
+    if (!host) {
+        hsb__public_refuse(err, "hsb_bind: host is needed");
+        return NULL;
+    }
+    if (!hsb__server_find_address(host, port, &a, err))
+        return NULL;
+    return hsb__server_bind(&a, -1, NULL, options, err);
+}
+
+HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port, hsb_security *security_or_null,
+                              hsb_error *err)
+{
+    hsb_address a;
+    hsb__error_clear(err);
+    HSB_ASSERT(server && host);
+    if (!hsb__server_find_address(host, port, &a, err))
+        return -1;
+    return hsb__server_listen(server, &a, -1, security_or_null, err);
+}
+
+HSB_API int hsb_server_listen_at(hsb_server *server, const hsb_address *address, hsb_security *security_or_null,
+                                 hsb_error *err)
+{
+    hsb__error_clear(err);
+    HSB_ASSERT(server && address);
+    return hsb__server_listen(server, address, -1, security_or_null, err);
+}
+
+HSB_API int hsb_server_listen_fd(hsb_server *server, int fd, hsb_security *security_or_null, hsb_error *err)
+{
+    hsb__error_clear(err);
+    HSB_ASSERT(server);
+    return hsb__server_listen(server, NULL, fd, security_or_null, err);
+}
+
+/* --- server ------------------------------------------------------------------------------------------- */
+HSB_API int hsb_server_poll(hsb_server *server, int timeout_ms)
+{
+    HSB_ASSERT(server);
+    if (server->loop.depth) {
+        hsb__public_misuse(&server->loop, NULL, "hsb_server_poll: called from a hook");
+        return 0;
+    }
+    return hsb__server_turn(server, timeout_ms);
+}
+
+HSB_API bool hsb_server_run(hsb_server *server, hsb_error *err)
+{
+    hsb__error_clear(err);
+    HSB_ASSERT(server);
+    if (server->loop.depth)
+        return hsb__public_refuse(err, "hsb_server_run: called from a hook");
+    while (hsb__server_turn(server, -1) >= 0)
+        ;
+    return true;
+}
+
+HSB_API int hsb_server_fd(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return hsb__poller_fd(&server->loop.poller);
+}
+
+HSB_API int hsb_server_timeout(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return hsb__server_timeout(server);
+}
+
+HSB_API void hsb_server_close(hsb_server *server, bool force)
+{
+    HSB_ASSERT(server);
+    hsb__inbox_flag(server->loop.inbox, force ? HSB__INBOX_FORCE | HSB__INBOX_CLOSE : HSB__INBOX_CLOSE);
+}
+
+HSB_API void hsb_server_wake(hsb_server *server)
+{
+    HSB_ASSERT(server);
+    hsb__inbox_flag(server->loop.inbox, HSB__INBOX_WAKE);
+}
+
+HSB_API void hsb_server_free(hsb_server *server)
+{
+    if (!server)
+        return;
+    if (server->loop.depth)
+        hsb__public_misuse(&server->loop, NULL, "hsb_server_free: called from a hook");
+    else
+        hsb__server_free(server);
+}
+
+HSB_API void hsb_server_set_user(hsb_server *server, void *user)
+{
+    HSB_ASSERT(server);
+    server->user = user;
+}
+
+HSB_API void *hsb_server_user(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return server->user;
+}
+
+HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener)
+{
+    hsb_address none;
+    memset(&none, 0, sizeof none);
+    HSB_ASSERT(server);
+    bool known = listener >= 0 && listener < server->door_count;
+    return known ? server->doors[listener]->listener.address : none;
+}
+
+HSB_API int hsb_server_port(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return server->doors[0]->listener.address.port;
+}
+
+HSB_API hsb_options hsb_server_options(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return server->loop.options;
+}
+
+HSB_API bool hsb_server_set_security(hsb_server *server, int listener, hsb_security *security, hsb_error *err)
+{
+    hsb__error_clear(err);
+    HSB_ASSERT(server);
+    if (!security || listener >= server->door_count)
+        return hsb__public_refuse(err, "hsb_server_set_security: a security and a listener that is there");
+    return hsb__server_set_security(server, listener, security, err);
+}
+
+HSB_API hsb_connections hsb_server_connections(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return hsb__server_connections(server);
+}
+
+HSB_API size_t hsb_server_memory(const hsb_server *server)
+{
+    HSB_ASSERT(server);
+    return hsb__server_memory(server);
+}
+
+HSB_API bool hsb_server_post(hsb_server *server, int delay_ms, void (*fn)(hsb_server *, void *arg), void *arg)
+{
+    HSB_ASSERT(server && fn);
+    return hsb__inbox_post(server->loop.inbox, delay_ms, fn, arg);
+}
+
+/* --- connection ---------------------------------------------------------------------------------------- */
+HSB_API hsb_server *hsb_conn_server(const hsb_conn *conn)
+{
+    HSB_ASSERT(conn);
+    return conn->loop->server;
+}
+
+HSB_API hsb_address hsb_conn_peer(const hsb_conn *conn)
+{
+    HSB_ASSERT(conn);
+    return conn->peer;
+}
+
+HSB_API hsb_address hsb_conn_local(const hsb_conn *conn)
+{
+    HSB_ASSERT(conn);
+    return hsb__conn_local(conn);
+}
+
+HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn)
+{
+    HSB_ASSERT(conn);
+    return conn->tls ? hsb__tls_info_of(conn->tls) : NULL;
+}
+
+HSB_API uint64_t hsb_conn_id(const hsb_conn *conn)
+{
+    HSB_ASSERT(conn);
+    return conn->id;
+}
+
+HSB_API void hsb_conn_set_user(hsb_conn *conn, void *user)
+{
+    HSB_ASSERT(conn);
+    conn->user = user;
+}
+
+HSB_API void *hsb_conn_user(const hsb_conn *conn)
+{
+    HSB_ASSERT(conn);
+    return conn->user;
+}
+
+HSB_API void hsb_conn_close(hsb_conn *conn, bool force)
+{
+    HSB_ASSERT(conn);
+    hsb__conn_drop(conn, force);
+}
+
+/* --- request ----------------------------------------------------------------------------------------------- */
+HSB_API hsb_conn *hsb_request_conn(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->conn;
+}
+
+HSB_API hsb_str hsb_request_method(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return hsb__request_text(req, req->head.method);
+}
+
+HSB_API hsb_str hsb_request_target(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return hsb__request_text(req, req->head.target);
+}
+
+HSB_API hsb_str hsb_request_host(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->head.has_host ? hsb__request_text(req, req->head.host) : hsb__text_absent();
+}
+
+HSB_API hsb_str hsb_request_path(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return hsb__request_text(req, req->head.path);
+}
+
+HSB_API hsb_str hsb_request_query(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->head.has_query ? hsb__request_text(req, req->head.query) : hsb__text_absent();
+}
+
+HSB_API int hsb_request_minor_version(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->head.minor;
+}
+
+HSB_API hsb_str hsb_request_header(const hsb_request *req, const char *name)
+{
+    HSB_ASSERT(req && name);
+    return hsb__request_header(req, name);
+}
+
+HSB_API bool hsb_request_header_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
+{
+    HSB_ASSERT(req && name && value);
+    return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
+}
+
+HSB_API bool hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
+{
+    HSB_ASSERT(req && name && value);
+    return hsb__request_field_at(req, req->head.trailer_from, req->head.field_count, i, name, value);
+}
+
+HSB_API hsb_str hsb_request_cookie(const hsb_request *req, const char *name)
+{
+    HSB_ASSERT(req && name);
+    return hsb__cookie_find(&req->head, hsb__buffer_data(&req->text), hsb__text_of(name));
+}
+
+HSB_API int64_t hsb_request_content_length(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->head.content_length;
+}
+
+HSB_API void hsb_request_stream(hsb_request *req)
+{
+    HSB_ASSERT(req);
+    if (!req->opened || req->head_hook_done)
+        hsb__public_misuse(req->loop, req->conn, "hsb_request_stream: only from on_head");
+    else
+        req->streamed = true;
+}
+
+HSB_API hsb_str hsb_request_body(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return hsb__request_body(req);
+}
+
+HSB_API bool hsb_request_keep_alive(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->sending == HSB__NONE ? req->head.keep_alive : req->keep_alive;
+}
+
+HSB_API int64_t hsb_request_received(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->received;
+}
+
+HSB_API int64_t hsb_request_age_us(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return (int64_t)(hsb__os_now_us() - req->began_us);
+}
+
+HSB_API void hsb_request_pause(hsb_request *req)
+{
+    HSB_ASSERT(req);
+    req->paused = true;
+}
+
+HSB_API void hsb_request_resume(hsb_request *req)
+{
+    HSB_ASSERT(req);
+    req->paused = false;
+    req->kick(req->conn);
+}
+
+HSB_API void hsb_request_set_user(hsb_request *req, void *user)
+{
+    HSB_ASSERT(req);
+    req->user = user;
+}
+
+HSB_API void *hsb_request_user(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->user;
+}
+
+HSB_API bool hsb_request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *arg), void *arg)
+{
+    HSB_ASSERT(req && fn);
+    return req->opened && hsb__request_after(req, delay_ms, fn, arg);
+}
+
+HSB_API bool hsb_percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len)
+{
+    HSB_ASSERT(buf && len);
+    return hsb__percent_decode(in, form, buf, size, len);
+}
+
+HSB_API bool hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
+{
+    HSB_ASSERT(rest && name && value);
+    return hsb__form_next(rest, name, value);
+}
+
+/* --- response ------------------------------------------------------------------------------------------------ */
+HSB_API bool hsb_response_header(hsb_request *req, const char *name, const char *value)
+{
+    HSB_ASSERT(req && name && value);
+    return hsb__response_header(req, name, value);
+}
+
+HSB_API bool hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie)
+{
+    HSB_ASSERT(req && cookie && cookie->name);
+    return hsb__response_cookie(req, cookie);
+}
+
+HSB_API void hsb_respond(hsb_request *req, int status, const char *type, hsb_str body)
+{
+    if (hsb__public_may_begin(req, "hsb_respond: answered already"))
+        hsb__response_whole(req, status, type, body);
+}
+
+HSB_API void hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
+                               void (*release)(void *arg), void *arg)
+{
+    if (hsb__public_may_begin(req, "hsb_respond_owned: answered already"))
+        hsb__response_owned(req, status, type, body, release, arg);
+    else if (release)
+        release(arg);
+}
+
+HSB_API void hsb_respond_redirect(hsb_request *req, int status, const char *location)
+{
+    HSB_ASSERT(location);
+    if (hsb__public_may_begin(req, "hsb_respond_redirect: answered already"))
+        hsb__response_redirect(req, status, location);
+}
+
+HSB_API void hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null)
+{
+    HSB_ASSERT(path);
+    if (hsb__public_may_begin(req, "hsb_respond_file: answered already"))
+        hsb__files_respond(req, path, type_or_null);
+}
+
+HSB_API void hsb_respond_dir(hsb_request *req, const char *root, hsb_str path)
+{
+    HSB_ASSERT(root);
+    if (hsb__public_may_begin(req, "hsb_respond_dir: answered already"))
+        hsb__files_respond_dir(req, root, path);
+}
+
+HSB_API void hsb_response_begin(hsb_request *req, int status, int64_t length)
+{
+    if (hsb__public_may_begin(req, "hsb_response_begin: answered already"))
+        hsb__response_begin(req, status, length);
+}
+
+HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part)
+{
+    if (!hsb__public_may_write(req, "hsb_response_write: not between begin and end"))
+        return HSB_FLOW_GONE;
+    return hsb__response_write(req, part);
+}
+
+HSB_API hsb_flow hsb_response_flush(hsb_request *req)
+{
+    if (!hsb__public_may_write(req, "hsb_response_flush: not between begin and end"))
+        return HSB_FLOW_GONE;
+    req->kick(req->conn);
+    return hsb__response_flow(req);
+}
+
+HSB_API bool hsb_response_trailer(hsb_request *req, const char *name, const char *value)
+{
+    HSB_ASSERT(req && name && value);
+    return hsb__response_trailer(req, name, value);
+}
+
+HSB_API void hsb_response_end(hsb_request *req)
+{
+    if (hsb__public_may_write(req, "hsb_response_end: not begun, or ended already"))
+        hsb__response_end(req);
+}
+
+HSB_API void hsb_response_close(hsb_request *req)
+{
+    HSB_ASSERT(req);
+    req->close_after = true;
+    req->keep_alive = false;
+}
+
+HSB_API void hsb_response_abort(hsb_request *req)
+{
+    HSB_ASSERT(req);
+    if (req->opened)
+        hsb__response_fail(req, HSB_ERR_CLOSED, "the application aborted the response");
+}
+
+HSB_API int hsb_response_status(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return req->status;
+}
+
+HSB_API int64_t hsb_response_bytes(const hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return hsb__response_bytes(req);
+}
+
+/* --- answering later ------------------------------------------------------------------------------------------- */
+HSB_API hsb_ticket hsb_request_defer(hsb_request *req)
+{
+    HSB_ASSERT(req);
+    return hsb__request_defer(req);
+}
+
+HSB_API bool hsb_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_request *req, void *arg), void *arg)
+{
+    hsb__resume resume;
+    HSB_ASSERT(fn);
+    resume.request = fn;
+    return ticket.id && hsb__inbox_settle(ticket.inbox, ticket.id, false, resume, false, arg);
+}
+
+HSB_API void hsb_ticket_drop(hsb_ticket ticket)
+{
+    hsb__resume none;
+    memset(&none, 0, sizeof none);
+    if (ticket.id)
+        hsb__inbox_settle(ticket.inbox, ticket.id, false, none, true, NULL);
+}
+
+/* --- leaving HTTP -------------------------------------------------------------------------------------------------- */
+HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks)
+{
+    HSB_ASSERT(hooks);
+    if (!hsb__public_may_begin(req, "hsb_request_detach: answered already"))
+        return NULL;
+    return hsb__request_detach(req, status, hooks);
+}
+
+HSB_API hsb_conn *hsb_stream_conn(const hsb_stream *stream)
+{
+    HSB_ASSERT(stream);
+    return stream->conn;
+}
+
+HSB_API hsb_flow hsb_stream_write(hsb_stream *stream, hsb_str part)
+{
+    HSB_ASSERT(stream);
+    return hsb__stream_write(stream, part);
+}
+
+HSB_API hsb_flow hsb_stream_flush(hsb_stream *stream)
+{
+    HSB_ASSERT(stream);
+    return hsb__stream_flush(stream);
+}
+
+HSB_API void hsb_stream_pause(hsb_stream *stream)
+{
+    HSB_ASSERT(stream);
+    hsb__stream_pause(stream);
+}
+
+HSB_API void hsb_stream_resume(hsb_stream *stream)
+{
+    HSB_ASSERT(stream);
+    hsb__stream_resume(stream);
+}
+
+HSB_API bool hsb_stream_after(hsb_stream *stream, int delay_ms, void (*fn)(hsb_stream *, void *arg), void *arg)
+{
+    HSB_ASSERT(stream && fn);
+    return hsb__stream_after(stream, delay_ms, fn, arg);
+}
+
+HSB_API hsb_ticket hsb_stream_ticket(hsb_stream *stream)
+{
+    HSB_ASSERT(stream);
+    return hsb__stream_ticket(stream);
+}
+
+HSB_API bool hsb_stream_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_stream *stream, void *arg), void *arg)
+{
+    hsb__resume resume;
+    HSB_ASSERT(fn);
+    resume.stream = fn;
+    return ticket.id && hsb__inbox_settle(ticket.inbox, ticket.id, true, resume, false, arg);
+}
+
+HSB_API void hsb_stream_close(hsb_stream *stream, bool force)
+{
+    HSB_ASSERT(stream);
+    hsb__stream_close(stream, force);
+}
+
+/* --- WebSocket ------------------------------------------------------------------------------------------------------- */
+HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks)
+{
+    HSB_ASSERT(hooks);
+    if (!hsb__public_may_begin(req, "hsb_request_websocket: answered already"))
+        return NULL;
+    return hsb__websocket_open(req, hooks);
+}
+
+HSB_API hsb_stream *hsb_websocket_stream(hsb_websocket *ws)
+{
+    HSB_ASSERT(ws);
+    return hsb__websocket_stream(ws);
+}
+
+HSB_API const char *hsb_websocket_subprotocol(const hsb_websocket *ws)
+{
+    HSB_ASSERT(ws);
+    return hsb__websocket_subprotocol(ws);
+}
+
+HSB_API void hsb_websocket_set_user(hsb_websocket *ws, void *user)
+{
+    HSB_ASSERT(ws);
+    hsb__websocket_set_user(ws, user);
+}
+
+HSB_API hsb_flow hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message)
+{
+    HSB_ASSERT(ws);
+    return hsb__websocket_send(ws, text, message);
+}
+
+HSB_API hsb_flow hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last)
+{
+    HSB_ASSERT(ws);
+    return hsb__websocket_send_part(ws, text, part, last);
+}
+
+HSB_API hsb_flow hsb_websocket_ping(hsb_websocket *ws, hsb_str payload)
+{
+    HSB_ASSERT(ws);
+    return hsb__websocket_ping(ws, payload);
+}
+
+HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
+{
+    HSB_ASSERT(ws);
+    hsb__websocket_close(ws, code, reason);
+}
+
+#endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
+
+/* ===== >>changes =================================================================
+   0.1.0  the first.
+
+   Before 1.0 a minor version may change the API, and says here what to change.  A patch
+   version never does.  From 1.0 on semantic versioning: what compiles goes on compiling,
+   until the major version changes.                                                   */
+
+/* ===== >>licence =================================================================
+   MIT License
+
+   Copyright (c) 2026 the httpsbind.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy
+   of this software and associated documentation files (the "Software"), to deal
+   in the Software without restriction, including without limitation the rights
+   to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+   copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all
+   copies or substantial portions of the Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+   IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+   FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+   LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+   SOFTWARE.                                                                          */
