@@ -69,6 +69,120 @@
      >>public          every hsb_ function
      >>changes         versions, and what is promised
      >>licence         MIT                                                              */
+
+/* ===== >>tour ====================================================================
+   You make a security (certificates and keys), bind a server with it, and give the server
+   a thread: hsb_server_run, or hsb_server_poll from a loop of your own.  Everything else
+   happens in hooks.
+
+   1  A connection is accepted                                              on_accept
+   2  TLS is agreed upon: certificate by name, ALPN, client certificate     on_handshake
+   3  A request's head has arrived.  Answer now (401, 413, a redirect), ask for the body in
+      parts (hsb_request_stream), or do nothing                             on_head
+   4  The body: kept for you, or handed out as it comes                     on_body
+   5  The request is whole: answer with hsb_respond, or hsb_response_begin, _write, _end;
+      or take a ticket (hsb_request_defer) and answer from another thread   on_request
+   6  You wrote faster than the client reads, and now there is room again   on_drain
+   7  The answer is out, or the client is gone: the request ends here       on_finish
+   8  Back to 3, as long as the client stays                                (keep-alive)
+   9  The connection ends, with its reason                                  on_close
+
+   What a connection does is decided by three small state machines, written down in
+   >>conn and >>request.  A malformed request, a failed handshake or a reset ends its own
+   connection, is told to on_error, and touches nothing else.
+
+   ===== >>hooks ===================================================================
+   All are optional.  All are called on the server's thread, from hsb_server_run, _poll or
+   _free, and never from inside any other call of yours: hsb_respond queues bytes and
+   returns.  A hook must not block: the whole server waits for it.
+
+     hook          when                              you may                    next
+     on_accept     a client connected                refuse: return false       on_handshake; plain: on_head
+     on_handshake  TLS is up; hsb_conn_tls is set    refuse: return false       on_head
+     on_head       a request's head is there         answer, stream, defer      on_body, on_request
+     on_body       a part of a streamed body         answer, pause              on_body, on_request
+     on_request    all of it is there                answer, begin, defer,      on_drain, on_finish
+                                                     detach
+     on_drain      room to write again               write, end                 on_drain, on_finish
+     on_finish     the request is over: exactly      read it for the last       on_head, on_close
+                   once for each on_head             time; not answer
+     on_close      the connection is over: exactly   read it for the last       nothing
+                   once for each on_accept           time
+     on_error      something went wrong that is no   log                        as it was
+                   fault of your code
+     on_log        a line for the log                log                        as it was
+     on_wake       after hsb_server_wake             anything                   as it was
+
+   Answered in on_head: no on_request for it; but whoever only began an answer there and
+   asked for the body in parts is told by on_request that it is whole.  Unanswered when on_request returns, with no
+   ticket open and no hsb_request_after pending: 500.  From on_finish on the request is
+   gone, from on_close on the connection.  hsb_server_run, _poll and _free must not be
+   called from a hook.  Refused by the parser (400, 408, 414, 417, 431, 501, 505): on_error
+   with the status that was sent, and no hook of a request.
+
+   ===== >>memory-rules ============================================================
+   Every pointer in this API is one of three kinds:
+
+     copied      yours again as soon as the call returns
+     borrowed    still the giver's; good until the moment named after the word
+     owned       yours; release it with the function named after the word
+
+   All memory of a server comes from options.allocator, all of a security from its desc's;
+   hsb_server_memory tells how much it is.  No allocation is made per request once a server
+   has warmed up.  Keys, session secrets and what was received or sent are wiped when their
+   memory goes back.
+
+   ===== >>threads =================================================================
+   A server, and all that is reached through it, belongs to the one thread that runs it.
+   These alone may be called from any thread:
+
+     hsb_server_close   hsb_server_wake            also from a signal handler
+     hsb_server_post    hsb_ticket_resume   hsb_ticket_drop   hsb_stream_ticket_resume
+     hsb_security_new   hsb_security_free   hsb_lookup, and whatever takes no object
+
+   Several threads: one server each, bound with options.shared to the same address, port
+   and v6_only, and with the same security; connections are spread over them.  A security
+   never changes, but for its session cache, which locks itself.  The allocator of a server
+   is called on other threads by hsb_server_post, that of a security by all its servers.
+   After fork() only exec, or the use of inherited descriptors, is supported.
+
+   ===== >>performance =============================================================
+   A small exchange on a connection that is kept alive costs one recv, one send and one
+   wait in the poller; nine tenths of its time are the kernel's.  Records are fed from one
+   buffer that all connections share, and answers are framed straight into the engine's.
+   A full handshake is BearSSL's elliptic curves (two X25519 and one ECDSA signature); a
+   resumed one skips them.  An idle connection holds its own state and the engine's
+   context, about 6 KiB; the 33 KiB of record buffers go back to a pool as soon as no byte
+   lives in them.  Timers, accepting and waking up cost the same at 10 and at 10 000
+   connections.
+
+   ===== >>defaults ================================================================
+   What is left zero takes its default; -1 means no limit.  Times are milliseconds.
+
+     timeouts.handshake   10 000     limits.connections   1 024 (less where descriptors are fewer)
+     timeouts.head        10 000     limits.target_bytes  8 192
+     timeouts.body        30 000     limits.head_bytes    16 384
+     timeouts.write       30 000     limits.head_fields   100
+     timeouts.idle       120 000     limits.body_bytes    1 048 576
+     timeouts.close        2 000     limits.stream_bytes  no limit
+     timeouts.shutdown    30 000     limits.queued_bytes  65 536
+     backlog           SOMAXCONN     limits.rate          512 bytes a second
+                                     limits.requests      no limit
+
+   ===== >>build ===================================================================
+     HTTPSBIND_IMPLEMENTATION   in one .c file of the program, before the include
+     HTTPSBIND_STATIC           instead: everything static, for this file alone; two such
+                                files do not share listening sockets
+     HSB_ASSERT(x)              default assert(x)
+     HSB_MALLOC, HSB_FREE       default malloc and free
+     HSB_USE_POLL               poll(2) also where there is epoll or kqueue
+     HSB_NO_THREADS             no locks: one thread only, and no [any thread] calls
+
+   The implementation is C99 or later, the API part also C++11.  With -std=c99 (not gnu99)
+   include httpsbind.h before any system header, or compile with -D_GNU_SOURCE: it says so
+   if it matters.  BearSSL 0.6 and later; compile with the headers of the library that you
+   link.                                                                               */
+
 #ifndef HTTPSBIND_H
 #define HTTPSBIND_H
 #if (defined(HTTPSBIND_IMPLEMENTATION) || defined(HTTPSBIND_STATIC)) && !defined(_GNU_SOURCE)
@@ -2169,14 +2283,14 @@ typedef struct hsb__listener {
     /* Set by open, then only read; by the other sharers too.                           */
     hsb_address wanted;         /* as asked for, with the port we got                  */
     bool        v6_only, shared;
-    /* For my_turn; counts are atomic, for the other sharers read them.                 */
+    /* For my_turn.  Atomic: written by our thread, read by the other sharers'.         */
     size_t      live;           /* connections open                                    */
     size_t      taken;          /* accepted so far                                     */
-    size_t      idle;           /* 1: the thread waits in the poller                   */
-    /* Under the registry's lock.                                                      */
-    bool        passed;         /* my_turn said no, and has not been asked since       */
-    size_t      passed_at;      /*   what all sharers together had taken then          */
-    struct hsb__listener *next;
+    size_t      idle;           /* 1: our thread sleeps until somebody connects        */
+    /* For my_turn, and nobody else's.                                                  */
+    bool        passed;         /* the last answer was no, and                         */
+    size_t      passed_at;      /*   all sharers together had taken so many then       */
+    struct hsb__listener *next; /* under the registry's lock                           */
 } hsb__listener;
 
 static hsb__listener *hsb__listeners;
@@ -2438,10 +2552,10 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address
 }
 
 /* --- whose turn it is ----------------------------------------------------------------- */
-/* A connection wakes every sharer that waits.  The one with the fewest open ones should
-   take it (among equals, the one that has taken the fewest), so a sharer that sees such
-   another waiting passes: it rests a millisecond.  A thread that is busy or stuck does
-   not wait in its poller, so nobody leaves it anything.                                */
+/* A connection wakes every sharer that waits for one.  The sharer with the fewest open ones
+   should take it, and among equals the one that has taken the fewest: whoever sees such
+   another asleep passes, that is, stops watching for a millisecond.  A thread that is busy,
+   stuck or passing itself is not asleep in this sense, so nobody leaves it anything.      */
 static bool hsb__listener_lighter(const hsb__listener *a, const hsb__listener *b)
 {
     size_t a_live = hsb__atomic_get(&a->live), b_live = hsb__atomic_get(&b->live);
@@ -2450,9 +2564,8 @@ static bool hsb__listener_lighter(const hsb__listener *a, const hsb__listener *b
     return hsb__atomic_get(&a->taken) < hsb__atomic_get(&b->taken);
 }
 
-/* Whether to accept now.  Whoever passed and finds afterwards that nobody has taken one
-   since takes it himself: no connection waits longer than that millisecond.  Who rests
-   counts as away, or two could leave it to each other.                                 */
+/* Whether to accept now.  Who has passed, and finds that nobody has taken one since, takes
+   it after all: no connection waits for longer than that millisecond.                     */
 static bool hsb__listener_my_turn(hsb__listener *l)
 {
     size_t taken = 0;
@@ -2464,15 +2577,14 @@ static bool hsb__listener_my_turn(hsb__listener *l)
         if (!hsb__address_equal(&o->wanted, &l->wanted))
             continue;
         taken += hsb__atomic_get(&o->taken);
-        if (o != l && !o->passed && hsb__atomic_get(&o->idle) && hsb__listener_lighter(o, l))
+        if (o != l && hsb__atomic_get(&o->idle) && hsb__listener_lighter(o, l))
             lighter = true;
     }
-    bool stuck = l->passed && l->passed_at == taken;
-    l->passed = lighter && !stuck;
-    l->passed_at = taken;
-    bool mine = !l->passed;
     hsb__mutex_unlock(&hsb__listeners_lock);
-    return mine;
+    bool left_to_us = l->passed && l->passed_at == taken;
+    l->passed = lighter && !left_to_us;
+    l->passed_at = taken;
+    return !l->passed;
 }
 
 /* +1: a connection was opened, -1: closed                                              */
@@ -2484,13 +2596,15 @@ static void hsb__listener_count(hsb__listener *l, int change)
         hsb__atomic_sub(&l->live, 1);
 }
 
-/* Told by the loop right before (true) and right after (false) it waits in the poller,
-   and so before it dispatches.                                                         */
+/* Told by the loop before (true) and after (false) it waits in the poller: between waiting
+   and dispatching, because what is dispatched may take its time.                          */
 static void hsb__listener_resting(hsb__listener *l, bool in_poll)
 {
-    if (in_poll)
+    bool was_idle = hsb__atomic_get(&l->idle);
+    bool idle = in_poll && (l->watch.armed & HSB__READ);
+    if (idle && !was_idle)
         hsb__atomic_add(&l->idle, 1);
-    else
+    else if (!idle && was_idle)
         hsb__atomic_sub(&l->idle, 1);
 }
 
@@ -3561,10 +3675,10 @@ static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
 }
 
 /* PBKDF2-params; HMAC with SHA-1 is what is meant when no function is named.             */
-static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock, uint32_t *key_len)
+static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock)
 {
     hsb_str body, oid, null;
-    *key_len = 0;
+    uint32_t key_len;
     if (!hsb__der_take(&parameters, HSB__DER_SEQUENCE, &body) || parameters.len ||
         !hsb__der_take(&body, HSB__DER_OCTETS, &lock->salt))
         return hsb__key_malformed;
@@ -3572,7 +3686,8 @@ static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock, ui
         return hsb__key_malformed;
     if (lock->rounds > HSB__KEY_ROUNDS_MAX)
         return "its encryption asks for more than 10 million rounds";
-    if (hsb__der_starts(body, HSB__DER_INTEGER) && !hsb__der_small(&body, 32, key_len))
+    if (hsb__der_starts(body, HSB__DER_INTEGER) &&
+        (!hsb__der_small(&body, 32, &key_len) || key_len != lock->key_len))
         return hsb__key_malformed;
     lock->hash = &br_sha1_vtable;
     if (!body.len)
@@ -3587,7 +3702,6 @@ static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock, ui
 static const char *hsb__key_read_pbes2(hsb_str parameters, hsb__key_lock *lock)
 {
     hsb_str body, kdf, kdf_parameters, cipher, cipher_parameters;
-    uint32_t key_len;
     if (!hsb__der_take(&parameters, HSB__DER_SEQUENCE, &body) || parameters.len ||
         !hsb__key_scheme(&body, &kdf, &kdf_parameters) ||
         !hsb__key_scheme(&body, &cipher, &cipher_parameters) || body.len)
@@ -3597,14 +3711,10 @@ static const char *hsb__key_read_pbes2(hsb_str parameters, hsb__key_lock *lock)
     lock->key_len = hsb__key_aes_len(cipher);
     if (!lock->key_len)
         return "its encryption is not supported: only AES-CBC is";
-    const char *reason = hsb__key_read_kdf(kdf_parameters, lock, &key_len);
-    if (reason)
-        return reason;
-    if ((key_len && key_len != lock->key_len) ||
-        !hsb__der_take(&cipher_parameters, HSB__DER_OCTETS, &lock->iv) ||
+    if (!hsb__der_take(&cipher_parameters, HSB__DER_OCTETS, &lock->iv) ||
         cipher_parameters.len || lock->iv.len != 16)
         return hsb__key_malformed;
-    return NULL;
+    return hsb__key_read_kdf(kdf_parameters, lock);
 }
 
 /* EncryptedPrivateKeyInfo (RFC 5958 3)                                                   */
@@ -4037,7 +4147,7 @@ static bool hsb__cert_is_text(hsb_str value, unsigned tag)
 static size_t hsb__cert_utf8(char out[4], uint32_t c)
 {
     size_t more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    out[0] = (char)(more ? (0xF00u >> more & 0xFF) | c >> (6 * more) : c);
+    out[0] = (char)(more ? (0xFF00u >> (more + 1) & 0xFF) | c >> (6 * more) : c);
     for (size_t i = 1; i <= more; i++)
         out[i] = (char)(0x80 | (c >> (6 * (more - i)) & 0x3F));
     return more + 1;
@@ -5291,6 +5401,7 @@ static bool hsb__security_load(hsb_security *s, const hsb_security_desc *desc, h
 {
     int bytes = desc->session_cache_bytes ? desc->session_cache_bytes : 1 << 20;
     int seconds = desc->session_seconds > 0 ? desc->session_seconds : 3600;
+    seconds = seconds < 86400 ? seconds : 86400;            /* RFC 5246 F.1.4                */
     hsb__crypto_detect(&s->crypto);
     hsb__security_order_suites(s, desc->ciphers);
     if (!hsb__security_copy_alpn(s, desc->alpn, err) || !hsb__security_load_trust(s, desc, err) ||
@@ -5573,6 +5684,7 @@ struct hsb__policy {
     bool                 verified;          /* end_chain() said so; or the session's client */
     bool                 out_of_memory;
     bool                 failed_early;      /* the time at fault is the certificate's begin */
+    unsigned char        impostor_at;       /* this one has a trusted issuer's name        */
     unsigned char        failed_at;         /* which certificate of the chain, from 1      */
     int                  failed_code;       /* BR_ERR_X509_*                               */
     int64_t              failed_time;       /* the end or begin that was not kept          */
@@ -5853,7 +5965,7 @@ static void hsb__policy_start_chain(const br_x509_class **class, const char *unu
     br_ssl_engine_remove_flags(&p->server->eng, BR_OPT_TOLERATE_NO_CLIENT_AUTH);
     hsb__policy_forget_leaf(p);
     hsb__policy_forget_judge(p);
-    p->failed_at = 0;
+    p->failed_at = p->impostor_at = 0;
     p->failed_code = 0;
     p->judge = hsb__pool_get(p->pool, &size);
     p->out_of_memory = !p->judge;
@@ -5874,12 +5986,13 @@ static void hsb__policy_start_chain(const br_x509_class **class, const char *unu
     minimal->vtable->start_chain(&minimal->vtable, NULL);
 }
 
-static void hsb__policy_fail_cert(hsb__policy *p, int code)
+/* The first fault counts, and the certificate that it was found at.                             */
+static void hsb__policy_fail_cert(hsb__policy *p, int code, unsigned at)
 {
     if (p->failed_code)
         return;
     p->failed_code = code;
-    p->failed_at = (unsigned char)(p->judge ? p->judge->minimal.num_certs + 1 : 1);
+    p->failed_at = (unsigned char)at;
 }
 
 static void hsb__policy_start_cert(const br_x509_class **class, uint32_t length)
@@ -5891,7 +6004,7 @@ static void hsb__policy_start_cert(const br_x509_class **class, uint32_t length)
     j->bytes += length;
     if (length > HSB__CHAIN_LEAF || j->bytes > HSB__CHAIN_BYTES ||
         j->minimal.num_certs >= HSB__CHAIN_CERTS) {
-        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED);
+        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED, j->minimal.num_certs + 1);
         return;
     }
     j->cert_size = length ? length : 1;
@@ -5899,7 +6012,7 @@ static void hsb__policy_start_cert(const br_x509_class **class, uint32_t length)
     j->cert_len = 0;
     p->out_of_memory = !j->cert;
     if (!j->cert)
-        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED);
+        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED, 1);
     else
         j->minimal.vtable->start_cert(&j->minimal.vtable, length);
 }
@@ -5916,26 +6029,50 @@ static void hsb__policy_append(const br_x509_class **class, const unsigned char 
 }
 
 /* "Expired" and "not yet valid" are one code of BearSSL's, for any certificate of the chain.   */
-static void hsb__policy_blame_time(hsb__policy *p)
+static void hsb__policy_blame_time(hsb__policy *p, const hsb__cert *cert)
 {
+    p->failed_early = hsb__os_wall() < cert->not_before;
+    p->failed_time = p->failed_early ? cert->not_before : cert->not_after;
+}
+
+static bool hsb__policy_is_trusted_name(const hsb__policy *p, hsb_str name)
+{
+    for (size_t i = 0; i < p->security->trusted.count; i++) {
+        const br_x500_name *dn = &p->security->trusted.list[i].dn;
+        if (hsb__text_equal(name, hsb__text_make((const char *)dn->data, dn->len)))
+            return true;
+    }
+    return false;
+}
+
+/* BearSSL judged the certificate that has arrived: 0: not yet; BR_ERR_X509_OK: an anchor signed
+   it.  Some faults are found at a certificate and are of the one before it.                      */
+static void hsb__policy_note_cert(hsb__policy *p, int judgement)
+{
+    unsigned at = p->judge->minimal.num_certs + 1;
     hsb__cert cert;
-    if (!hsb__cert_walk(&cert, p->judge->cert, p->judge->cert_len))
+    if (judgement == BR_ERR_X509_OK ||
+        !hsb__cert_walk(&cert, p->judge->cert, p->judge->cert_len))
+        memset(&cert, 0, sizeof cert);
+    if (judgement == 0 && cert.issuer.ptr && hsb__policy_is_trusted_name(p, cert.issuer))
+        p->impostor_at = (unsigned char)at;
+    if (judgement == 0 || judgement == BR_ERR_X509_OK)
         return;
-    p->failed_early = hsb__os_wall() < cert.not_before;
-    p->failed_time = p->failed_early ? cert.not_before : cert.not_after;
+    bool of_last = judgement == BR_ERR_X509_DN_MISMATCH || judgement == BR_ERR_X509_BAD_SIGNATURE ||
+                   judgement == BR_ERR_X509_WRONG_KEY_TYPE;
+    hsb__policy_fail_cert(p, judgement, of_last && at > 1 ? at - 1 : at);
+    if (judgement == BR_ERR_X509_EXPIRED && cert.issuer.ptr)
+        hsb__policy_blame_time(p, &cert);
 }
 
 static void hsb__policy_end_cert(const br_x509_class **class)
 {
     hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
     hsb__judge *j = p->judge;
-    if (!j || p->failed_code)
+    if (!j || p->failed_code || !j->cert)
         return;
     bool is_leaf = j->minimal.num_certs == 0;
-    if (j->minimal.err && j->minimal.err != BR_ERR_X509_OK)
-        hsb__policy_fail_cert(p, j->minimal.err);
-    if (p->failed_code == BR_ERR_X509_EXPIRED)
-        hsb__policy_blame_time(p);
+    hsb__policy_note_cert(p, j->minimal.err);
     j->minimal.vtable->end_cert(&j->minimal.vtable);
     if (is_leaf) {
         p->leaf = j->cert;
@@ -5955,13 +6092,13 @@ static unsigned hsb__policy_end_chain(const br_x509_class **class)
     hsb__judge *j = p->judge;
     if (!j)
         return BR_ERR_X509_LIMIT_EXCEEDED;
-    unsigned code = j->minimal.vtable->end_chain(&j->minimal.vtable);
-    if (p->failed_code)
-        return (unsigned)p->failed_code;
-    if (code)
-        hsb__policy_fail_cert(p, (int)code);
-    p->verified = code == 0 && p->leaf;
-    return code;
+    int code = (int)j->minimal.vtable->end_chain(&j->minimal.vtable);
+    if (code == BR_ERR_X509_NOT_TRUSTED && p->impostor_at)
+        hsb__policy_fail_cert(p, BR_ERR_X509_BAD_SIGNATURE, p->impostor_at);
+    else if (code)
+        hsb__policy_fail_cert(p, code, 1);
+    p->verified = !p->failed_code && p->leaf;
+    return p->verified ? 0 : (unsigned)p->failed_code;
 }
 
 static const br_x509_pkey *hsb__policy_key(const br_x509_class *const *class, unsigned *usages)
@@ -6057,6 +6194,7 @@ enum {
     HSB__TLS_KEEP = 64,             /* unused contexts                                    */
     HSB__TLS_QUIET = 64,            /* records in a row that bring nothing on             */
     HSB__TLS_HANDSHAKE_BYTES = 1 << 18,
+    HSB__TLS_FLIGHT = 4096,         /* behind the I/O buffers: see hsb__tls_gather        */
     /* errors beside BearSSL's, which end below 1024 */
     HSB__TLS_ERR_MEMORY = 1024, HSB__TLS_ERR_FLOOD, HSB__TLS_ERR_PLAIN
 };
@@ -6067,8 +6205,9 @@ struct hsb__tls {
     hsb__policy      policy;
     hsb__tls_pool   *pool;
     hsb__tls        *next;          /* in pool->unused                                    */
-    unsigned char   *io;            /* both I/O buffers; NULL: resting                    */
+    unsigned char   *io;            /* both I/O buffers and the flight; NULL: resting     */
     size_t           io_size;
+    size_t           flight_at, flight_end;     /* of the flight, what is not yet sent    */
     const char      *own;           /* records of ours, past the engine                   */
     size_t           own_len;
     hsb_certificate *client;
@@ -6219,6 +6358,8 @@ static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
         hsb__tls_error_of_chain(t, out);
     else if (e)
         hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s", hsb__tls_find_fault(e)->text);
+    else if (t->phase == HSB__TLS_DEAD && !t->info.version)
+        hsb__error_set(out, HSB_ERR_CLOSED, 0, 0, "TLS: the client left within the handshake");
 }
 
 /* --- the I/O buffer ------------------------------------------------------------------------ */
@@ -6230,9 +6371,14 @@ static void hsb__tls_give_io(hsb__tls *t)
 
 static bool hsb__tls_get_io(hsb__tls *t)
 {
-    t->io_size = BR_SSL_BUFSIZE_BIDI;
+    t->io_size = BR_SSL_BUFSIZE_BIDI + HSB__TLS_FLIGHT;
     t->io = hsb__pool_get(t->pool->blocks, &t->io_size);
     return t->io != NULL;
+}
+
+static bool hsb__tls_in_flight(const hsb__tls *t)
+{
+    return t->flight_at < t->flight_end;
 }
 
 /* --- the end of a connection ---------------------------------------------------------------- */
@@ -6243,7 +6389,7 @@ static bool hsb__tls_get_io(hsb__tls *t)
 static void hsb__tls_make_alert(hsb__tls *t)
 {
     const br_ssl_engine_context *eng = &t->server.eng;
-    bool in_record = eng->oxa == eng->oxb && eng->oxa != eng->oxc;
+    bool in_record = hsb__tls_in_flight(t) || (eng->oxa == eng->oxb && eng->oxa != eng->oxc);
     bool by_engine = t->error >= BR_ERR_RECV_FATAL_ALERT && t->error < HSB__TLS_ERR_MEMORY;
     if (eng->out.vtable != &br_sslrec_out_clear_vtable || in_record || by_engine)
         return;
@@ -6263,7 +6409,8 @@ static void hsb__tls_die(hsb__tls *t, int error)
         hsb__tls_make_alert(t);
     t->phase = HSB__TLS_DEAD;
     hsb__policy_end(&t->policy);
-    hsb__tls_give_io(t);
+    if (!hsb__tls_in_flight(t))
+        hsb__tls_give_io(t);
 }
 
 /* A first byte that starts no TLS record: most likely a browser that was given http://.        */
@@ -6427,7 +6574,7 @@ static void hsb__tls_wipe(hsb__tls *t)
     hsb__memory_wipe(&eng->session, sizeof eng->session);
     hsb__memory_wipe(eng->pad, sizeof eng->pad);
     hsb__memory_wipe(t->server.ecdhe_key, sizeof t->server.ecdhe_key);
-    memset((char *)t + sizeof t->server, 0, sizeof *t - sizeof t->server);
+    memset(&t->policy, 0, sizeof *t - offsetof(hsb__tls, policy));
 }
 
 static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
@@ -6501,7 +6648,7 @@ static bool hsb__tls_rest(hsb__tls *t)
     br_ssl_engine_context *eng = &t->server.eng;
     if (!t->io)
         return true;
-    if (t->phase != HSB__TLS_OPEN || eng->ixa != 0 || eng->oxa != eng->oxc ||
+    if (t->phase != HSB__TLS_OPEN || hsb__tls_in_flight(t) || eng->ixa != 0 || eng->oxa != eng->oxc ||
         br_ssl_engine_current_state(eng) != (BR_SSL_SENDAPP | BR_SSL_RECVREC))
         return false;
     hsb__tls_give_io(t);
@@ -6532,6 +6679,8 @@ static void hsb__tls_count_record(hsb__tls *t, bool empty)
 {
     br_ssl_engine_context *eng = &t->server.eng;
     size_t len;
+    if (t->phase == HSB__TLS_OPEN && !(eng->application_data & 1))
+        return;                             /* closing: whatever comes is dropped, and that is right         */
     if (t->phase == HSB__TLS_OPEN ? br_ssl_engine_recvapp_buf(eng, &len) != NULL
                                   : !empty && eng->record_type_in != HSB__RECORD_ALERT)
         t->quiet = 0;
@@ -6562,25 +6711,28 @@ static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size
     return used;
 }
 
+/* How much of the first record is wanted before the engine gets it: the header, then all of it.  A header
+   that the engine is going to refuse is all there is.                                                     */
+static size_t hsb__tls_hello_size(const hsb__tls *t)
+{
+    size_t payload = t->hello_len < 5 ? 0 : (size_t)t->io[3] << 8 | t->io[4];
+    return payload > 16384 ? 5 : 5 + payload;
+}
+
 /* The first record is kept back until it is whole: its ClientHello decides what may be resumed.  It
    waits in the engine's own input buffer, at the place where the engine would have put it, so that it
    need not be copied.                                                                                    */
 static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
 {
     hsb__hello hello;
-    size_t used = 0, whole = 5;
+    size_t used = 0;
     if (t->hello_len == 0 && bytes[0] != HSB__RECORD_HANDSHAKE) {
         hsb__tls_answer_plain(t);
         return len;
     }
-    while (used < len && t->hello_len < whole) {
+    while (used < len && t->hello_len < hsb__tls_hello_size(t))
         t->io[t->hello_len++] = bytes[used++];
-        if (t->hello_len >= 5)
-            whole = 5 + ((size_t)t->io[3] << 8 | t->io[4]);
-        if (whole > 5 + 16384)
-            whole = t->hello_len;           /* the engine refuses such a header                           */
-    }
-    if (t->hello_len < whole)
+    if (t->hello_len < hsb__tls_hello_size(t))
         return used;
     t->hello_done = true;
     t->policy.hello = hsb__hello_read(&hello, t->io, t->hello_len) ? &hello : NULL;
@@ -6595,11 +6747,11 @@ static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_
    swallowed.                                                                                              */
 static size_t hsb__tls_feed(hsb__tls *t, const void *bytes, size_t len)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
     size_t waiting;
     if (len == 0 || hsb__tls_peer_shut(t) || !hsb__tls_wake(t))
         return len;
-    if (t->phase == HSB__TLS_HANDSHAKE && br_ssl_engine_sendrec_buf(eng, &waiting))
+    if (t->phase == HSB__TLS_HANDSHAKE &&
+        (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->server.eng, &waiting)))
         return 0;
     size_t used = t->hello_done ? hsb__tls_feed_record(t, bytes, len)
                                 : hsb__tls_feed_hello(t, bytes, len);
@@ -6653,11 +6805,33 @@ static void hsb__tls_flush(hsb__tls *t)
         br_ssl_engine_flush(&t->server.eng, 0);
 }
 
+/* The engine makes the records of a handshake one by one, each when the last is sent: ServerHello,
+   ChangeCipherSpec and Finished of a resumed one would be three packets.  Small ones are put together
+   behind the I/O buffers.                                                                                */
+static void hsb__tls_gather(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    unsigned char *flight = t->io + BR_SSL_BUFSIZE_BIDI, *at;
+    size_t len;
+    t->flight_at = t->flight_end = 0;
+    while ((at = br_ssl_engine_sendrec_buf(eng, &len)) != NULL && len <= HSB__TLS_FLIGHT - t->flight_end) {
+        memcpy(flight + t->flight_end, at, len);
+        t->flight_end += len;
+        br_ssl_engine_sendrec_ack(eng, len);
+    }
+    hsb__tls_advance(t);
+}
+
 /* Bytes for the socket; len 0: none.                                                                         */
 static hsb_str hsb__tls_records(hsb__tls *t)
 {
     size_t len = 0;
     const unsigned char *at = NULL;
+    if (t->phase == HSB__TLS_HANDSHAKE && !hsb__tls_in_flight(t))
+        hsb__tls_gather(t);
+    if (hsb__tls_in_flight(t))
+        return hsb__text_make((const char *)t->io + BR_SSL_BUFSIZE_BIDI + t->flight_at,
+                              t->flight_end - t->flight_at);
     if (t->own_len)
         return hsb__text_make(t->own, t->own_len);
     if (t->io && t->phase != HSB__TLS_DEAD)
@@ -6665,24 +6839,43 @@ static hsb_str hsb__tls_records(hsb__tls *t)
     return hsb__text_make((const char *)at, len);
 }
 
+static void hsb__tls_flight_sent(hsb__tls *t, size_t n)
+{
+    t->flight_at += n;
+    if (t->phase == HSB__TLS_DEAD && !hsb__tls_in_flight(t))
+        hsb__tls_give_io(t);
+}
+
+static void hsb__tls_own_sent(hsb__tls *t, size_t n)
+{
+    t->own += n;
+    t->own_len -= n;
+}
+
 /* A record that stands there right after another is not the application's, which had no room: it answers
    a record that brought nothing, and one such record may hold thousands of renegotiation requests.           */
-static void hsb__tls_records_sent(hsb__tls *t, size_t n)
+static void hsb__tls_engine_sent(hsb__tls *t, size_t n)
 {
     br_ssl_engine_context *eng = &t->server.eng;
     size_t len;
-    if (t->own_len) {
-        t->own += n;
-        t->own_len -= n;
-        return;
-    }
-    if (n == 0 || t->phase == HSB__TLS_DEAD)
-        return;
     br_ssl_engine_sendrec_buf(eng, &len);
     br_ssl_engine_sendrec_ack(eng, n);
     if (n == len && t->phase == HSB__TLS_OPEN && br_ssl_engine_sendrec_buf(eng, &len))
         t->quiet++;
     hsb__tls_advance(t);
+}
+
+/* The first n bytes of hsb__tls_records went out.                                                            */
+static void hsb__tls_records_sent(hsb__tls *t, size_t n)
+{
+    if (n == 0)                             /* an ack of 0 is not allowed                                     */
+        return;
+    if (hsb__tls_in_flight(t))
+        hsb__tls_flight_sent(t, n);
+    else if (t->own_len)
+        hsb__tls_own_sent(t, n);
+    else if (t->phase != HSB__TLS_DEAD)
+        hsb__tls_engine_sent(t, n);
 }
 
 /* close_notify after what is queued.  Plaintext that nobody took would keep 0.6 from ever finishing: it is
@@ -9120,11 +9313,6 @@ struct hsb_stream {
     uint32_t         promises;
 };
 
-static hsb__memory *hsb__stream_memory(hsb_stream *s)
-{
-    return &s->loop->memory;
-}
-
 static bool hsb__stream_may_detach(const hsb_request *req, int status)
 {
     bool upgrade = status == 101 && req->head.minor == 1;               /* RFC 9110 7.8   */
@@ -10358,6 +10546,7 @@ static void hsb__conn_close(hsb_conn *c)
     if (c->tls)
         hsb__tls_shut(c->tls);
     c->phase = HSB__CLOSING;
+    c->input = hsb__text_absent();
     c->since = hsb__conn_now(c);
 }
 
@@ -10403,6 +10592,22 @@ static bool hsb__conn_push(hsb_conn *c)
     return n > 0;
 }
 
+/* Bytes that the reader did not take yet move out of the stage: it is the next one's.                          */
+static bool hsb__conn_keep_input(hsb_conn *c)
+{
+    if (!c->input.len) {
+        hsb__buffer_release(&c->raw);
+        return true;
+    }
+    if (!c->raw.data || c->input.ptr < c->raw.data || c->input.ptr >= c->raw.data + c->raw.size) {
+        hsb__buffer_taken(&c->raw, hsb__buffer_len(&c->raw));
+        if (!hsb__buffer_append(&c->raw, c->input.ptr, c->input.len))
+            return false;
+        c->input.ptr = hsb__buffer_data(&c->raw);
+    }
+    return true;
+}
+
 static void hsb__conn_source_failed(hsb_conn *c)
 {
     hsb__conn_blame(c, HSB_ERR_SYSTEM, "a file shrank or could not be read while it was sent");
@@ -10412,7 +10617,7 @@ static void hsb__conn_source_failed(hsb_conn *c)
 /* Plain: the source goes through the queue, one stage at a time.                            */
 static bool hsb__conn_fill_plain(hsb_conn *c)
 {
-    if (!c->out.source || hsb__buffer_len(&c->out.bytes) > 0)
+    if (!c->out.source || hsb__buffer_len(&c->out.bytes) > 0 || !hsb__conn_keep_input(c))
         return false;
     ptrdiff_t n = hsb__outgoing_pull(&c->out, c->loop->stage, HSB__STAGE);
     if (n < 0 || !hsb__buffer_append(&c->out.bytes, c->loop->stage, (size_t)n))
@@ -10503,13 +10708,15 @@ static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
 }
 
 /* --- receiving: the body -------------------------------------------------------------------------- */
-/* BODY -> END.  The application answers now, unless it has.                                  */
+/* BODY -> END.  The application answers now, unless it has; whoever began to answer a body
+   that he reads in parts is told as well.                                                    */
 static void hsb__conn_end_body(hsb_conn *c)
 {
     hsb_request *req = &c->request;
     req->receiving = HSB__END;
     hsb__pace_stop(&c->pace_in);
-    if (req->sending == HSB__NONE && !req->detached && !req->aborted)
+    bool wanted = req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
+    if (wanted && !req->detached && !req->aborted)
         hsb__conn_hook_request(c, c->loop->options.hooks.on_request);
 }
 
@@ -11129,26 +11336,10 @@ static void hsb__conn_destroy(hsb_conn *c)
     c->gone(c);
 }
 
-/* Bytes that the reader did not take yet move out of the stage: it is the next one's.                          */
-static bool hsb__conn_keep_input(hsb_conn *c)
-{
-    if (!c->input.len) {
-        hsb__buffer_release(&c->raw);
-        return true;
-    }
-    if (!c->raw.data || c->input.ptr < c->raw.data || c->input.ptr >= c->raw.data + c->raw.size) {
-        hsb__buffer_taken(&c->raw, hsb__buffer_len(&c->raw));
-        if (!hsb__buffer_append(&c->raw, c->input.ptr, c->input.len))
-            return false;
-        c->input.ptr = hsb__buffer_data(&c->raw);
-    }
-    return true;
-}
-
 /* READ stays armed while it does no harm, so that a keep-alive exchange needs no call here.                     */
 static bool hsb__conn_arm(hsb_conn *c)
 {
-    unsigned want = c->watch.armed & HSB__READ;
+    unsigned want = c->eof ? 0 : c->watch.armed & HSB__READ;
     bool reads = c->phase == HSB__CLOSING || hsb__conn_wants_input(c);
     if (reads && !c->eof && !c->readable)
         want |= HSB__READ;
@@ -11379,15 +11570,12 @@ static void hsb__server_unlink(hsb_conn *c)
 
 /* The one that has been idle longest goes, so that a new one can come.  Its close_notify
    goes if the socket takes it; nobody lingers here.                                        */
-static bool hsb__server_make_room(hsb_server *s)
+static void hsb__server_make_room(hsb_server *s)
 {
     hsb_conn *oldest = s->loop.idle_first;
-    if (!oldest)
-        return false;
     hsb__conn_blame(oldest, HSB_ERR_LIMIT, "idle, and made room for another connection");
     hsb__conn_cut(oldest);
     hsb__conn_settle(oldest);
-    return true;
 }
 
 static void hsb__server_welcome(hsb__door *door, int fd, const hsb_address *peer)
@@ -11434,7 +11622,8 @@ static bool hsb__door_accept(hsb__door *door)
     hsb_address peer;
     hsb_error err;
     int fd;
-    if (s->total >= s->most && !hsb__server_make_room(s)) {
+    if (s->total >= s->most && !s->loop.idle_first) {
+        hsb__loop_log(&s->loop, HSB_LOG_WARN, "%d connections are open: no more until one ends", s->total);
         hsb__server_set_full(s, true);
         return false;
     }
@@ -11444,6 +11633,8 @@ static bool hsb__door_accept(hsb__door *door)
     }
     switch (hsb__listener_accept(&door->listener, &fd, &peer, &err)) {
     case HSB__ACCEPTED:
+        if (s->total >= s->most)
+            hsb__server_make_room(s);
         hsb__server_welcome(door, fd, &peer);
         return !door->listener.shared;
     case HSB__ACCEPT_EMPTY:
@@ -11552,16 +11743,6 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd,
     return index;
 }
 
-static bool hsb__server_find_address(const char *host, int port, hsb_address *out, hsb_error *err)
-{
-    if (port < 0 || port > 65535)
-        return hsb__error_set(err, HSB_ERR_SYSTEM, EINVAL, 0, "port %d: not in 0..65535", port);
-    if (hsb__resolver_lookup(host, HSB_FAMILY_ANY, out, 1, err) < 1)
-        return false;
-    out->port = (uint16_t)port;
-    return true;
-}
-
 /* A new certificate for a listener, or for all that speak TLS.                                        */
 static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *security, hsb_error *err)
 {
@@ -11601,6 +11782,7 @@ static void hsb__server_begin_close(hsb_server *s)
     if (s->loop.closing)
         return;
     s->loop.closing = true;
+    hsb__loop_log(&s->loop, HSB_LOG_INFO, "closing with %d connections open", s->total);
     for (int i = 0; i < s->door_count; i++)
         hsb__door_shut(s->doors[i]);
     for (hsb_conn *c = s->first; c; c = c->next) {
@@ -12049,7 +12231,7 @@ HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *se
         hsb__public_refuse(err, "hsb_bind_secure: host and security are needed");
         return NULL;
     }
-    if (!hsb__server_find_address(host, port, &a, err))
+    if (!hsb__resolver_bind_address(&a, host, port, err))
         return NULL;
     return hsb__server_bind(&a, -1, security, options, err);
 }
@@ -12083,7 +12265,7 @@ HSB_API hsb_server *hsb_bind(const char *host, int port, const hsb_options *opti
         hsb__public_refuse(err, "hsb_bind: host is needed");
         return NULL;
     }
-    if (!hsb__server_find_address(host, port, &a, err))
+    if (!hsb__resolver_bind_address(&a, host, port, err))
         return NULL;
     return hsb__server_bind(&a, -1, NULL, options, err);
 }
@@ -12094,7 +12276,7 @@ HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port, hs
     hsb_address a;
     hsb__error_clear(err);
     HSB_ASSERT(server && host);
-    if (!hsb__server_find_address(host, port, &a, err))
+    if (!hsb__resolver_bind_address(&a, host, port, err))
         return -1;
     return hsb__server_listen(server, &a, -1, security_or_null, err);
 }
