@@ -89,9 +89,9 @@
 
    What a connection does is decided by three small state machines, written down in
    >>conn and >>request.  A malformed request, a failed handshake or a reset ends its own
-   connection, is told to on_error, and touches nothing else.
+   connection, is told to on_error, and touches nothing else. */
 
-   ===== >>hooks ===================================================================
+/* ===== >>hooks ===================================================================
    All are optional.  All are called on the server's thread, from hsb_server_run, _poll or
    _free, and never from inside any other call of yours: hsb_respond queues bytes and
    returns.  A hook must not block: the whole server waits for it.
@@ -118,9 +118,9 @@
    ticket open and no hsb_request_after pending: 500.  From on_finish on the request is
    gone, from on_close on the connection.  hsb_server_run, _poll and _free must not be
    called from a hook.  Refused by the parser (400, 408, 414, 417, 431, 501, 505): on_error
-   with the status that was sent, and no hook of a request.
+   with the status that was sent, and no hook of a request. */
 
-   ===== >>memory-rules ============================================================
+/* ===== >>memory-rules ============================================================
    Every pointer in this API is one of three kinds:
 
      copied      yours again as soon as the call returns
@@ -130,9 +130,9 @@
    All memory of a server comes from options.allocator, all of a security from its desc's;
    hsb_server_memory tells how much it is.  No allocation is made per request once a server
    has warmed up.  Keys, session secrets and what was received or sent are wiped when their
-   memory goes back.
+   memory goes back. */
 
-   ===== >>threads =================================================================
+/* ===== >>threads =================================================================
    A server, and all that is reached through it, belongs to the one thread that runs it.
    These alone may be called from any thread:
 
@@ -144,9 +144,9 @@
    and v6_only, and with the same security; connections are spread over them.  A security
    never changes, but for its session cache, which locks itself.  The allocator of a server
    is called on other threads by hsb_server_post, that of a security by all its servers.
-   After fork() only exec, or the use of inherited descriptors, is supported.
+   After fork() only exec, or the use of inherited descriptors, is supported. */
 
-   ===== >>performance =============================================================
+/* ===== >>performance =============================================================
    A small exchange on a connection that is kept alive costs one recv, one send and one
    wait in the poller; nine tenths of its time are the kernel's.  Records are fed from one
    buffer that all connections share, and answers are framed straight into the engine's.
@@ -154,9 +154,9 @@
    resumed one skips them.  An idle connection holds its own state and the engine's
    context, about 6 KiB; the 33 KiB of record buffers go back to a pool as soon as no byte
    lives in them.  Timers, accepting and waking up cost the same at 10 and at 10 000
-   connections.
+   connections. */
 
-   ===== >>defaults ================================================================
+/* ===== >>defaults ================================================================
    What is left zero takes its default; -1 means no limit.  Times are milliseconds.
 
      timeouts.handshake   10 000     limits.connections   1 024 (less where descriptors are fewer)
@@ -167,9 +167,9 @@
      timeouts.close        2 000     limits.stream_bytes  no limit
      timeouts.shutdown    30 000     limits.queued_bytes  65 536
      backlog           SOMAXCONN     limits.rate          512 bytes a second
-                                     limits.requests      no limit
+                                     limits.requests      no limit */
 
-   ===== >>build ===================================================================
+/* ===== >>build ===================================================================
      HTTPSBIND_IMPLEMENTATION   in one .c file of the program, before the include
      HTTPSBIND_STATIC           instead: everything static, for this file alone; two such
                                 files do not share listening sockets
@@ -272,143 +272,156 @@ typedef struct hsb_error {
 } hsb_error;
 HSB_API const char *hsb_status_text(hsb_status status);
 
-/* --- addresses --------------------------------------------------------------- */
+/* --- addresses ---------------------------------------------------------------------------- */
 #define HSB_LOOPBACK_IP_V4 "127.0.0.1"
 #define HSB_LOOPBACK_IP_V6 "::1"
 #define HSB_ANY_IP_V4      "0.0.0.0"
-#define HSB_ANY_IP_V6      "::"            /* IPv4 too, unless options.v6_only     */
+#define HSB_ANY_IP_V6      "::"             /* IPv4 too, unless options.v6_only              */
 typedef enum hsb_family { HSB_FAMILY_ANY, HSB_IPV4, HSB_IPV6 } hsb_family;
 typedef struct hsb_address {
     hsb_family family;
-    uint8_t    bytes[16];       /* network order; IPv4 uses the first four        */
-    uint32_t   scope_id;        /* IPv6 link-local zone                           */
-    uint16_t   port;            /* host order                                     */
+    uint8_t    bytes[16];       /* network order; IPv4 uses the first four                   */
+    uint32_t   scope_id;        /* IPv6 link-local zone                                      */
+    uint16_t   port;            /* host order; 0: none                                       */
 } hsb_address;
-#define HSB_ADDRESS_TEXT_MAX 72
-HSB_API bool        hsb_address_parse(hsb_address *out, const char *numeric);
-HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX]);
-/* Blocks in getaddrinfo.  Returns how many were stored, 0 on failure. [any thread] */
-HSB_API int hsb_lookup(const char *host, hsb_family family,
-                       hsb_address *out, int max, hsb_error *err);
-/* Ports are int, so that 70000 is refused and not cut to 4464.                     */
+#define HSB_ADDRESS_TEXT_MAX 72             /* with the NUL                                  */
 
-/* --- security ---------------------------------------------------------------- */
-typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem; /* one or the other */
+/* "192.0.2.1", "2001:db8::1", "[::1]", "fe80::1%eth0"; no name, no port.  False: not a
+   numeric address, and *out is as it was.                                                   */
+HSB_API bool        hsb_address_parse(hsb_address *out, const char *numeric);
+/* "192.0.2.1:443", "[fe80::1%eth0]:443", or without a port "::1".  Returns buf.             */
+HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX]);
+/* Asks the system's resolver, which may take seconds.  Returns how many addresses were
+   stored, max at most; 0 with HSB_ERR_LOOKUP.                                 [any thread]  */
+HSB_API int         hsb_lookup(const char *host, hsb_family family,
+                               hsb_address *out, int max, hsb_error *err);
+
+/* --- security ------------------------------------------------------------------------------- */
+typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem; /* one or the other; zero: none */
 HSB_API hsb_pem hsb_pem_file(const char *path);
 HSB_API hsb_pem hsb_pem_text(const char *nul_terminated);
 
-typedef struct hsb_identity {   /* what the server shows: a chain and its key     */
-    const char *server_name;    /* "www.example.org", "*.example.org"; NULL: any  */
-    hsb_pem     chain, key;     /* leaf first; EC or RSA                          */
-    const char *password;       /* of an encrypted key                            */
+typedef struct hsb_identity {   /* what the server shows: a chain and its key                */
+    const char *server_name;    /* "www.example.org", "*.example.org" (one label); NULL: the
+                                   names in the certificate                                  */
+    hsb_pem     chain, key;     /* leaf first; EC P-256, -384, -521 or RSA 2048..4096 bits;
+                                   key as PKCS#1, SEC1, PKCS#8, or PKCS#8 encrypted (PBES2)  */
+    const char *password;       /* of an encrypted key                                       */
 } hsb_identity;
 
 typedef enum hsb_ciphers {
-    HSB_CIPHERS_MODERN,         /* ECDHE with AES-GCM or ChaCha20-Poly1305        */
-    HSB_CIPHERS_COMPATIBLE      /* and ECDHE with AES-CBC, for old clients        */
+    HSB_CIPHERS_MODERN,         /* ECDHE with AES-GCM or ChaCha20-Poly1305                   */
+    HSB_CIPHERS_COMPATIBLE      /* and ECDHE with AES-CBC, for old clients                   */
 } hsb_ciphers;
 
-typedef struct hsb_allocator {  /* set all of it or none; default malloc and free */
-    void *(*alloc)(size_t size, void *user);
+typedef struct hsb_allocator {  /* set all of it or none; default HSB_MALLOC and HSB_FREE    */
+    void *(*alloc)(size_t size, void *user);            /* NULL when there is none           */
     void  (*release)(void *ptr, size_t size, void *user);
     void  *user;
 } hsb_allocator;
 
-typedef struct hsb_security_desc {           /* everything in it is copied         */
-    hsb_identity        identity;            /* the default one; or:               */
-    const char         *self_signed_for;     /* make a P-256 key and certificate; new at each start */
-    const hsb_identity *identities;          /* more, chosen by SNI; an EC and an RSA */
-    int                 identity_count;      /*   identity may share a server_name */
-    hsb_pem             trusted;             /* anchors that verify client certificates */
-    hsb_pem             client_authorities;  /* names we advertise; default: trusted */
-    const char *const  *alpn;                /* NULL-ended; default "http/1.1"     */
+typedef struct hsb_security_desc {           /* everything in it is copied                   */
+    hsb_identity        identity;            /* the default one; or:                         */
+    const char         *self_signed_for;     /* make a P-256 key and certificate for this name
+                                                or address; new at each call                 */
+    const hsb_identity *identities;          /* more, chosen by the name that the client asks */
+    int                 identity_count;      /*   for; an EC and an RSA one may share a name */
+    hsb_pem             trusted;             /* anchors that verify client certificates      */
+    hsb_pem             client_authorities;  /* names we advertise; default: trusted         */
+    const char *const  *alpn;                /* NULL-ended, by preference; default "http/1.1" */
     hsb_ciphers         ciphers;
-    int                 session_cache_bytes; /* resumption; -1: no cache (1 MiB)   */
-    int                 session_seconds;     /* how long one may resume  (3 600)   */
-    hsb_allocator       allocator;           /* called from every thread that uses it */
+    int                 session_cache_bytes; /* resumption; -1: no cache (1 048 576)         */
+    int                 session_seconds;     /* how long one may resume  (3 600)             */
+    hsb_allocator       allocator;           /* called on every thread that uses the security */
 } hsb_security_desc;
-/* Owned: hsb_security_free.  A bound server holds its own reference, so freeing
-   straight after the bind is right.  May be used by servers on other threads.    */
-HSB_API hsb_security *hsb_security_new(const hsb_security_desc *desc, hsb_error *err);
-HSB_API void          hsb_security_free(hsb_security *security);       /* [any thread] */
-/* The leaf shown when no name matches: to print a fingerprint, to pin it, to trust it.   */
-HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security);  /* 32 bytes, borrowed: until free */
-HSB_API hsb_str        hsb_security_pem(const hsb_security *security);     /* borrowed: until free */
 
-/* --- hooks ---------------------------------------------------------------------
-   All optional, all called on the server's thread from run or poll (and free), never
-   from inside any other call you make.
-   Order per connection:  accept, handshake, requests..., close.
-   Order per request:  head, body*, request, finish; drain whenever it applies.
-   finish comes exactly once for every head hook, whatever went wrong, and
-   close exactly once for every accept (also a refused one): clean up there and only
-   there.  An answer given in head means no request hook for it.  Hooks don't throw.  */
+/* NULL: HSB_ERR_PEM, _CERT, _KEY, _MEMORY or _SYSTEM (no randomness), with a text that names
+   the file and the reason.  A bound server holds its own reference, so freeing straight
+   after the bind is right.  Immutable: servers on several threads may share it.
+   Owned: hsb_security_free.                                                   [any thread]  */
+HSB_API hsb_security *hsb_security_new(const hsb_security_desc *desc, hsb_error *err);
+HSB_API void          hsb_security_free(hsb_security *security);   /* NULL is fine [any thread] */
+/* The leaf that is shown when no name matches: to print its fingerprint, to pin or to trust
+   it.  32 bytes and PEM text; borrowed: until free.                                          */
+HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security);
+HSB_API hsb_str        hsb_security_pem(const hsb_security *security);
+
+/* --- hooks: see >>hooks ---------------------------------------------------------------------- */
 typedef enum hsb_log_level { HSB_LOG_ERROR, HSB_LOG_WARN, HSB_LOG_INFO, HSB_LOG_DEBUG } hsb_log_level;
-typedef struct hsb_hooks {
-    void *user;                                              /* last argument below */
-    bool (*on_accept)   (hsb_conn *, void *user);            /* false: drop it      */
-    bool (*on_handshake)(hsb_conn *, void *user);            /* TLS is up; false: drop it */
-    void (*on_close)    (hsb_conn *, const hsb_error *why, void *user);
+typedef struct hsb_hooks {                  /* errors are borrowed: this call                  */
+    void *user;                                              /* last argument of all below      */
+    bool (*on_accept)   (hsb_conn *, void *user);            /* false: drop it                  */
+    bool (*on_handshake)(hsb_conn *, void *user);            /* false: drop it                  */
+    void (*on_close)    (hsb_conn *, const hsb_error *why, void *user); /* HSB_OK: as it should */
     void (*on_error)    (hsb_server *, hsb_conn *or_null, const hsb_error *, void *user);
-    void (*on_log)      (hsb_log_level, const char *line, void *user);
-    void (*on_wake)     (hsb_server *, void *user);          /* after hsb_server_wake */
-    void (*on_head)     (hsb_request *, void *user);         /* head has arrived    */
-    void (*on_body)     (hsb_request *, hsb_str part, void *user); /* streamed; borrowed: this call */
-    void (*on_request)  (hsb_request *, void *user);         /* all of it arrived: answer */
-    void (*on_drain)    (hsb_request *, void *user);         /* room to write again */
+    void (*on_log)      (hsb_log_level, const char *line, void *user); /* borrowed: this call   */
+    void (*on_wake)     (hsb_server *, void *user);
+    void (*on_head)     (hsb_request *, void *user);
+    void (*on_body)     (hsb_request *, hsb_str part, void *user);     /* borrowed: this call   */
+    void (*on_request)  (hsb_request *, void *user);
+    void (*on_drain)    (hsb_request *, void *user);
     void (*on_finish)   (hsb_request *, const hsb_error *or_null, void *user);
 } hsb_hooks;
 
-/* --- binding ------------------------------------------------------------------- */
-typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                        */
-    int handshake;              /* accept to end of handshake            (10 000)    */
-    int head;                   /* first byte of a head to its last      (10 000)    */
-    int body;                   /* a body with no byte for so long, or below         */
-    int write;                  /*   limits.rate after it; a reader alike (30 000)   */
-    int idle;                   /* kept alive with no request            (120 000)   */
-    int close;                  /* lingering after our last byte         (2 000)     */
-    int shutdown;               /* close(false) becomes close(true)      (30 000)    */
+/* --- binding ---------------------------------------------------------------------------------- */
+typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                                   */
+    int handshake;              /* from accept to the end of the handshake         (10 000)     */
+    int head;                   /* from a head's first byte to its last; 408       (10 000)     */
+    int body;                   /* a body with no byte for so long, or below limits.rate after
+                                   the first such period; 408                      (30 000)     */
+    int write;                  /* a reader alike; cut off                         (30 000)     */
+    int idle;                   /* kept alive with no request                      (120 000)    */
+    int close;                  /* lingering after our last byte                   (2 000)      */
+    int shutdown;               /* after it close(false) becomes close(true)       (30 000)     */
 } hsb_timeouts;
-typedef struct hsb_limits {     /* -1: no limit                                      */
-    int      connections;       /* beyond it the longest idle goes, then accept waits
-                                   (1024, less where descriptors are fewer)          */
-    int      target_bytes;      /* 414                                   (8 192)     */
-    int      head_bytes;        /* request line and fields together; 431; trailers and
-                                   chunk extensions of a body alike      (16 384)    */
-    int      head_fields;       /* 431                                   (100)       */
-    int64_t  body_bytes;        /* a body kept for on_request; 413       (1 MiB)     */
-    int64_t  stream_bytes;      /* a body given to on_body; 413          (none)      */
-    int      queued_bytes;      /* response bytes before HSB_FLOW_WAIT   (65 536)    */
-    int      rate;              /* bytes a second that a body or reader must keep (512) */
-    int      requests;          /* on one connection; -1: none           (none)      */
+
+typedef struct hsb_limits {     /* -1: no limit                                                 */
+    int      connections;       /* beyond it the longest idle one makes room, then accepting
+                                   waits       (1 024, less where descriptors are fewer)        */
+    int      target_bytes;      /* 414                                             (8 192)      */
+    int      head_bytes;        /* request line and fields together, 431; a body's trailers and
+                                   chunk extensions have the same limit            (16 384)     */
+    int      head_fields;       /* 431                                             (100)        */
+    int64_t  body_bytes;        /* a body kept for on_request; 413                 (1 048 576)  */
+    int64_t  stream_bytes;      /* a body given to on_body; 413                    (none)       */
+    int      queued_bytes;      /* of a response, before HSB_FLOW_WAIT             (65 536)     */
+    int      rate;              /* bytes a second that a body or a reader must keep (512)       */
+    int      requests;          /* on one connection                               (none)       */
 } hsb_limits;
-typedef struct hsb_options {
-    int           backlog;                     /* listen queue        (SOMAXCONN)    */
-    bool          v6_only;                     /* "::" refuses IPv4                  */
-    bool          shared;                      /* others may bind the same port      */
-    bool          request_client_certificate;  /* ask; go on without one             */
-    bool          require_client_certificate;  /* ask; fail the handshake without    */
-    bool          no_keep_alive;               /* close after each response          */
-    const char   *server_header;               /* Server: field          (none sent) */
+
+typedef struct hsb_options {                   /* everything in it is copied                     */
+    int           backlog;                     /* listen queue                     (SOMAXCONN)  */
+    bool          v6_only;                     /* "::" refuses IPv4                             */
+    bool          shared;                      /* others may bind the same address and port     */
+    bool          request_client_certificate;  /* ask; go on without one                        */
+    bool          require_client_certificate;  /* ask; without one the handshake fails          */
+    bool          no_keep_alive;               /* close after each response                     */
+    const char   *server_header;               /* value of the Server field        (none sent)  */
     hsb_timeouts  timeouts;
     hsb_limits    limits;
     hsb_allocator allocator;
     hsb_hooks     hooks;
 } hsb_options;
-/* host is a name or number, looked up once, first answer used.  port 0 lets the
-   system pick (see hsb_server_address).  options is copied.  Owned: hsb_server_free. */
+
+/* Binds, listens and returns: clients may connect at once and wait until the loop runs.  host
+   is a name, looked up once, whose first answer is used, or a number.  port is 0..65535, an
+   int so that 70000 is refused and not cut to 4464; 0: the system picks, never 65535, see
+   hsb_server_port.  options may be NULL.  NULL: HSB_ERR_LOOKUP, _SYSTEM ("bind 127.0.0.1:443:
+   Permission denied"), _SHARED, _CERT (asks for certificates and trusts nothing), _MEMORY.
+   The calling thread need not be the one that runs it.  Owned: hsb_server_free.               */
 HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *security,
                                     const hsb_options *options, hsb_error *err);
 HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
-/* A socket that already listens: inherited, or passed by a service manager.  Taken over. */
+/* A TCP socket that listens already: inherited, or passed by a service manager.  It is the
+   server's on success and still yours on failure.                                              */
 HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
-/* HTTP without TLS: a redirect to the secure port, a health check behind a proxy.     */
+/* HTTP without TLS, with the same hooks: a redirect to the secure port, a health check.        */
 HSB_API hsb_server *hsb_bind(const char *host, int port,
                              const hsb_options *options, hsb_error *err);
-/* One more listening socket on the same loop, with the same hooks; NULL security: plain.
-   Returns its index (the first bind is 0), or -1.                                        */
+/* One more listening socket on the same loop, with the same options; NULL security: plain.
+   Returns its index (that of the bind is 0), or -1 with the errors of the bind.                */
 HSB_API int         hsb_server_listen(hsb_server *server, const char *host, int port,
                                       hsb_security *security_or_null, hsb_error *err);
 HSB_API int         hsb_server_listen_at(hsb_server *server, const hsb_address *address,
@@ -416,194 +429,226 @@ HSB_API int         hsb_server_listen_at(hsb_server *server, const hsb_address *
 HSB_API int         hsb_server_listen_fd(hsb_server *server, int fd,
                                          hsb_security *security_or_null, hsb_error *err);
 
-/* --- server ---------------------------------------------------------------------
-   Either give the thread away with run, or own the loop: wait until fd is readable
-   or timeout milliseconds pass, whichever is first, then call poll(server, 0).     */
-HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err); /* until closed */
-HSB_API int         hsb_server_poll(hsb_server *server, int timeout_ms); /* events, -1 closed */
-HSB_API int         hsb_server_fd(const hsb_server *server);            /* -1: backend has none */
-HSB_API int         hsb_server_timeout(const hsb_server *server);       /* -1: no timer */
-/* Stop accepting, drop idle connections.  false: open requests finish first; true: cut
-   them now.  [any thread] [signal handler]                                           */
+/* --- server ------------------------------------------------------------------------------------ */
+/* Gives the thread away until the server is closed and its last connection gone.               */
+HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err);
+/* Or own the loop: wait until hsb_server_fd is readable or hsb_server_timeout milliseconds are
+   over, whichever is first, then poll(server, 0), then ask for the timeout again.  poll waits
+   timeout_ms at most (-1: for ever) and returns how many events it handled; -1: closed.         */
+HSB_API int         hsb_server_poll(hsb_server *server, int timeout_ms);
+HSB_API int         hsb_server_fd(const hsb_server *server);        /* -1: with HSB_USE_POLL      */
+HSB_API int         hsb_server_timeout(const hsb_server *server);   /* -1: no timer               */
+/* Stop accepting, drop idle connections.  false: open requests finish first, detached streams
+   may go on for timeouts.shutdown; true: all is cut now.  Happens in the server's next turn;
+   run returns when the last connection is gone.              [any thread] [signal handler]       */
 HSB_API void        hsb_server_close(hsb_server *server, bool force);
-/* on_wake is called soon, once for many.  [any thread] [signal handler]               */
+/* on_wake is called in the server's next turn, once for many.  [any thread] [signal handler]     */
 HSB_API void        hsb_server_wake(hsb_server *server);
-/* Not from a hook.  close(true) first if open; posts and tickets still open resolve.  */
+/* Not from a hook; NULL is fine.  What is open is cut: on_finish and on_close still come, used
+   tickets and waiting posts run.                                                                 */
 HSB_API void        hsb_server_free(hsb_server *server);
 HSB_API void        hsb_server_set_user(hsb_server *server, void *user);
 HSB_API void       *hsb_server_user(const hsb_server *server);
-HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener); /* as bound */
-HSB_API int         hsb_server_port(const hsb_server *server);          /* of the first */
-HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* defaults filled in */
-/* Renewal: new handshakes of that listener (-1: of every TLS one) use it.  False: it does
-   not suit the options (asks for certificates and trusts nothing); the old one stays.   */
+HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener); /* as bound       */
+HSB_API int         hsb_server_port(const hsb_server *server);          /* of the first           */
+HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* defaults filled in     */
+/* Renewal: new handshakes of that listener (-1: of every TLS one) use it, open connections keep
+   theirs.  False with HSB_ERR_CERT: it does not suit the options (asks for certificates and
+   trusts nothing), and the old one stays.                                                        */
 HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
                                             hsb_security *security, hsb_error *err);
 typedef struct hsb_connections { int total, handshaking, active, idle, closing, detached; } hsb_connections;
-HSB_API hsb_connections hsb_server_connections(const hsb_server *server);
-HSB_API size_t          hsb_server_memory(const hsb_server *server);    /* bytes allocated now */
-/* Run fn on the server's thread soon, or after delay_ms (at free, what still waits runs).
-   fn is called exactly once, or the call returns false and never calls it.  [any thread]
-   The server must not be freed meanwhile: a ticket has no such rule.                   */
-HSB_API bool hsb_server_post(hsb_server *server, int delay_ms,
-                             void (*fn)(hsb_server *, void *arg), void *arg);
+HSB_API hsb_connections hsb_server_connections(const hsb_server *server);  /* counted now          */
+HSB_API size_t          hsb_server_memory(const hsb_server *server);       /* bytes allocated now  */
+/* Run fn on the server's thread soon, or after delay_ms; at free, what still waits runs.  fn is
+   called exactly once, or the call returns false (out of memory, server freed) and never calls
+   it.  The server must not be freed meanwhile: a ticket has no such rule.         [any thread]    */
+HSB_API bool        hsb_server_post(hsb_server *server, int delay_ms,
+                                    void (*fn)(hsb_server *, void *arg), void *arg);
 
-/* --- connection ------------------------------------------------------------------ */
-typedef struct hsb_certificate {     /* borrowed: until on_close                      */
+/* --- connection ---------------------------------------------------------------------------------- */
+typedef struct hsb_certificate {     /* borrowed: until on_close                                   */
     hsb_str der;
-    hsb_str subject, issuer;         /* RFC 4514 text, "CN=ann,O=Example"             */
-    int64_t not_before, not_after;   /* seconds since 1970                            */
-    uint8_t sha256[32];              /* of der                                        */
-    const hsb_str *names;            /* subjectAltName: dns, mail, uri; as text        */
+    hsb_str subject, issuer;         /* RFC 4514 text: "CN=ann,O=Example"                          */
+    int64_t not_before, not_after;   /* seconds since 1970                                         */
+    uint8_t sha256[32];              /* of der                                                     */
+    const hsb_str *names;            /* subjectAltName: DNS, mail, URI and IP, as text             */
     int     name_count;
 } hsb_certificate;
-typedef struct hsb_tls_info {        /* borrowed: until on_close                      */
-    unsigned        version;         /* 0x0303 is TLS 1.2                             */
-    unsigned        suite;           /* IANA number                                   */
-    const char     *suite_name;      /* IANA name                                     */
-    const char     *alpn;            /* NULL if none was agreed                       */
-    const char     *server_name;     /* "" if the client sent none                    */
+typedef struct hsb_tls_info {        /* borrowed: until on_close                                   */
+    unsigned        version;         /* 0x0303 is TLS 1.2                                          */
+    unsigned        suite;           /* IANA number                                                */
+    const char     *suite_name;      /* IANA name                                                  */
+    const char     *alpn;            /* NULL if none was agreed                                    */
+    const char     *server_name;     /* "" if the client sent none                                 */
     bool            resumed;
-    const hsb_certificate *client;   /* verified; NULL: none asked for, or none sent  */
+    const hsb_certificate *client;   /* verified; NULL: none asked for, or none sent               */
 } hsb_tls_info;
 HSB_API hsb_server         *hsb_conn_server(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_peer(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_local(const hsb_conn *conn);
-HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn); /* NULL: plain, or not yet up */
-HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);  /* never used twice    */
+HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn);     /* NULL: plain, or not yet up   */
+HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);      /* 1, 2, ... of this server     */
 HSB_API void                hsb_conn_set_user(hsb_conn *conn, void *user);
 HSB_API void               *hsb_conn_user(const hsb_conn *conn);
+/* false: after the answer that is being made; true: now.  on_close comes later.                   */
 HSB_API void                hsb_conn_close(hsb_conn *conn, bool force);
 
-/* --- request ----------------------------------------------------------------------
-   Every hsb_str from here is borrowed: until on_finish.                             */
+/* --- request --------------------------------------------------------------------------------------- */
+/* Every hsb_str from here is borrowed: until on_finish.                                            */
 HSB_API hsb_conn *hsb_request_conn(const hsb_request *req);
 HSB_API hsb_str   hsb_request_method(const hsb_request *req);
-HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent            */
-HSB_API hsb_str   hsb_request_host(const hsb_request *req);     /* Host field or authority */
-HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* up to '?', not decoded */
-HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after '?'; absent if none */
-HSB_API int       hsb_request_minor_version(const hsb_request *req); /* 0 or 1        */
-HSB_API hsb_str   hsb_request_header(const hsb_request *req, const char *name); /* first */
+HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent                          */
+HSB_API hsb_str   hsb_request_host(const hsb_request *req);     /* Host field or the target's authority */
+HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* up to '?', not decoded           */
+HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after '?'; absent if there is none */
+HSB_API int       hsb_request_minor_version(const hsb_request *req);    /* of HTTP/1: 0 or 1        */
+/* The first field of that name, in any case; absent if there is none.  _at counts from 0 and
+   returns false behind the last.  Trailers are there from on_request on.                           */
+HSB_API hsb_str   hsb_request_header(const hsb_request *req, const char *name);
 HSB_API bool      hsb_request_header_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value);
 HSB_API bool      hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value);
-HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);
-HSB_API int64_t   hsb_request_content_length(const hsb_request *req); /* -1: chunked   */
-/* The body is kept for on_request, unless on_head asks here to have it in parts.        */
+HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);     /* RFC 6265 4.2  */
+HSB_API int64_t   hsb_request_content_length(const hsb_request *req);   /* -1: chunked; 0 also: none */
+/* From on_head only: hand the body to on_body in parts.  Else it is kept for on_request.            */
 HSB_API void      hsb_request_stream(hsb_request *req);
-HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed  */
-HSB_API bool      hsb_request_keep_alive(const hsb_request *req);
-HSB_API int64_t   hsb_request_received(const hsb_request *req);  /* bytes of the body so far */
-HSB_API int64_t   hsb_request_age_us(const hsb_request *req);    /* since the head's first byte */
-HSB_API void      hsb_request_pause(hsb_request *req);          /* stop reading the body */
+HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed                */
+HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as it stands                  */
+HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body so far          */
+HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* microseconds since its first byte */
+/* Stop reading the body; the client is slowed down, and no deadline runs meanwhile.                 */
+HSB_API void      hsb_request_pause(hsb_request *req);
 HSB_API void      hsb_request_resume(hsb_request *req);
-HSB_API void      hsb_request_set_user(hsb_request *req, void *user);
+HSB_API void      hsb_request_set_user(hsb_request *req, void *user);   /* NULL for each new request  */
 HSB_API void     *hsb_request_user(const hsb_request *req);
-/* Call fn(req) after delay_ms; finish cancels it.  For streams of events.               */
+/* Call fn(req, arg) on this thread after delay_ms; on_finish cancels it.  An unanswered request
+   stays open meanwhile.  False: out of memory.                                                      */
 HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
                                     void (*fn)(hsb_request *, void *arg), void *arg);
-/* Decode %XX (and '+' in a form) into buf; false if malformed, NUL or too long.        */
+/* Decodes %XX, and '+' as a space in a form, into buf with a NUL behind; in may be in buf.  False:
+   malformed, a NUL in it, or longer than size - 1.                                                  */
 HSB_API bool      hsb_percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len);
-HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value); /* a=1&b=2 */
+/* "a=1&b=2": takes one pair off the front of *rest, not decoded; false at the end.                  */
+HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value);
 
-/* --- response ---------------------------------------------------------------------
-   One call for the usual case; begin, write..., end for a stream.  Names and values
-   with CR, LF or NUL are refused, and so are the framing fields that are ours
-   (Content-Length, Transfer-Encoding, Connection).  Data is copied; GO and WAIT both
-   mean that the part was taken whole; beyond 16 times queued_bytes a write that follows
-   WAIT cuts the connection with HSB_ERR_LIMIT.  (hsb_respond may be as large as it is.) */
-typedef enum hsb_flow { HSB_FLOW_GO, HSB_FLOW_WAIT, HSB_FLOW_GONE } hsb_flow; /* wait: for on_drain */
+/* --- response ---------------------------------------------------------------------------------------- */
+/* One call for the usual case; begin, write..., end for a stream.  Allowed from on_head until the
+   answer is complete.  Data is copied.  A Content-Length or chunks, Date and Connection are ours;
+   204, 304 and HEAD get no body, whatever is written.                                               */
+
+/* Before the answer begins.  False: begun already, one of the fields that are ours (Content-Length,
+   Transfer-Encoding, Connection, Keep-Alive, Date), a name that is no token, a value with CR, LF,
+   NUL or another control, or out of memory.                                                         */
 HSB_API bool     hsb_response_header(hsb_request *req, const char *name, const char *value);
+
 typedef enum hsb_same_site { HSB_SAME_SITE_LAX, HSB_SAME_SITE_STRICT, HSB_SAME_SITE_NONE } hsb_same_site;
-typedef struct hsb_cookie {     /* Secure and HttpOnly unless said otherwise          */
+typedef struct hsb_cookie {     /* Secure and HttpOnly unless said otherwise                          */
     const char   *name, *value, *path, *domain;
-    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete it */
+    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete it                */
     hsb_same_site same_site;
-    bool          for_scripts;  /* no HttpOnly                                        */
-    bool          not_secure;   /* no Secure                                          */
+    bool          for_scripts;  /* no HttpOnly                                                        */
+    bool          not_secure;   /* no Secure                                                          */
 } hsb_cookie;
-HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);
+HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);    /* false: as above */
+
+/* type may be NULL: no Content-Type.  The body may be as large as it is.                             */
 HSB_API void     hsb_respond(hsb_request *req, int status, const char *type, hsb_str body);
+/* The same without a copy: release(arg) is called exactly once, at the latest at on_finish, perhaps
+   before this returns.                                                                               */
 HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
-                                   void (*release)(void *arg), void *arg);   /* not copied */
+                                   void (*release)(void *arg), void *arg);
+/* status 301, 302, 303, 307 or 308.                                                                  */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
-/* Range, If-Range, If-None-Match, If-Modified-Since, HEAD; 404 or 403 if it can't be read. */
+/* One file: type by its ending, ETag, Last-Modified, Range, If-Range, If-None-Match,
+   If-Modified-Since, a .gz beside it if the client takes that; read as it is sent.  404 or 403 if it
+   cannot be read, 405 if the method is not GET or HEAD.  path is yours: nothing is decoded.          */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
-/* The file that path names below root, index.html for a folder; never one outside root.   */
+/* The file that path (as from hsb_request_path: it is decoded here) names below root, index.html for
+   a folder; never one outside root, symbolic links included.                                         */
 HSB_API void     hsb_respond_dir(hsb_request *req, const char *root, hsb_str path);
-HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length); /* -1: chunked */
+
+/* GO: write on.  WAIT: more than limits.queued_bytes are queued; the part was taken, but wait for
+   on_drain.  GONE: the connection is ending, nothing is taken any more.  Who writes on after WAIT is
+   cut at 16 times queued_bytes, with HSB_ERR_LIMIT.                                                  */
+typedef enum hsb_flow { HSB_FLOW_GO, HSB_FLOW_WAIT, HSB_FLOW_GONE } hsb_flow;
+HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length); /* -1: not known    */
 HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part);
-HSB_API hsb_flow hsb_response_flush(hsb_request *req);   /* close the TLS record now  */
-HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value);
+/* Parts are sent as soon as the hook returns; only a caller outside of hooks may want this.          */
+HSB_API hsb_flow hsb_response_flush(hsb_request *req);
+HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value); /* chunked only */
+/* Fewer bytes than promised: the connection is cut, so that the client cannot take it for whole.     */
 HSB_API void     hsb_response_end(hsb_request *req);
-HSB_API void     hsb_response_close(hsb_request *req);   /* the connection ends after this answer */
-HSB_API void     hsb_response_abort(hsb_request *req);   /* cut: the peer must not take it for whole */
-HSB_API int      hsb_response_status(const hsb_request *req);     /* for an access log: 0 before */
-HSB_API int64_t  hsb_response_bytes(const hsb_request *req);      /* of the body, sent so far    */
+HSB_API void     hsb_response_close(hsb_request *req);   /* the connection ends after this answer      */
+HSB_API void     hsb_response_abort(hsb_request *req);   /* cut: the client must not take it for whole */
+HSB_API int      hsb_response_status(const hsb_request *req);    /* for an access log; 0: none yet     */
+HSB_API int64_t  hsb_response_bytes(const hsb_request *req);     /* of the body, sent so far           */
 
-/* --- answering later ----------------------------------------------------------------
-   A request still unanswered when on_request returns is answered 500, unless it was
-   deferred or begun.  A ticket is a value: copy it to any thread, use it once.  It holds
-   a counted reference to the server's inbox, so it may outlive the server.
-   resume true: fn runs on the server's thread exactly once, at the latest during free;
-   req is NULL if the request is gone, so arg can always be released there.
-   resume false: fn never runs and arg stays yours.                                   */
-typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;
+/* --- answering later ----------------------------------------------------------------------------------- */
+/* A ticket is a value: copy it to any thread, use it once (resume or drop).  It holds a counted
+   reference to the server's inbox, so it may outlive the server; one that is never used is a leak.
+   resume true:  fn runs on the server's thread exactly once, at the latest during free; req is NULL
+                 if the request is gone, so arg can always be released there.
+   resume false: it was used before, or the server is gone; fn never runs and arg stays yours.         */
+typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;     /* id 0: none, out of memory    */
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req);
-HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                         /* [any thread] */
+HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                              /* [any thread]    */
                                      void (*fn)(hsb_request *req, void *arg), void *arg);
-HSB_API void       hsb_ticket_drop(hsb_ticket ticket);   /* answers 500       [any thread] */
+HSB_API void       hsb_ticket_drop(hsb_ticket ticket);      /* unanswered: 500          [any thread]    */
 
-/* --- leaving HTTP --------------------------------------------------------------------
-   Sends the head (101 after an Upgrade, or 200 to CONNECT) and turns the connection
-   into a byte stream, still TLS, still on this loop.  The request gets on_finish as soon
-   as the running hook returns.                                                       */
+/* --- leaving HTTP ---------------------------------------------------------------------------------------- */
+/* Sends the head (101 to an HTTP/1.1 client that asked to upgrade, or 2xx to CONNECT) and turns the
+   connection into a byte stream, still TLS, still on this loop.  The request gets on_finish as soon
+   as the running hook returns.  NULL: not such a status, the body is not whole, or out of memory; the
+   request is still unanswered.  hooks is copied; the stream is gone after its on_close.                */
 typedef struct hsb_stream_hooks {
     void *user;
-    void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call */
-    void (*on_end)  (hsb_stream *, void *user);                 /* the peer sends no more */
+    void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call                  */
+    void (*on_end)  (hsb_stream *, void *user);         /* the peer sends no more.  Plain: you still may;
+                                                           TLS: on_close follows (RFC 5246 7.2.1)       */
     void (*on_drain)(hsb_stream *, void *user);
-    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user); /* last call  */
+    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);   /* last call                */
 } hsb_stream_hooks;
 HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks);
 HSB_API hsb_conn   *hsb_stream_conn(const hsb_stream *stream);
-HSB_API hsb_flow    hsb_stream_write(hsb_stream *stream, hsb_str part);
+HSB_API hsb_flow    hsb_stream_write(hsb_stream *stream, hsb_str part);     /* as hsb_response_write     */
 HSB_API hsb_flow    hsb_stream_flush(hsb_stream *stream);
 HSB_API void        hsb_stream_pause(hsb_stream *stream);
 HSB_API void        hsb_stream_resume(hsb_stream *stream);
 HSB_API bool        hsb_stream_after(hsb_stream *stream, int delay_ms,
                                      void (*fn)(hsb_stream *, void *arg), void *arg);
-HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);
-HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,                 /* [any thread] */
+HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);      /* as many as you like                   */
+HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,                       /* [any thread]    */
                                              void (*fn)(hsb_stream *stream, void *arg), void *arg);
+/* false: what is queued goes out first, then close_notify; true: now.                                   */
 HSB_API void        hsb_stream_close(hsb_stream *stream, bool force);
 
-/* --- WebSocket (RFC 6455) -------------------------------------------------------------
-   Messages over a connection that left HTTP.  Control frames may come between the parts
-   of a message; pings are answered, and the close handshake is made, without your doing. */
+/* --- WebSocket (RFC 6455) ---------------------------------------------------------------------------------- */
+/* Messages over a connection that left HTTP.  Pings are answered and the close handshake is made
+   without your doing.  No extensions.                                                                    */
 typedef struct hsb_websocket hsb_websocket;
 typedef struct hsb_websocket_hooks {
     void *user;
     void (*on_message) (hsb_websocket *, bool text, hsb_str message, void *user);
-                                            /* whole; borrowed: this call; text is UTF-8  */
+                                            /* whole; borrowed: this call; text is valid UTF-8           */
     void (*on_fragment)(hsb_websocket *, bool text, hsb_str part, bool last, void *user);
-                                            /* if set: in parts, as they come, instead    */
+                                            /* if set: in parts, as they come, instead                   */
     void (*on_pong)    (hsb_websocket *, hsb_str payload, void *user);
-    void (*on_drain)   (hsb_websocket *, void *user);          /* room to write again     */
+    void (*on_drain)   (hsb_websocket *, void *user);           /* room to write again                   */
     void (*on_close)   (hsb_websocket *, int code, hsb_str reason, void *user);
-                                            /* last call.  1005: no code, 1006: cut off   */
-    const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)  */
-    int64_t            message_bytes;       /* more is closed with 1009          (1 MiB)  */
+                                            /* last call; 1005: no code, 1006: cut off (RFC 6455 7.1.5)  */
+    const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)                 */
+    int64_t            message_bytes;       /* more is closed with 1009           (1 048 576)            */
 } hsb_websocket_hooks;
-/* From on_head or on_request.  NULL: not a WebSocket handshake (answered 400, or 426 for
-   another version), or out of memory (500).  hooks is copied.  Gone after on_close.        */
+/* From on_head or on_request.  NULL: not a WebSocket handshake (answered 400, or 426 for another
+   version), or out of memory (500).  hooks is copied.  Gone after on_close.                             */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks);
-HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);     /* for its conn, after, ticket */
-HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed */
+HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);     /* for its conn, after and ticket     */
+HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed          */
 HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
 HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
 HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last);
-HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);  /* 125 bytes at most */
+HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);    /* 125 bytes at most    */
+/* code 1000, 1001, 1003, 1007..1014 or 3000..4999; reason 123 bytes of UTF-8 at most.                    */
 HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
 
 #ifdef __cplusplus
@@ -11519,6 +11564,7 @@ struct hsb_server {
     hsb__timer  shutdown;       /* close(false) becomes close(true)                        */
     bool        full;           /* accepting waits until one closes                        */
     bool        closed;
+    char       *header;         /* options.server_header, copied                           */
     void       *user;
 };
 
@@ -11982,13 +12028,27 @@ static void hsb__server_release(hsb_server *s)
     hsb__tls_pool_close(&s->loop.tls);
     hsb__pool_close(&s->loop.pool);
     hsb__memory_free(&s->loop.memory, s->loop.stage, HSB__STAGE);
+    hsb__memory_free(&s->loop.memory, s->header, s->header ? strlen(s->header) + 1 : 0);
     hsb__memory_free(&memory, s, sizeof *s);
+}
+
+static bool hsb__server_copy_header(hsb_server *s, const char *value, hsb_error *err)
+{
+    hsb_str text = hsb__text_of(value);
+    if (!value)
+        return true;
+    if (!hsb__text_is_field_value(text))
+        return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "options.server_header: not a field value");
+    s->header = hsb__memory_copy_text(&s->loop.memory, text.ptr, text.len);
+    s->loop.options.server_header = s->header;
+    return s->header || hsb__error_memory(err);
 }
 
 static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_error *err)
 {
     hsb__loop *loop = &s->loop;
     loop->options = hsb__options_resolve(options);
+    loop->options.server_header = NULL;             /* until it is ours                              */
     loop->pool.memory = &loop->memory;
     loop->tls.memory = &loop->memory;
     loop->tls.blocks = &loop->pool;
@@ -12001,6 +12061,8 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     s->wake.ready = hsb__server_woken;
     s->wake.owner = s;
     if (!hsb__poller_open(&loop->poller, &loop->memory, err))
+        return false;
+    if (!hsb__server_copy_header(s, options ? options->server_header : NULL, err))
         return false;
     loop->stage = hsb__memory_alloc(&loop->memory, HSB__STAGE);
     if (!loop->stage)
