@@ -62,7 +62,7 @@ build/examples/libevent_loop: libs = $(libevent)
 
 all: $(EXAMPLES)
 
-build/examples/%: examples/%.c httpsbind.h | $(first)
+build/examples/%: examples/%.c examples/common.h httpsbind.h | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
 

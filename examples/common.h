@@ -4,7 +4,7 @@
      int main(int argc, char **argv)
      {
          common c = { .about = "says hello", .threads = 1 };
-         hsb_options options = { .hooks = { .on_request = hello } };
+         hsb_options options = { .hooks.on_request = hello };
          common_flags(&c, argc, argv);
          return common_serve(&c, &options);
      }
@@ -27,12 +27,15 @@
 enum { COMMON_THREADS = 64 };
 
 typedef struct common {
-    const char *about;          /* for --help                                           */
-    const char *help;           /* lines about flags of the example's own, or NULL      */
+    const char *about;          /* for --help                                            */
+    const char *arguments;      /* what follows the flags, "[DIR]", or NULL              */
+    const char *help;           /* lines about flags of the example's own, or NULL       */
     /* Asked about what common_flags does not know: 0: not mine either, 1: mine, 2: mine,
-       and the next argument, too.                                                       */
+       and the next argument, too.                                                        */
     int       (*flag)(const char *argument, const char *next_or_null);
-    int         threads;        /* default of --threads; 0: there is no such flag       */
+    /* All is bound and about to run: to say more than the one line.                      */
+    void      (*banner)(const struct common *c, hsb_server *server);
+    int         threads;        /* default of --threads; 0: there is no such flag        */
 
     const char *address;        /* from here on: what common_flags found; NULL: loopback */
     int         port;
@@ -55,6 +58,18 @@ static inline void common_die(const char *format, ...)
     exit(2);
 }
 
+/* An on_error hook: who it was, and what went wrong.                                     */
+static inline void common_error(hsb_server *server, hsb_conn *conn, const hsb_error *err, void *user)
+{
+    char text[HSB_ADDRESS_TEXT_MAX] = "";
+    (void)server, (void)user;
+    if (conn) {
+        hsb_address peer = hsb_conn_peer(conn);
+        hsb_address_text(&peer, text);
+    }
+    fprintf(stderr, "%s: %s%s%s\n", common_program, text, conn ? ": " : "", err->text);
+}
+
 /* --- flags ------------------------------------------------------------------------------ */
 
 /* The value in "--flag value" or "--flag=value"; NULL: argv[*i] is something else.       */
@@ -74,10 +89,9 @@ static inline const char *common_value(char **argv, int *i, const char *flag)
 
 static inline int common_number(const char *flag, const char *text, int min, int max)
 {
-    char *end;
-    errno = 0;
-    long n = strtol(text, &end, 10);
-    if (end == text || *end || errno || n < min || n > max)
+    size_t digits = strspn(text, "0123456789");
+    long n = digits > 0 && digits < 10 && text[digits] == '\0' ? strtol(text, NULL, 10) : -1;
+    if (n < min || n > max)
         common_die("%s: \"%s\" is not a number from %d to %d", flag, text, min, max);
     return (int)n;
 }
@@ -86,12 +100,14 @@ __attribute__((noreturn))
 static inline void common_help(const common *c)
 {
     printf("%s: %s\n\n"
+           "usage: %s [FLAG...]%s%s\n\n"
            "  --address A            where to listen (127.0.0.1, and ::1 where it works)\n"
            "  --port N               0 lets the system pick (8443)\n"
            "  --cert F, --key F      PEM files (a certificate of its own for localhost)\n"
            "  --client-ca F          ask for certificates that this one signed\n"
            "  --require-client-cert  and let nobody in without\n",
-           common_program, c->about);
+           common_program, c->about, common_program, c->arguments ? " " : "",
+           c->arguments ? c->arguments : "");
     if (c->threads)
         printf("  --threads N            how many (%d)\n", c->threads);
     printf("%s  --help\n", c->help ? c->help : "");
@@ -125,11 +141,10 @@ static inline void common_flag(common *c, char **argv, int *i)
     }
 }
 
-static inline hsb_security *common_security(const common *c)
+/* What the flags ask for.  NULL: a file is missing, or says something else.              */
+static inline hsb_security *common_security(const common *c, hsb_error *err)
 {
-    hsb_security_desc desc;
-    hsb_error err;
-    memset(&desc, 0, sizeof desc);
+    hsb_security_desc desc = { 0 };
     if (c->cert) {
         desc.identity.chain = hsb_pem_file(c->cert);
         desc.identity.key = hsb_pem_file(c->key);
@@ -138,15 +153,13 @@ static inline hsb_security *common_security(const common *c)
     }
     if (c->client_ca)
         desc.trusted = hsb_pem_file(c->client_ca);
-    hsb_security *security = hsb_security_new(&desc, &err);
-    if (!security)
-        common_die("%s", err.text);
-    return security;
+    return hsb_security_new(&desc, err);
 }
 
 static inline void common_flags(common *c, int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    hsb_error err;
     if (argc > 0)
         common_program = slash ? slash + 1 : argv[0];
     c->port = 8443;
@@ -156,7 +169,9 @@ static inline void common_flags(common *c, int argc, char **argv)
         common_die("--cert and --key go together");
     if (c->require_client_cert && !c->client_ca)
         common_die("--require-client-cert needs --client-ca");
-    c->security = common_security(c);
+    c->security = common_security(c, &err);
+    if (!c->security)
+        common_die("%s", err.text);
 }
 
 /* --- the end: the first signal is patient, the second is not ---------------------------- */
@@ -175,19 +190,42 @@ static inline void common_stop(int sig)
     }
 }
 
-/* From now on a signal closes this server, too.                                          */
-static inline void common_watch(hsb_server *server)
+/* A handler for a signal that asks for something else: on_wake finds out what.           */
+static inline void common_wake(int sig)
+{
+    (void)sig;
+    for (int i = 0; i < common_count; i++)
+        hsb_server_wake(common_servers[i]);
+}
+
+/* One signal at a time, and on no other thread than the one that frees the servers.      */
+static inline void common_signals(sigset_t *out)
+{
+    sigemptyset(out);
+    sigaddset(out, SIGINT);
+    sigaddset(out, SIGTERM);
+    sigaddset(out, SIGHUP);
+}
+
+static inline void common_on_signal(int sig, void (*handler)(int))
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = common_stop;
-    sigemptyset(&action.sa_mask);
-    sigaddset(&action.sa_mask, SIGINT);
-    sigaddset(&action.sa_mask, SIGTERM);
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    common_signals(&action.sa_mask);
+    sigaction(sig, &action, NULL);
+}
+
+/* From now on a signal closes this server, too.                                          */
+static inline void common_watch(hsb_server *server)
+{
+    if (common_count == COMMON_THREADS)
+        common_die("more than %d servers", COMMON_THREADS);
     common_servers[common_count] = server;
     common_count = common_count + 1;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    common_on_signal(SIGINT, common_stop);
+    common_on_signal(SIGTERM, common_stop);
     if (common_stops)
         hsb_server_close(server, common_stops > 1);
 }
@@ -241,12 +279,34 @@ static inline void common_ready(hsb_server *server)
 
 /* --- all of it: one server a thread, all on the same port -------------------------------- */
 
-static inline void *common_thread(void *server)
+static inline void *common_run(void *server)
 {
     hsb_error err;
     if (!hsb_server_run(server, &err))
         fprintf(stderr, "%s: %s\n", common_program, err.text);
     return NULL;
+}
+
+/* One more server on the first one's addresses, whatever port the system gave that.      */
+static inline hsb_server *common_join(const common *c, hsb_server *first, const hsb_options *options)
+{
+    common copy = *c;
+    hsb_address second = hsb_server_address(first, 1);
+    copy.port = hsb_server_port(first);
+    if (!c->address && second.family == HSB_FAMILY_ANY)
+        copy.address = HSB_LOOPBACK_IP_V4;      /* the first had to do without ::1         */
+    return common_bind(&copy, options);
+}
+
+static inline void common_start(pthread_t *thread, hsb_server *server)
+{
+    sigset_t signals, before;
+    common_signals(&signals);
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    int failed = pthread_create(thread, NULL, common_run, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed)
+        common_die("cannot start a thread: %s", strerror(failed));
 }
 
 static inline int common_serve(common *c, const hsb_options *options)
@@ -256,19 +316,20 @@ static inline int common_serve(common *c, const hsb_options *options)
     hsb_options o = *options;
     int count = c->threads ? c->threads : 1;
     o.shared = count > 1;
-    for (int i = 0; i < count; i++) {
-        servers[i] = common_bind(c, &o);
-        c->port = hsb_server_port(servers[0]);      /* --port 0: the others join this one  */
-    }
+    servers[0] = common_bind(c, &o);
     for (int i = 1; i < count; i++)
-        if (pthread_create(&threads[i], NULL, common_thread, servers[i]) != 0)
-            common_die("cannot start a thread");
+        servers[i] = common_join(c, servers[0], &o);
+    for (int i = 1; i < count; i++)
+        common_start(&threads[i], servers[i]);
+    if (c->banner)
+        c->banner(c, servers[0]);
     common_ready(servers[0]);
-    common_thread(servers[0]);
-    for (int i = 1; i < count; i++) {
+    common_run(servers[0]);
+    for (int i = 1; i < count; i++)
         pthread_join(threads[i], NULL);
+    common_count = 0;                           /* a signal finds nothing to close any more */
+    for (int i = 1; i < count; i++)
         hsb_server_free(servers[i]);
-    }
     return common_end(c, servers[0]);
 }
 

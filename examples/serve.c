@@ -1,0 +1,518 @@
+/* Shares a folder over HTTPS: index.html where there is one, a listing where there is none,
+   never anything outside it, and a line in the combined log format for every request.
+
+   cc -I. -o serve examples/serve.c -lbearssl && ./serve ~/photos                          */
+#define HTTPSBIND_IMPLEMENTATION
+#include "common.h"
+#include <dirent.h>
+
+static const char *folder;              /* as given                                        */
+static char root[PATH_MAX];             /* as realpath tells; nothing outside is answered  */
+
+/* --- a page that grows ------------------------------------------------------------------- */
+typedef struct page { char *data; size_t len, size; bool failed; } page;
+
+static void page_add(page *p, const char *bytes, size_t len)
+{
+    if (!p->failed && len > p->size - p->len) {
+        size_t size = p->size + len + (p->size < 4096 ? 4096 : p->size);
+        char *more = realloc(p->data, size);
+        p->failed = !more;
+        p->data = more ? more : p->data;
+        p->size = more ? size : p->size;
+    }
+    if (p->failed)
+        return;
+    memcpy(p->data + p->len, bytes, len);
+    p->len += len;
+}
+
+static void page_text(page *p, const char *text)
+{
+    page_add(p, text, strlen(text));
+}
+
+/* Bytes in the UTF-8 character at s (RFC 3629); 0: there is none, or a control, or one that
+   turns the direction of writing, so that "exe.gnp" reads "png.exe".                       */
+static size_t utf8_character(const unsigned char *s)
+{
+    if (s[0] < 0x80)
+        return s[0] >= ' ' && s[0] != 127;
+    size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    bool wrong = (s[0] == 0xc2 && s[1] < 0xa0) || (s[0] == 0xe0 && s[1] < 0xa0) ||
+                 (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+                 (s[0] == 0xf4 && s[1] > 0x8f);
+    bool turns = s[0] == 0xe2 && ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) ||
+                                  (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9));
+    return wrong || turns ? 0 : len;
+}
+
+/* A name as people may read it.  File names are any bytes; what is no character shows as
+   one that says so.                                                                       */
+static void page_name(page *p, const char *name)
+{
+    while (*name) {
+        size_t len = utf8_character((const unsigned char *)name);
+        if (*name == '&')
+            page_text(p, "&amp;");
+        else if (*name == '<')
+            page_text(p, "&lt;");
+        else if (len == 0)
+            page_text(p, "\xef\xbf\xbd");
+        else
+            page_add(p, name, len);
+        name += len ? len : 1;
+    }
+}
+
+/* A name as one segment of a URL: RFC 3986's unreserved characters, and %XX.               */
+static void page_segment(page *p, const char *name)
+{
+    for (; *name; name++) {
+        char escaped[4];
+        bool plain = (*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
+                     (*name >= '0' && *name <= '9') || strchr("-._~", *name);
+        snprintf(escaped, sizeof escaped, "%%%02X", (unsigned)(unsigned char)*name);
+        page_add(p, plain ? name : escaped, plain ? 1 : 3);
+    }
+}
+
+/* --- what is in a folder ------------------------------------------------------------------- */
+typedef struct entry { char *name; bool folder; int64_t size; time_t modified; } entry;
+typedef struct entries { entry *at; size_t count, space; } entries;
+
+static bool inside_root(const char *real)
+{
+    size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
+    return strncmp(real, root, len) == 0 && (real[len] == '/' || real[len] == '\0');
+}
+
+/* The folder that a request's path names, if that is one inside root and there is no
+   index.html in it.  All the rest is hsb_respond_dir's.                                    */
+static bool wants_listing(hsb_str path, char name[PATH_MAX], char real[PATH_MAX])
+{
+    char at[2 * PATH_MAX], index[2 * PATH_MAX];
+    struct stat st;
+    size_t len;
+    if (!hsb_percent_decode(path, false, name, PATH_MAX - 1, &len) || !len || name[len - 1] != '/')
+        return false;
+    name[len] = '\0';
+    if (strstr(name, "/./") || strstr(name, "/../"))
+        return false;
+    snprintf(at, sizeof at, "%s%s", root, name);
+    if (!realpath(at, real) || !inside_root(real))
+        return false;
+    snprintf(index, sizeof index, "%s/index.html", real);
+    return lstat(index, &st) != 0 && stat(real, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* real has no links in it; if somebody puts one there now, it is not followed.             */
+static int open_folder(const char *real)
+{
+    char path[PATH_MAX];
+    char *save = NULL;
+    int dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof path, "%s", real + (strcmp(root, "/") == 0 ? 0 : strlen(root)));
+    for (char *s = strtok_r(path, "/", &save); s && dir >= 0; s = strtok_r(NULL, "/", &save)) {
+        int next = openat(dir, s, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        close(dir);
+        dir = next;
+    }
+    return dir;
+}
+
+/* Files and folders, and links to these that stay inside.                                  */
+static bool read_entry(int dir, const char *real, const char *name, entry *e)
+{
+    char at[2 * PATH_MAX], target[PATH_MAX];
+    struct stat st;
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+        fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return false;
+    if (S_ISLNK(st.st_mode)) {
+        snprintf(at, sizeof at, "%s/%s", real, name);
+        if (!realpath(at, target) || !inside_root(target) || stat(target, &st) != 0)
+            return false;
+    }
+    e->folder = S_ISDIR(st.st_mode);
+    e->size = S_ISREG(st.st_mode) ? (int64_t)st.st_size : 0;
+    e->modified = st.st_mtime;
+    return S_ISDIR(st.st_mode) || S_ISREG(st.st_mode);
+}
+
+static bool add_entry(entries *list, const entry *e)
+{
+    if (list->count == list->space) {
+        size_t space = list->space ? list->space * 2 : 64;
+        entry *more = realloc(list->at, space * sizeof *more);
+        if (!more)
+            return false;
+        list->at = more;
+        list->space = space;
+    }
+    list->at[list->count] = *e;
+    list->at[list->count].name = strdup(e->name);
+    return list->at[list->count].name && ++list->count;
+}
+
+static void free_entries(entries *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->at[i].name);
+    free(list->at);
+}
+
+/* Folders first, then by name as people sort: "Zoo" after "apple".                         */
+static int by_name(const void *left, const void *right)
+{
+    const entry *a = left, *b = right;
+    if (a->folder != b->folder)
+        return a->folder ? -1 : 1;
+    int order = strcasecmp(a->name, b->name);
+    return order ? order : strcmp(a->name, b->name);
+}
+
+/* An errno, or 0.                                                                          */
+static int read_entries(const char *real, entries *list)
+{
+    int fd = open_folder(real), failed = 0;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        failed = errno;
+        if (fd >= 0)
+            close(fd);
+        return failed;
+    }
+    for (struct dirent *d; !failed && (d = readdir(dir)) != NULL;) {
+        entry e = { .name = d->d_name };
+        if (read_entry(dirfd(dir), real, d->d_name, &e) && !add_entry(list, &e))
+            failed = ENOMEM;
+    }
+    closedir(dir);
+    if (list->count)
+        qsort(list->at, list->count, sizeof *list->at, by_name);
+    return failed;
+}
+
+/* --- the listing ------------------------------------------------------------------------------ */
+static const char page_head[] =
+    "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+    "<meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n"
+    "<style>\n"
+    ":root { --paper: #fbf8f3; --card: #fff; --ink: #25303a; --quiet: #5d6b76; --line: #e9e3d8;"
+    " --accent: #b4532a }\n"
+    "@media (prefers-color-scheme: dark) { :root { --paper: #161c22; --card: #1f272f;"
+    " --ink: #e7e3dc; --quiet: #9aa7b1; --line: #2c3640; --accent: #f0a07a } }\n"
+    "body { margin: 0 auto; padding: 1.25rem; max-width: 60rem; background: var(--paper);"
+    " color: var(--ink); font: 1rem/1.5 system-ui, sans-serif }\n"
+    "h1 { margin: .5rem 0 1rem; font-size: 1.3rem; overflow-wrap: anywhere }\n"
+    "h1 span { color: var(--quiet); font-weight: 400 }\n"
+    "a { color: inherit; text-decoration: none } a:hover, a:focus { color: var(--accent) }\n"
+    "table { width: 100%; border-spacing: 0; background: var(--card);"
+    " border: 1px solid var(--line); border-radius: 12px }\n"
+    "td { padding: 0 1rem; border-top: 1px solid var(--line) } tr:first-child td { border: 0 }\n"
+    "td + td { width: 1px; color: var(--quiet); white-space: nowrap; text-align: right;"
+    " font-size: .875rem; font-variant-numeric: tabular-nums }\n"
+    "td a { display: block; padding: .5rem 0; overflow-wrap: anywhere }\n"
+    ".folder a { font-weight: 600 } .folder bdi::after { content: '/'; color: var(--accent) }\n"
+    "footer { margin: 1rem 0; color: var(--quiet); font-size: .875rem }\n"
+    "@media (max-width: 34rem) { body { padding: .75rem }"
+    " tr { display: grid; grid-template-columns: 1fr auto; border-top: 1px solid var(--line) }"
+    " tr:first-child, td { border: 0 } td:first-child { grid-column: 1 / 3 }"
+    " td:first-child a { padding-bottom: 0 }"
+    " td + td { width: auto; padding-bottom: .5rem; text-align: left } }\n"
+    "</style>\n";
+
+static void page_size(page *p, int64_t size)
+{
+    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    char text[32];
+    double value = (double)size;
+    size_t unit = 0;
+    for (; value >= 1023.95 && unit < 6; unit++)
+        value /= 1024;
+    snprintf(text, sizeof text, "%.*f %s", unit > 0 && value < 99.95, value,
+             size == 1 ? "byte" : units[unit]);
+    page_text(p, text);
+}
+
+static void page_date(page *p, time_t when)
+{
+    struct tm local;
+    char text[32];
+    if (localtime_r(&when, &local) && strftime(text, sizeof text, "%Y-%m-%d %H:%M", &local))
+        page_text(p, text);
+}
+
+static void page_entry(page *p, const entry *e)
+{
+    page_text(p, e->folder ? "<tr class=\"folder\"><td><a href=\"" : "<tr><td><a href=\"");
+    page_segment(p, e->name);
+    page_text(p, e->folder ? "/\"><bdi>" : "\"><bdi>");
+    page_name(p, e->name);
+    page_text(p, e->folder ? "</bdi></a><td>folder" : "</bdi></a><td>");
+    if (!e->folder)
+        page_size(p, e->size);
+    page_text(p, "<td>");
+    page_date(p, e->modified);
+    page_text(p, "\n");
+}
+
+/* "photos / 2026 / August", each but the last a link; path is decoded, and is cut up here. */
+static void page_crumbs(page *p, char *path)
+{
+    char *save = NULL, *last = strrchr(root, '/');
+    page link = { NULL, 0, 0, false };
+    page_text(&link, "/");
+    page_text(p, "<h1><a href=\"/\"><bdi>");
+    page_name(p, last && last[1] ? last + 1 : root);
+    page_text(p, "</bdi></a>");
+    for (char *s = strtok_r(path, "/", &save); s; s = strtok_r(NULL, "/", &save)) {
+        page_segment(&link, s);
+        page_text(&link, "/");
+        page_text(p, " <span>/</span> <a href=\"");
+        page_add(p, link.data, link.failed ? 0 : link.len);
+        page_text(p, "\"><bdi>");
+        page_name(p, s);
+        page_text(p, "</bdi></a>");
+    }
+    page_text(p, "</h1>\n");
+    free(link.data);
+}
+
+static void page_totals(page *p, const entries *list)
+{
+    size_t folders = 0;
+    int64_t bytes = 0;
+    char text[96];
+    for (size_t i = 0; i < list->count; i++) {
+        folders += list->at[i].folder;
+        bytes += list->at[i].size;
+    }
+    size_t files = list->count - folders;
+    snprintf(text, sizeof text, "<footer>%zu folder%s, %zu file%s, ", folders,
+             folders == 1 ? "" : "s", files, files == 1 ? "" : "s");
+    page_text(p, text);
+    page_size(p, bytes);
+    page_text(p, "</footer>\n");
+}
+
+static page make_page(char *name, const entries *list)
+{
+    page p = { NULL, 0, 0, false };
+    bool top = strspn(name, "/") == strlen(name);
+    page_text(&p, page_head);
+    page_text(&p, "<title>");
+    page_name(&p, name);
+    page_text(&p, "</title>\n");
+    page_crumbs(&p, name);
+    page_text(&p, "<table>\n");
+    if (!top)
+        page_text(&p, "<tr class=\"folder\"><td><a href=\"../\"><bdi>..</bdi></a><td><td>\n");
+    for (size_t i = 0; i < list->count; i++)
+        page_entry(&p, &list->at[i]);
+    if (list->count == 0)
+        page_text(&p, "<tr><td><a>nothing here</a><td><td>\n");
+    page_text(&p, "</table>\n");
+    page_totals(&p, list);
+    return p;
+}
+
+static void respond_listing(hsb_request *req, char *name, const char *real)
+{
+    entries list = { NULL, 0, 0 };
+    int failed = read_entries(real, &list);
+    if (failed) {
+        int status = failed == EACCES ? 403 : failed == ENOENT || failed == ELOOP ? 404 : 503;
+        hsb_respond(req, status, "text/plain", hsb_text(status == 403 ? "403 Forbidden\n" :
+                    status == 404 ? "404 Not Found\n" : "503 Service Unavailable\n"));
+        free_entries(&list);
+        return;
+    }
+    page p = make_page(name, &list);
+    free_entries(&list);
+    hsb_response_header(req, "Cache-Control", "no-cache");
+    hsb_response_header(req, "Content-Security-Policy",
+                        "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
+    if (p.failed) {
+        hsb_respond(req, 503, "text/plain", hsb_text("503 Service Unavailable\n"));
+        free(p.data);
+        return;
+    }
+    hsb_str body = { p.data, p.len };
+    hsb_respond_owned(req, 200, "text/html; charset=utf-8", body, free, p.data);
+}
+
+static void on_request(hsb_request *req, void *user)
+{
+    char name[PATH_MAX], real[PATH_MAX];
+    hsb_str method = hsb_request_method(req), path = hsb_request_path(req);
+    (void)user;
+    hsb_response_header(req, "X-Content-Type-Options", "nosniff");
+    if ((hsb_equal(method, "GET") || hsb_equal(method, "HEAD")) && wants_listing(path, name, real))
+        respond_listing(req, name, real);
+    else
+        hsb_respond_dir(req, root, path);
+}
+
+/* --- the log: combined format, as log readers know it ------------------------------------------- */
+/* What a client sent, without what could end the field or play with a terminal.            */
+static void log_field(page *p, hsb_str s)
+{
+    if (!s.len)
+        page_text(p, "-");
+    for (size_t i = 0; i < s.len; i++) {
+        char escaped[5];
+        unsigned c = (unsigned char)s.ptr[i];
+        bool plain = c >= ' ' && c < 127 && c != '"' && c != '\\';
+        snprintf(escaped, sizeof escaped, "\\x%02x", c);
+        page_add(p, plain ? s.ptr + i : escaped, plain ? 1 : 4);
+    }
+}
+
+/* Browsers open connections that they do not use after all: nothing to tell.                */
+static void on_error(hsb_server *server, hsb_conn *conn, const hsb_error *err, void *user)
+{
+    if (err->status != HSB_ERR_CLOSED)
+        common_error(server, conn, err, user);
+}
+
+/* 499, as nginx has it: the client left before there was an answer.                        */
+static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
+{
+    page p = { NULL, 0, 0, false };
+    struct tm local;
+    time_t now = time(NULL);
+    char text[128], date[40] = "-", peer[HSB_ADDRESS_TEXT_MAX];
+    hsb_address address = hsb_conn_peer(hsb_request_conn(req));
+    int status = hsb_response_status(req);
+    (void)failed, (void)user;
+    address.port = 0;
+    if (localtime_r(&now, &local))
+        strftime(date, sizeof date, "%d/%b/%Y:%H:%M:%S %z", &local);
+    snprintf(text, sizeof text, "%s - - [%s] \"", hsb_address_text(&address, peer), date);
+    page_text(&p, text);
+    log_field(&p, hsb_request_method(req));
+    page_text(&p, " ");
+    log_field(&p, hsb_request_target(req));
+    snprintf(text, sizeof text, " HTTP/1.%d\" %d %lld \"", hsb_request_minor_version(req),
+             status ? status : 499, (long long)hsb_response_bytes(req));
+    page_text(&p, text);
+    log_field(&p, hsb_request_header(req, "Referer"));
+    page_text(&p, "\" \"");
+    log_field(&p, hsb_request_header(req, "User-Agent"));
+    page_text(&p, "\"\n");
+    if (!p.failed)
+        fwrite(p.data, 1, p.len, stdout);       /* at once, so that threads do not mix lines  */
+    free(p.data);
+}
+
+/* --- signals ------------------------------------------------------------------------------------- */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* over all below, and c->security */
+static volatile sig_atomic_t hangups;
+static sig_atomic_t loaded;
+static bool stopping;
+
+static void on_hangup(int sig)
+{
+    hangups++;
+    common_wake(sig);
+}
+
+static void print_fingerprint(FILE *out, hsb_security *security, const char *between)
+{
+    const uint8_t *sha256 = hsb_security_sha256(security);
+    for (int i = 0; i < 32; i++)
+        fprintf(out, "%s%02X", i == 0 ? "" : i == 16 ? between : ":", (unsigned)sha256[i]);
+    fputc('\n', out);
+}
+
+/* Renewed files, or the reason why the old pair stays.                                     */
+static void reload(common *c)
+{
+    hsb_error err;
+    hsb_security *fresh = common_security(c, &err);
+    if (!fresh) {
+        fprintf(stderr, "%s: keeping the old certificate: %s\n", common_program, err.text);
+        return;
+    }
+    hsb_security_free(c->security);             /* the servers still hold it                 */
+    c->security = fresh;
+    fprintf(stderr, "%s: new certificate, SHA-256 ", common_program);
+    print_fingerprint(stderr, fresh, ":");
+}
+
+/* On every server's thread; the first one to come reads the files.                          */
+static void on_wake(hsb_server *server, void *user)
+{
+    common *c = user;
+    hsb_error err;
+    pthread_mutex_lock(&lock);
+    if (hangups != loaded) {
+        loaded = hangups;
+        reload(c);
+    }
+    if (!hsb_server_set_security(server, -1, c->security, &err))
+        fprintf(stderr, "%s: keeping the old certificate: %s\n", common_program, err.text);
+    if (common_stops && !stopping)
+        fprintf(stderr, "%s: finishing what is open; once more stops at once\n", common_program);
+    stopping = common_stops;
+    pthread_mutex_unlock(&lock);
+}
+
+/* --- start ---------------------------------------------------------------------------------------- */
+static void banner(const common *c, hsb_server *server)
+{
+    char address[HSB_ADDRESS_TEXT_MAX];
+    hsb_address bound = hsb_server_address(server, 0);
+    fprintf(stderr, "%s: sharing %s\n\n", common_program, root);
+    if (c->address)
+        fprintf(stderr, "  open         https://%s/\n", hsb_address_text(&bound, address));
+    else
+        fprintf(stderr, "  open         https://localhost:%d/\n", hsb_server_port(server));
+    if (c->cert)
+        fprintf(stderr, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
+    else
+        fprintf(stderr, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
+    fprintf(stderr, "  SHA-256      ");
+    print_fingerprint(stderr, c->security, "\n               ");
+    fprintf(stderr, "  stop         Ctrl-C lets downloads finish; twice stops at once\n\n");
+}
+
+static int flag(const char *argument, const char *next)
+{
+    (void)next;
+    if (argument[0] == '-')
+        return 0;
+    if (folder)
+        common_die("%s: one folder is enough", argument);
+    folder = argument;
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    common c = { .about = "shares a folder over HTTPS", .arguments = "[DIR]", .flag = flag,
+                 .banner = banner, .threads = 1,
+                 .help = "  DIR                    the folder (the one you are in)\n"
+                         "\nSIGHUP reads --cert and --key again.\n" };
+    hsb_options options = { .hooks = { .user = &c, .on_request = on_request, .on_error = on_error,
+                                       .on_finish = on_finish, .on_wake = on_wake } };
+    struct stat st;
+    common_flags(&c, argc, argv);
+    folder = folder ? folder : ".";
+    if (!realpath(folder, root) || stat(root, &st) != 0)
+        common_die("%s: %s", folder, strerror(errno));
+    if (!S_ISDIR(st.st_mode) || access(root, R_OK | X_OK) != 0)
+        common_die("%s: %s", folder, S_ISDIR(st.st_mode) ? strerror(errno) : "not a folder");
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (c.cert)
+        common_on_signal(SIGHUP, on_hangup);
+    return common_serve(&c, &options);
+}
