@@ -109,8 +109,8 @@ static inline void common_help(const common *c)
            common_program, c->about, common_program, c->arguments ? " " : "",
            c->arguments ? c->arguments : "");
     if (c->threads)
-        printf("  --threads N            how many (%d)\n", c->threads);
-    printf("%s  --help\n", c->help ? c->help : "");
+        printf("  --threads N            share the port among so many (%d)\n", c->threads);
+    printf("  --help                 this\n%s", c->help ? c->help : "");
     exit(0);
 }
 

@@ -500,8 +500,8 @@ int main(int argc, char **argv)
 {
     common c = { .about = "shares a folder over HTTPS", .arguments = "[DIR]", .flag = flag,
                  .banner = banner, .threads = 1,
-                 .help = "  DIR                    the folder (the one you are in)\n"
-                         "\nSIGHUP reads --cert and --key again.\n" };
+                 .help = "  DIR                    the folder (the one you are in)\n\n"
+                         "Nothing outside DIR is ever sent.  SIGHUP reads --cert and --key again.\n" };
     hsb_options options = { .hooks = { .user = &c, .on_request = on_request, .on_error = on_error,
                                        .on_finish = on_finish, .on_wake = on_wake } };
     struct stat st;
