@@ -2303,13 +2303,6 @@ static int hsb__poller_dispatch(hsb__poller *p)
     return calls;
 }
 
-/* Both at once, for a loop that need not know which of the two takes its time.          */
-static int hsb__poller_wait(hsb__poller *p, int timeout_ms)
-{
-    hsb__poller_collect(p, timeout_ms);
-    return hsb__poller_dispatch(p);
-}
-
 /* ===== >>listener ================================================================
    Purpose  listening sockets: bind, share within the process, accept with care
    Uses     >>address, >>poller, >>error

@@ -1,0 +1,90 @@
+/* >>frame: what goes out, to the byte. */
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+
+#include <setjmp.h>
+#include <cmocka.h>
+
+static hsb__memory memory;
+static hsb__pool pool = { .memory = &memory };
+
+static void expect(hsb__buffer *b, const char *text)
+{
+    assert_int_equal(hsb__buffer_len(b), strlen(text));
+    assert_memory_equal(hsb__buffer_data(b), text, strlen(text));
+    hsb__buffer_release(b);
+}
+
+static void status_lines(void **state)
+{
+    hsb__buffer b = { .pool = &pool };
+    (void)state;
+    assert_true(hsb__frame_status_line(&b, 200));
+    expect(&b, "HTTP/1.1 200 OK\r\n");
+    assert_true(hsb__frame_status_line(&b, 431));
+    expect(&b, "HTTP/1.1 431 Request Header Fields Too Large\r\n");
+    assert_true(hsb__frame_status_line(&b, 299));               /* unknown: empty */
+    expect(&b, "HTTP/1.1 299 \r\n");
+    assert_true(hsb__frame_status_line(&b, 999));
+    expect(&b, "HTTP/1.1 999 \r\n");
+}
+
+static void the_table_is_in_order(void **state)
+{
+    size_t n = sizeof hsb__frame_reasons / sizeof *hsb__frame_reasons;
+    (void)state;
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            assert_true(hsb__frame_reasons[i - 1].status < hsb__frame_reasons[i].status);
+        assert_string_equal(hsb__frame_reason(hsb__frame_reasons[i].status), hsb__frame_reasons[i].text);
+    }
+}
+
+static void fields_and_chunks(void **state)
+{
+    hsb__buffer b = { .pool = &pool };
+    (void)state;
+    assert_true(hsb__frame_field(&b, "Name", hsb__text_of("value")));
+    assert_true(hsb__frame_field(&b, "Empty", hsb__text_of("")));
+    assert_true(hsb__frame_number_field(&b, "Content-Length", INT64_MAX));
+    expect(&b, "Name: value\r\nEmpty: \r\nContent-Length: 9223372036854775807\r\n");
+    assert_true(hsb__frame_chunk(&b, hsb__text_of("0123456789abcdefXYZ")));
+    expect(&b, "13\r\n0123456789abcdefXYZ\r\n");
+}
+
+static void what_a_user_may_set(void **state)
+{
+    static const char *const good[][2] = {
+        { "X-Thing", "a b\tc" }, { "x", "" }, { "ETag", "\"\xff\x80\"" }, { "!#$%&'*+-.^_`|~09az", "v" }
+    };
+    static const char *const bad[][2] = {
+        { "", "v" }, { "a b", "v" }, { "a:", "v" }, { "a\r", "v" }, { "\xe4", "v" }, { "ok", "a\r\nb: c" },
+        { "ok", "a\nb" }, { "ok", "\x7f" }, { "ok", "\x01" }, { "Content-Length", "1" },
+        { "content-length", "1" }, { "TRANSFER-ENCODING", "chunked" }, { "Connection", "close" },
+        { "Keep-Alive", "x" }, { "Date", "now" }
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(hsb__frame_field_allowed(good[i][0], good[i][1]));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(hsb__frame_field_allowed(bad[i][0], bad[i][1]));
+    assert_false(hsb__frame_field_allowed("ok", NULL));
+}
+
+static int end(void **state)
+{
+    (void)state;
+    hsb__pool_close(&pool);
+    return memory.used == 0 ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(status_lines),
+        cmocka_unit_test(the_table_is_in_order),
+        cmocka_unit_test(fields_and_chunks),
+        cmocka_unit_test(what_a_user_may_set),
+    };
+    return cmocka_run_group_tests(tests, NULL, end);
+}
