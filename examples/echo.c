@@ -179,7 +179,8 @@ int main(int argc, char **argv)
 {
     common c = { .about = "a server to point clients and test tools at", .threads = 1 };
     hsb_options options = { .hooks = { .on_head = on_head, .on_body = on_body, .on_request = on_request,
-                                       .on_drain = on_drain, .on_finish = on_finish } };
+                                       .on_drain = on_drain, .on_finish = on_finish },
+                            .limits.connections = -1 };         /* as many as descriptors */
     common_flags(&c, argc, argv);
     fill_block();
     return common_serve(&c, &options);
