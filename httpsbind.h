@@ -2928,13 +2928,13 @@ static bool hsb__inbox_take(hsb__inbox *in, hsb__promise *out)
    Purpose  PEM text to DER objects and back; reading and writing DER
    Uses     >>platform >>memory >>text >>error
    Names    hsb__der_*, hsb__pem_*
-   Tests    tests/unit/pem.c, tests/fuzz/pem.c                                       */
+   Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
 
-/* --- DER, read ---------------------------------------------------------------------
+/* --- DER, read ------------------------------------------------------------------------
    A hsb_str is what is left to read.  Each function takes one element off its front, or
    returns false and leaves it alone; so reading a structure is a chain of && that ends
    at the first thing that is not as it should be.  Strict: X.690 10.1 wants the shortest
-   form of a length, and no type of ours needs a tag of more than one byte.              */
+   form of a length, and no type of ours needs a tag of more than one byte.            */
 enum {
     HSB__DER_BOOLEAN = 0x01, HSB__DER_INTEGER = 0x02, HSB__DER_BITS = 0x03,
     HSB__DER_OCTETS = 0x04, HSB__DER_NULL = 0x05, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
@@ -2942,8 +2942,8 @@ enum {
     HSB__DER_IA5 = 0x16, HSB__DER_UTC_TIME = 0x17, HSB__DER_TIME = 0x18,
     HSB__DER_VISIBLE = 0x1A, HSB__DER_UNIVERSAL = 0x1C, HSB__DER_BMP = 0x1E,
     HSB__DER_SEQUENCE = 0x30, HSB__DER_SET = 0x31,
-    HSB__DER_CONTEXT = 0x80,                /* + n: [n] IMPLICIT of something primitive  */
-    HSB__DER_EXPLICIT = 0xA0                /* + n: [n] around whole elements            */
+    HSB__DER_CONTEXT = 0x80,                /* + n: [n] IMPLICIT of something primitive */
+    HSB__DER_EXPLICIT = 0xA0                /* + n: [n] around whole elements          */
 };
 
 static unsigned hsb__der_byte(hsb_str s, size_t i)
@@ -2956,14 +2956,20 @@ static hsb_str hsb__der_after(hsb_str s, size_t n)
     return hsb__text_make(s.ptr + n, s.len - n);
 }
 
+/* BearSSL's keys and names are pointers to non-const, through which it only reads.    */
+static unsigned char *hsb__der_pointer(hsb_str s)
+{
+    return (unsigned char *)(uintptr_t)s.ptr;
+}
+
 /* The length that stands at s[1]: the size of tag and length, or 0 if they are malformed
-   or promise more than there is.                                                       */
+   or promise more than there is.                                                      */
 static size_t hsb__der_header(hsb_str s, size_t *length)
 {
     if (s.len < 2)
         return 0;
     size_t n = hsb__der_byte(s, 1), header = 2;
-    if (n > 0x80 && n <= 0x83) {            /* one to three bytes of length follow       */
+    if (n > 0x80 && n <= 0x83) {            /* one to three bytes of length follow     */
         header += n - 0x80;
         if (s.len < header)
             return 0;
@@ -2979,7 +2985,7 @@ static size_t hsb__der_header(hsb_str s, size_t *length)
     return n <= s.len - header ? header : 0;
 }
 
-/* Any element: its tag and what it holds.                                              */
+/* Any element: its tag and what it holds.                                             */
 static bool hsb__der_next(hsb_str *rest, unsigned *tag, hsb_str *content)
 {
     size_t length = 0, header = hsb__der_header(*rest, &length);
@@ -2996,14 +3002,14 @@ static bool hsb__der_starts(hsb_str rest, unsigned tag)
     return rest.len && hsb__der_byte(rest, 0) == tag;
 }
 
-/* An element with that tag: what it holds.                                             */
+/* An element with that tag: what it holds.                                            */
 static bool hsb__der_take(hsb_str *rest, unsigned tag, hsb_str *content)
 {
     unsigned got;
     return hsb__der_starts(*rest, tag) && hsb__der_next(rest, &got, content);
 }
 
-/* The same, with its header.                                                           */
+/* The same, with its header.                                                          */
 static bool hsb__der_whole(hsb_str *rest, unsigned tag, hsb_str *element)
 {
     hsb_str from = *rest, content;
@@ -3019,14 +3025,14 @@ static bool hsb__der_skip(hsb_str *rest, unsigned tag)
     return hsb__der_take(rest, tag, &content);
 }
 
-/* Not there: true, and *content is absent.                                             */
+/* Not there: true, and *content is absent.                                            */
 static bool hsb__der_optional(hsb_str *rest, unsigned tag, hsb_str *content)
 {
     *content = hsb__text_absent();
     return !hsb__der_starts(*rest, tag) || hsb__der_take(rest, tag, content);
 }
 
-/* An INTEGER above zero: its bytes, without the zero byte that only keeps it positive.  */
+/* An INTEGER above zero: its bytes, without the zero byte that only keeps it positive. */
 static bool hsb__der_positive(hsb_str *rest, hsb_str *digits)
 {
     hsb_str at = *rest, n;
@@ -3035,31 +3041,33 @@ static bool hsb__der_positive(hsb_str *rest, hsb_str *digits)
     if (hsb__der_byte(n, 0) == 0) {
         n = hsb__der_after(n, 1);
         if (!n.len || hsb__der_byte(n, 0) <= 0x7F)
-            return false;                   /* zero itself, or not the shortest form     */
+            return false;                   /* zero itself, or not the shortest form   */
     }
     *digits = n;
     *rest = at;
     return true;
 }
 
-/* An INTEGER from 0 to max.                                                            */
+/* An INTEGER from 0 to max.                                                           */
 static bool hsb__der_small(hsb_str *rest, uint32_t max, uint32_t *value)
 {
     hsb_str at = *rest, digits;
-    uint64_t n = 0;
-    if (hsb__der_take(&at, HSB__DER_INTEGER, &digits) && digits.len == 1 && digits.ptr[0] == 0) {
-        *rest = at;
-    } else if (hsb__der_positive(rest, &digits) && digits.len <= 4) {
-        for (size_t i = 0; i < digits.len; i++)
-            n = n << 8 | hsb__der_byte(digits, i);
-    } else {
+    uint32_t n = 0;
+    if (!hsb__der_positive(&at, &digits) &&
+        !(hsb__der_take(&at, HSB__DER_INTEGER, &digits) && digits.len == 1 && !*digits.ptr))
+        return false;                       /* neither above zero nor zero             */
+    if (digits.len > sizeof n)
         return false;
-    }
-    *value = (uint32_t)n;
-    return n <= max;
+    for (size_t i = 0; i < digits.len; i++)
+        n = n << 8 | hsb__der_byte(digits, i);
+    if (n > max)
+        return false;
+    *rest = at;
+    *value = n;
+    return true;
 }
 
-/* A BIT STRING whose last byte is whole: its bytes.                                     */
+/* A BIT STRING whose last byte is whole: its bytes.                                   */
 static bool hsb__der_bytes(hsb_str *rest, hsb_str *bytes)
 {
     hsb_str at = *rest, bits;
@@ -3071,7 +3079,7 @@ static bool hsb__der_bytes(hsb_str *rest, hsb_str *bytes)
 }
 
 /* What an OBJECT IDENTIFIER holds, as text: "2.5.4.3".  False if it is malformed, or has
-   a number beyond 64 bits or more text than we would ever show.                         */
+   a number beyond 64 bits or more text than we would ever show.                       */
 enum { HSB__DER_OID_TEXT = 128 };
 
 static bool hsb__der_oid_text(hsb_str oid, char out[HSB__DER_OID_TEXT])
@@ -3085,7 +3093,7 @@ static bool hsb__der_oid_text(hsb_str oid, char out[HSB__DER_OID_TEXT])
         n = n << 7 | (byte & 0x7F);
         if (byte & 0x80)
             continue;
-        if (at == 0) {                      /* the first byte holds two numbers          */
+        if (at == 0) {                      /* the first byte holds two numbers        */
             unsigned first = n < 80 ? (unsigned)n / 40 : 2;
             out[at++] = (char)('0' + first);
             n -= first * 40;
@@ -3104,44 +3112,40 @@ static bool hsb__der_oid_is(hsb_str oid, const char *text)
     return hsb__der_oid_text(oid, got) && strcmp(got, text) == 0;
 }
 
-/* The two or four digits of a number in a time, at *at.                                 */
-static bool hsb__der_digits(hsb_str s, size_t *at, size_t count, int64_t max, int64_t *out)
-{
-    hsb_str digits = hsb__text_make(s.ptr + *at, count);
-    *at += count;
-    return hsb__text_decimal(digits, max, out);
-}
-
-/* UTCTime or GeneralizedTime as RFC 5280 4.1.2.5 has them: to the second, in UTC.        */
+/* UTCTime or GeneralizedTime as RFC 5280 4.1.2.5 has them: to the second, in UTC.     */
 static bool hsb__der_time(hsb_str *rest, int64_t *seconds)
 {
-    int64_t year, month, day, hour, minute, second;
-    unsigned tag;
-    hsb_str s;
-    if (!hsb__der_next(rest, &tag, &s))
+    enum { YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, COUNT };
+    static const int64_t most[COUNT] = { 9999, 12, 31, 23, 59, 60 };
+    int64_t n[COUNT];
+    hsb_str at = *rest, text;
+    bool is_short = hsb__der_starts(at, HSB__DER_UTC_TIME);
+    if (!hsb__der_take(&at, is_short ? HSB__DER_UTC_TIME : HSB__DER_TIME, &text) ||
+        text.len != (is_short ? 13 : 15))
         return false;
-    bool is_short = tag == HSB__DER_UTC_TIME;
-    if ((!is_short && tag != HSB__DER_TIME) || s.len != (is_short ? 13u : 15u) ||
-        s.ptr[s.len - 1] != 'Z')
-        return false;
-    size_t at = 0;
-    if (!hsb__der_digits(s, &at, is_short ? 2 : 4, 9999, &year) ||
-        !hsb__der_digits(s, &at, 2, 12, &month) || !hsb__der_digits(s, &at, 2, 31, &day) ||
-        !hsb__der_digits(s, &at, 2, 23, &hour) || !hsb__der_digits(s, &at, 2, 59, &minute) ||
-        !hsb__der_digits(s, &at, 2, 60, &second) || month < 1 || day < 1)
+    for (int i = YEAR; i < COUNT; i++) {
+        size_t digits = i == YEAR && !is_short ? 4 : 2;
+        if (!hsb__text_decimal(hsb__text_make(text.ptr, digits), most[i], &n[i]))
+            return false;
+        text = hsb__der_after(text, digits);
+    }
+    if (n[MONTH] < 1 || n[DAY] < 1 || text.ptr[0] != 'Z')
         return false;
     if (is_short)
-        year += year < 50 ? 2000 : 1900;
-    int64_t first = hsb__date_days(year, (int)month, 1);
-    int64_t next = hsb__date_days(year + month / 12, (int)(month % 12 + 1), 1);
-    *seconds = (first + day - 1) * 86400 + hour * 3600 + minute * 60 + second;
-    return day <= next - first;
+        n[YEAR] += n[YEAR] < 50 ? 2000 : 1900;
+    int64_t first = hsb__date_days(n[YEAR], (int)n[MONTH], 1);
+    int64_t next = hsb__date_days(n[YEAR] + n[MONTH] / 12, (int)(n[MONTH] % 12 + 1), 1);
+    if (n[DAY] > next - first)
+        return false;
+    *seconds = (first + n[DAY] - 1) * 86400 + n[HOUR] * 3600 + n[MINUTE] * 60 + n[SECOND];
+    *rest = at;
+    return true;
 }
 
-/* --- DER, written -------------------------------------------------------------------
+/* --- DER, written ---------------------------------------------------------------------
    Into a buffer of fixed size.  An element is opened, filled and closed; closing makes
    room for a length that needs more than one byte.  Once something did not fit, full is
-   set, nothing more is written, and only the end of it all needs to be looked at.        */
+   set, nothing more is written, and only the end of it all needs to be looked at.     */
 typedef struct hsb__der_out {
     unsigned char *bytes;
     size_t         len, size;
@@ -3165,7 +3169,7 @@ static void hsb__der_put_byte(hsb__der_out *out, unsigned byte)
     hsb__der_put(out, &b, 1);
 }
 
-/* Returns the mark that hsb__der_close wants.                                           */
+/* Returns the mark that hsb__der_close wants.                                         */
 static size_t hsb__der_open(hsb__der_out *out, unsigned tag)
 {
     hsb__der_put_byte(out, tag);
@@ -3188,7 +3192,8 @@ static void hsb__der_close(hsb__der_out *out, size_t mark)
         at[i] = (unsigned char)(len >> (8 * (more - 1 - i)));
 }
 
-static void hsb__der_put_element(hsb__der_out *out, unsigned tag, const void *bytes, size_t len)
+static void hsb__der_put_element(hsb__der_out *out, unsigned tag, const void *bytes,
+                                 size_t len)
 {
     size_t mark = hsb__der_open(out, tag);
     hsb__der_put(out, bytes, len);
@@ -3204,7 +3209,7 @@ static void hsb__der_put_arc(hsb__der_out *out, uint32_t n)
     hsb__der_put_byte(out, n & 0x7F);
 }
 
-/* An OBJECT IDENTIFIER from its text, which is one of ours: "2.5.4.3"                    */
+/* An OBJECT IDENTIFIER from its text, which is one of ours: "2.5.4.3"                 */
 static void hsb__der_put_oid(hsb__der_out *out, const char *text)
 {
     size_t mark = hsb__der_open(out, HSB__DER_OID);
@@ -3217,7 +3222,7 @@ static void hsb__der_put_oid(hsb__der_out *out, const char *text)
     hsb__der_close(out, mark);
 }
 
-/* RFC 5280 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.                     */
+/* RFC 5280 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.                  */
 static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
 {
     hsb__date d = hsb__date_split(seconds);
@@ -3235,37 +3240,45 @@ static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
         hsb__der_put_element(out, HSB__DER_TIME, text, 15);
 }
 
-/* --- PEM ------------------------------------------------------------------------------ */
+/* --- PEM --------------------------------------------------------------------------- */
 
-/* What stood between one BEGIN line and its END line.  One block: the bytes follow.    */
+/* What stood between one BEGIN line and its END line.  One block: the bytes follow.   */
 typedef struct hsb__object {
     struct hsb__object *next;
-    size_t              size;       /* of the block                                     */
-    const char         *name;       /* "CERTIFICATE", "PRIVATE KEY", ...; upper case    */
+    size_t              size;       /* of the block                                    */
+    const char         *name;       /* "CERTIFICATE", "PRIVATE KEY", ...; upper case   */
     unsigned char      *der;
     size_t              len;
 } hsb__object;
 
 enum { HSB__PEM_MAX = 4 << 20, HSB__PEM_FIRST_READ = 16 << 10, HSB__PEM_PLACE = 72 };
 
+static const char hsb__pem_old_encryption[] =
+    "old kind of encryption; convert it with openssl pkcs8 -topk8";
+
 static bool hsb__pem_is_set(const hsb_pem *pem)
 {
     return pem->path || pem->text.ptr;
 }
 
-/* How errors name it: the end of a long path, so that the reason behind it is not cut.  */
-static const char *hsb__pem_place(const hsb_pem *pem, char buf[HSB__PEM_PLACE])
+/* The end of a long path, so that an error's text has room for the reason.            */
+static const char *hsb__pem_shorten(const char *path, char buf[HSB__PEM_PLACE])
 {
-    size_t len = pem->path ? strlen(pem->path) : 0;
-    if (!pem->path)
-        return "the text given";
+    size_t len = strlen(path);
     if (len < HSB__PEM_PLACE)
-        return pem->path;
-    snprintf(buf, HSB__PEM_PLACE, "...%s", pem->path + len - (HSB__PEM_PLACE - 4));
+        return path;
+    snprintf(buf, HSB__PEM_PLACE, "...%s", path + len - (HSB__PEM_PLACE - 4));
     return buf;
 }
 
-static hsb__object *hsb__pem_object(hsb__memory *m, const char *name, const void *der, size_t len)
+/* How errors name it.                                                                 */
+static const char *hsb__pem_place(const hsb_pem *pem, char buf[HSB__PEM_PLACE])
+{
+    return pem->path ? hsb__pem_shorten(pem->path, buf) : "the text given";
+}
+
+static hsb__object *hsb__pem_object(hsb__memory *m, const char *name, const void *der,
+                                    size_t len)
 {
     size_t name_size = strlen(name) + 1, size = sizeof(hsb__object) + len + name_size;
     hsb__object *o = hsb__memory_alloc(m, size);
@@ -3291,7 +3304,7 @@ static void hsb__pem_free(hsb__memory *m, hsb__object *list)
 }
 
 /* Keeps the objects whose names end so - "RSA PRIVATE KEY" is a "PRIVATE KEY" - and
-   frees the others.                                                                    */
+   frees the others.                                                                   */
 static void hsb__pem_only(hsb__memory *m, hsb__object **list, const char *suffix)
 {
     size_t len = strlen(suffix);
@@ -3330,6 +3343,9 @@ static bool hsb__pem_read_fd(hsb__memory *m, hsb__pem_file *f, int fd, const cha
         ptrdiff_t n = hsb__os_pread(fd, f->bytes + f->len, f->size - f->len, (int64_t)f->len);
         if (n == 0)
             return true;
+        if (n < 0 && errno == ESPIPE)
+            return hsb__error_set(err, HSB_ERR_SYSTEM, ESPIPE, 0, "%s: a pipe and no file",
+                                  place);
         if (n < 0)
             return hsb__error_system(err, errno, place);
         f->len += (size_t)n;
@@ -3338,7 +3354,7 @@ static bool hsb__pem_read_fd(hsb__memory *m, hsb__pem_file *f, int fd, const cha
     }
 }
 
-/* The whole of a file; the caller frees it, also after an error.                         */
+/* The whole of a file; the caller frees it, also after an error.                      */
 static bool hsb__pem_read_file(hsb__memory *m, hsb__pem_file *f, const char *path,
                                const char *place, hsb_error *err)
 {
@@ -3350,14 +3366,14 @@ static bool hsb__pem_read_file(hsb__memory *m, hsb__pem_file *f, const char *pat
     return ok;
 }
 
-/* Objects are gathered in bytes, which is as long as the text: base64 only shrinks.      */
+/* Objects are gathered in bytes, which is as long as the text: base64 only shrinks.   */
 typedef struct hsb__pem_reader {
     hsb__memory            *memory;
     br_pem_decoder_context  decoder;
     unsigned char          *bytes;
     size_t                  len, size;
-    bool                    inside;         /* between BEGIN and END                     */
-    char                    name[128];      /* as long as the decoder's                  */
+    bool                    inside;         /* between BEGIN and END                   */
+    char                    name[128];      /* as long as the decoder's                */
     hsb__object           **tail;
     const char             *place;
     hsb_error              *err;
@@ -3376,12 +3392,12 @@ static void hsb__pem_gather(void *reader, const void *bytes, size_t len)
     r->len += len;
 }
 
-/* RFC 1421 4.6.1.1: the old encryption announces itself in a line after BEGIN.            */
+/* RFC 1421 4.6.1.1: the old encryption announces itself in a line after BEGIN.        */
 static bool hsb__pem_begin(hsb__pem_reader *r, hsb_str rest)
 {
     static const char old[] = "Proc-Type:";
     if (rest.len >= sizeof old - 1 && memcmp(rest.ptr, old, sizeof old - 1) == 0)
-        return hsb__pem_fail(r, "old kind of encryption; convert it with openssl pkcs8 -topk8");
+        return hsb__pem_fail(r, hsb__pem_old_encryption);
     snprintf(r->name, sizeof r->name, "%s", br_pem_decoder_name(&r->decoder));
     for (size_t n = strlen(r->name); n && strchr("- \t", r->name[n - 1]); n--)
         r->name[n - 1] = '\0';
@@ -3416,7 +3432,7 @@ static bool hsb__pem_event(hsb__pem_reader *r, hsb_str rest)
     }
 }
 
-/* The decoder takes a CR for a part of the name, so none reaches it.                     */
+/* The decoder takes a CR for a part of the name, so none reaches it.                  */
 static bool hsb__pem_push(hsb__pem_reader *r, hsb_str text)
 {
     while (text.len) {
@@ -3432,12 +3448,12 @@ static bool hsb__pem_push(hsb__pem_reader *r, hsb_str text)
 
 static bool hsb__pem_parse(hsb__pem_reader *r, hsb_str text)
 {
-    static const char mark[] = "\xEF\xBB\xBF";      /* Windows editors put it first       */
+    static const char mark[] = "\xEF\xBB\xBF";      /* Windows editors put it first    */
     hsb__object **first = r->tail;
     if (text.len >= 3 && memcmp(text.ptr, mark, 3) == 0)
         text = hsb__der_after(text, 3);
     br_pem_decoder_init(&r->decoder);
-    /* The last line counts only once its newline is there.                               */
+    /* The last line counts only once its newline is there.                            */
     if (!hsb__pem_push(r, text) || !hsb__pem_push(r, hsb__text_of("\n")))
         return false;
     if (r->inside)
@@ -3465,8 +3481,9 @@ static bool hsb__pem_load_text(hsb__memory *m, hsb_str text, const char *place,
     return ok;
 }
 
-/* All objects in the order of the file; at least one, or false.                          */
-static bool hsb__pem_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list, hsb_error *err)
+/* All objects in the order of the file; at least one, or false.                       */
+static bool hsb__pem_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list,
+                          hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
     const char *place = hsb__pem_place(pem, buf);
@@ -3483,7 +3500,7 @@ static bool hsb__pem_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list
     return ok;
 }
 
-/* Owned: text_len + 1 bytes.  NULL: memory.                                              */
+/* Owned: text_len + 1 bytes.  NULL: memory.                                           */
 static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned char *der,
                              size_t len, size_t *text_len)
 {
@@ -3498,30 +3515,28 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
    Purpose  private keys: read, decrypt, generate
    Uses     >>platform >>memory >>text >>pem >>error
    Names    hsb__key_*
-   Tests    tests/unit/key.c, tests/fuzz/key.c                                       */
+   Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
 
 /* The numbers of a key that was read stay where they stood in its DER; nothing secret is
-   ever copied but into the object that hsb__key_free wipes.                             */
+   ever copied but into the object that hsb__key_free wipes.                           */
 typedef struct hsb__key {
-    int                type;        /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none           */
-    br_rsa_private_key rsa;         /* both point into storage                          */
+    int                type;        /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none          */
+    br_rsa_private_key rsa;         /* both point into storage                         */
     br_ec_private_key  ec;
-    unsigned char     *storage;     /* an hsb__object, or the generated number           */
+    unsigned char     *storage;     /* an hsb__object, or the generated number         */
     size_t             size;
 } hsb__key;
 
 enum { HSB__KEY_RSA_MIN = 2048, HSB__KEY_RSA_MAX = 4096, HSB__KEY_ROUNDS_MAX = 10000000 };
 
-/* Functions that read return NULL, or the reason why not: one of these or a literal.    */
+/* Functions that read return NULL, or the reason why not.                             */
 static const char hsb__key_malformed[] = "malformed private key";
+static const char hsb__key_unknown[] = "kind of key not supported: only RSA and EC are";
+static const char hsb__key_unnamed_curve[] =
+    "EC parameters spelled out are not supported: only named curves are";
 static const char hsb__key_wrong_password[] = "wrong password";
 
-static unsigned char *hsb__key_bytes(hsb_str s)
-{
-    return (unsigned char *)(uintptr_t)s.ptr;       /* BearSSL reads through pointers to non-const */
-}
-
-/* --- kinds ------------------------------------------------------------------------------ */
+/* --- kinds ------------------------------------------------------------------------- */
 
 static const char *hsb__key_curve(hsb_str oid, int *curve)
 {
@@ -3531,7 +3546,13 @@ static const char *hsb__key_curve(hsb_str oid, int *curve)
     return *curve ? NULL : "curve not supported: only P-256, P-384 and P-521 are";
 }
 
-/* What there is but not for us.                                                         */
+/* The bytes of a private number on it.                                                */
+static size_t hsb__key_curve_len(int curve)
+{
+    return curve == BR_EC_secp256r1 ? 32 : curve == BR_EC_secp384r1 ? 48 : 66;
+}
+
+/* What there is but not for us.                                                       */
 static const char *hsb__key_unsupported(hsb_str oid)
 {
     static const struct { const char *oid, *reason; } kinds[] = {
@@ -3543,11 +3564,11 @@ static const char *hsb__key_unsupported(hsb_str oid)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (hsb__der_oid_is(oid, kinds[i].oid))
             return kinds[i].reason;
-    return "kind of key not supported: only RSA and EC are";
+    return hsb__key_unknown;
 }
 
 /* AlgorithmIdentifier of a public or private key (RFC 3279 2.3.1, RFC 5480 2.1.1).  The
-   curve is 0 for RSA, and where a private key tells it elsewhere.                       */
+   curve is 0 for RSA, and where a private key tells it elsewhere.                     */
 static const char *hsb__key_algorithm(hsb_str *rest, int *type, int *curve)
 {
     hsb_str algorithm, oid, name;
@@ -3563,7 +3584,7 @@ static const char *hsb__key_algorithm(hsb_str *rest, int *type, int *curve)
         return hsb__key_unsupported(oid);
     *type = BR_KEYTYPE_EC;
     if (hsb__der_starts(algorithm, HSB__DER_SEQUENCE))
-        return "EC parameters spelled out are not supported: only named curves are";
+        return hsb__key_unnamed_curve;
     if (!hsb__der_optional(&algorithm, HSB__DER_OID, &name) || algorithm.len)
         return hsb__key_malformed;
     return name.ptr ? hsb__key_curve(name, curve) : NULL;
@@ -3586,9 +3607,9 @@ static const char *hsb__key_rsa_size(hsb_str modulus)
     return NULL;
 }
 
-/* --- reading ---------------------------------------------------------------------------- */
+/* --- reading ----------------------------------------------------------------------- */
 
-/* RSAPrivateKey (RFC 8017 A.1.2) of two primes.                                          */
+/* RSAPrivateKey (RFC 8017 A.1.2) of two primes.                                       */
 static const char *hsb__key_read_rsa(hsb_str der, hsb__key *k)
 {
     enum { N, E, D, P, Q, DP, DQ, IQ, COUNT };
@@ -3603,25 +3624,25 @@ static const char *hsb__key_read_rsa(hsb_str der, hsb__key *k)
     const char *reason = body.len ? hsb__key_malformed : hsb__key_rsa_size(n[N]);
     if (reason)
         return reason;
-    for (int i = P; i < COUNT; i++)         /* BearSSL's buffers are sized for halves       */
+    for (int i = P; i < COUNT; i++)         /* BearSSL's buffers are sized for halves  */
         if (n[i].len > (n[N].len + 1) / 2)
             return "RSA key with factors of unequal size is not supported";
     k->type = BR_KEYTYPE_RSA;
     k->rsa.n_bitlen = hsb__key_bits(n[N]);
-    k->rsa.p = hsb__key_bytes(n[P]);
+    k->rsa.p = hsb__der_pointer(n[P]);
     k->rsa.plen = n[P].len;
-    k->rsa.q = hsb__key_bytes(n[Q]);
+    k->rsa.q = hsb__der_pointer(n[Q]);
     k->rsa.qlen = n[Q].len;
-    k->rsa.dp = hsb__key_bytes(n[DP]);
+    k->rsa.dp = hsb__der_pointer(n[DP]);
     k->rsa.dplen = n[DP].len;
-    k->rsa.dq = hsb__key_bytes(n[DQ]);
+    k->rsa.dq = hsb__der_pointer(n[DQ]);
     k->rsa.dqlen = n[DQ].len;
-    k->rsa.iq = hsb__key_bytes(n[IQ]);
+    k->rsa.iq = hsb__der_pointer(n[IQ]);
     k->rsa.iqlen = n[IQ].len;
     return NULL;
 }
 
-/* The curve inside an ECPrivateKey; outer is what stood around it, or 0.                 */
+/* The curve inside an ECPrivateKey; outer is what stood around it, or 0.              */
 static const char *hsb__key_read_curve(hsb_str parameters, int outer, int *curve)
 {
     hsb_str oid;
@@ -3629,14 +3650,14 @@ static const char *hsb__key_read_curve(hsb_str parameters, int outer, int *curve
     if (!parameters.ptr)
         return outer ? NULL : "EC key that does not tell its curve";
     if (hsb__der_starts(parameters, HSB__DER_SEQUENCE))
-        return "EC parameters spelled out are not supported: only named curves are";
+        return hsb__key_unnamed_curve;
     if (!hsb__der_take(&parameters, HSB__DER_OID, &oid) || parameters.len)
         return hsb__key_malformed;
     const char *reason = hsb__key_curve(oid, curve);
     return !reason && outer && *curve != outer ? hsb__key_malformed : reason;
 }
 
-/* ECPrivateKey (RFC 5915 3)                                                              */
+/* ECPrivateKey (RFC 5915 3)                                                           */
 static const char *hsb__key_read_ec(hsb_str der, int outer, hsb__key *k)
 {
     hsb_str body, x, parameters, point;
@@ -3650,17 +3671,16 @@ static const char *hsb__key_read_ec(hsb_str der, int outer, hsb__key *k)
     const char *reason = hsb__key_read_curve(parameters, outer, &k->ec.curve);
     if (reason)
         return reason;
-    size_t most = k->ec.curve == BR_EC_secp256r1 ? 32 : k->ec.curve == BR_EC_secp384r1 ? 48 : 66;
-    if (x.len == 0 || x.len > most)
+    if (x.len == 0 || x.len > hsb__key_curve_len(k->ec.curve))
         return hsb__key_malformed;
     k->type = BR_KEYTYPE_EC;
-    k->ec.x = hsb__key_bytes(x);
+    k->ec.x = hsb__der_pointer(x);
     k->ec.xlen = x.len;
     return NULL;
 }
 
 /* PrivateKeyInfo or OneAsymmetricKey (RFC 5958 2); attributes and public key, which may
-   follow, are of no interest.                                                            */
+   follow, are of no interest.                                                         */
 static const char *hsb__key_read_pkcs8(hsb_str der, hsb__key *k)
 {
     hsb_str body, inner;
@@ -3674,16 +3694,17 @@ static const char *hsb__key_read_pkcs8(hsb_str der, hsb__key *k)
         return reason;
     if (!hsb__der_take(&body, HSB__DER_OCTETS, &inner))
         return hsb__key_malformed;
-    return type == BR_KEYTYPE_RSA ? hsb__key_read_rsa(inner, k) : hsb__key_read_ec(inner, curve, k);
+    return type == BR_KEYTYPE_RSA ? hsb__key_read_rsa(inner, k)
+                                  : hsb__key_read_ec(inner, curve, k);
 }
 
-/* --- encrypted PKCS#8: PBES2 of RFC 8018 -------------------------------------------------- */
+/* --- encrypted PKCS#8: PBES2 of RFC 8018 ------------------------------------------- */
 
 typedef struct hsb__key_lock {
     hsb_str              salt, iv, data;
     const br_hash_class *hash;
     uint32_t             rounds;
-    size_t               key_len;       /* of AES                                         */
+    size_t               key_len;       /* of AES                                      */
 } hsb__key_lock;
 
 static const br_hash_class *hsb__key_prf(hsb_str oid)
@@ -3701,7 +3722,7 @@ static size_t hsb__key_aes_len(hsb_str oid)
          : hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.42") ? 32 : 0;
 }
 
-/* AlgorithmIdentifier: its name, and what follows.                                       */
+/* AlgorithmIdentifier: its name, and what follows.                                    */
 static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
 {
     hsb_str at = *rest;
@@ -3712,7 +3733,7 @@ static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
     return true;
 }
 
-/* PBKDF2-params; HMAC with SHA-1 is what is meant when no function is named.             */
+/* PBKDF2-params; HMAC with SHA-1 is what is meant when no function is named.          */
 static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock)
 {
     hsb_str body, oid, null;
@@ -3736,7 +3757,7 @@ static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock)
     return lock->hash ? NULL : "its encryption uses a hash that is not supported";
 }
 
-/* PBES2-params                                                                           */
+/* PBES2-params                                                                        */
 static const char *hsb__key_read_pbes2(hsb_str parameters, hsb__key_lock *lock)
 {
     hsb_str body, kdf, kdf_parameters, cipher, cipher_parameters;
@@ -3755,7 +3776,7 @@ static const char *hsb__key_read_pbes2(hsb_str parameters, hsb__key_lock *lock)
     return hsb__key_read_kdf(kdf_parameters, lock);
 }
 
-/* EncryptedPrivateKeyInfo (RFC 5958 3)                                                   */
+/* EncryptedPrivateKeyInfo (RFC 5958 3)                                                */
 static const char *hsb__key_read_lock(hsb_str der, hsb__key_lock *lock)
 {
     hsb_str body, scheme, parameters;
@@ -3765,12 +3786,12 @@ static const char *hsb__key_read_lock(hsb_str der, hsb__key_lock *lock)
         lock->data.len == 0 || lock->data.len % 16 != 0)
         return hsb__key_malformed;
     if (!hsb__der_oid_is(scheme, "1.2.840.113549.1.5.13"))
-        return "old kind of encryption; convert it with openssl pkcs8 -topk8";
+        return hsb__pem_old_encryption;
     return hsb__key_read_pbes2(parameters, lock);
 }
 
 /* One block of PBKDF2 (RFC 8018 5.2): the xor of rounds HMACs, each over the one before.
-   Returns the size of a block, of which no more than len bytes go to out.                */
+   Returns the size of a block, of which no more than len bytes go to out.             */
 static size_t hsb__key_pbkdf2_block(const br_hmac_key_context *password,
                                     const hsb__key_lock *lock, unsigned index,
                                     unsigned char *out, size_t len)
@@ -3797,17 +3818,18 @@ static size_t hsb__key_pbkdf2_block(const br_hmac_key_context *password,
     return size;
 }
 
-static void hsb__key_pbkdf2(const char *password, const hsb__key_lock *lock, unsigned char key[32])
+static void hsb__key_pbkdf2(const char *password, const hsb__key_lock *lock,
+                            unsigned char key[32])
 {
     br_hmac_key_context hmac_key;
-    size_t done = 0;
+    size_t done = 0, len = lock->key_len;
     br_hmac_key_init(&hmac_key, lock->hash, password, strlen(password));
-    for (unsigned index = 1; done < lock->key_len; index++)
-        done += hsb__key_pbkdf2_block(&hmac_key, lock, index, key + done, lock->key_len - done);
+    for (unsigned index = 1; done < len; index++)
+        done += hsb__key_pbkdf2_block(&hmac_key, lock, index, key + done, len - done);
     hsb__memory_wipe(&hmac_key, sizeof hmac_key);
 }
 
-/* RFC 5652 6.3: as many bytes as it takes to fill the block, each saying how many.        */
+/* RFC 5652 6.3: as many bytes as it takes to fill the block, each saying how many.    */
 static bool hsb__key_unpad(hsb_str *data)
 {
     size_t pad = hsb__der_byte(*data, data->len - 1);
@@ -3820,7 +3842,7 @@ static bool hsb__key_unpad(hsb_str *data)
     return true;
 }
 
-/* Decrypts where the bytes stand.                                                        */
+/* Decrypts where the bytes stand.                                                     */
 static bool hsb__key_unlock(hsb__key_lock *lock, const char *password)
 {
     unsigned char key[32], iv[16];
@@ -3828,7 +3850,7 @@ static bool hsb__key_unlock(hsb__key_lock *lock, const char *password)
     hsb__key_pbkdf2(password, lock, key);
     memcpy(iv, lock->iv.ptr, sizeof iv);
     br_aes_ct_cbcdec_init(&aes, key, lock->key_len);
-    br_aes_ct_cbcdec_run(&aes, iv, hsb__key_bytes(lock->data), lock->data.len);
+    br_aes_ct_cbcdec_run(&aes, iv, hsb__der_pointer(lock->data), lock->data.len);
     hsb__memory_wipe(key, sizeof key);
     hsb__memory_wipe(&aes, sizeof aes);
     return hsb__key_unpad(&lock->data);
@@ -3844,12 +3866,12 @@ static const char *hsb__key_read_encrypted(hsb_str der, const char *password, hs
         return "encrypted, and no password was given";
     if (!hsb__key_unlock(&lock, password))
         return hsb__key_wrong_password;
-    /* One wrong password in 256 leaves what looks like padding, but hardly a key.         */
+    /* One wrong password in 256 leaves what looks like padding, but hardly a key.     */
     reason = hsb__key_read_pkcs8(lock.data, k);
     return reason == hsb__key_malformed ? hsb__key_wrong_password : reason;
 }
 
-/* --- the key ------------------------------------------------------------------------------ */
+/* --- the key ----------------------------------------------------------------------- */
 
 static void hsb__key_free(hsb__memory *m, hsb__key *k)
 {
@@ -3857,7 +3879,7 @@ static void hsb__key_free(hsb__memory *m, hsb__key *k)
     memset(k, 0, sizeof *k);
 }
 
-/* By the label of its block.                                                              */
+/* By the label of its block.                                                          */
 static const char *hsb__key_read(const hsb__object *o, const char *password, hsb__key *k)
 {
     hsb_str der = hsb__text_make((const char *)o->der, o->len);
@@ -3871,12 +3893,12 @@ static const char *hsb__key_read(const hsb__object *o, const char *password, hsb
         return hsb__key_read_ec(der, 0, k);
     if (strcmp(o->name, "OPENSSH PRIVATE KEY") == 0)
         return "OpenSSH's own kind of key; convert it with ssh-keygen -p -m PEM";
-    return "kind of key not supported: only RSA and EC are";
+    return hsb__key_unknown;
 }
 
-/* The first private key of the file; whatever else is in it is of no interest here.       */
-static bool hsb__key_load(hsb__memory *m, hsb__key *k, const hsb_pem *pem, const char *password,
-                          hsb_error *err)
+/* The first private key of the file; whatever else is in it is of no interest here.   */
+static bool hsb__key_load(hsb__memory *m, hsb__key *k, const hsb_pem *pem,
+                          const char *password, hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
     hsb__object *list;
@@ -3897,7 +3919,7 @@ static bool hsb__key_load(hsb__memory *m, hsb__key *k, const hsb_pem *pem, const
     return true;
 }
 
-/* A new one on P-256.                                                                      */
+/* A new one on P-256.                                                                 */
 static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
 {
     unsigned char seed[48];
@@ -3922,20 +3944,20 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
             anchors, names to ask clients with, the self-signed certificate
    Uses     >>platform >>memory >>text >>address >>pem >>key >>error
    Names    hsb__cert_*, hsb__chain_*, hsb__anchors_*, hsb__names_*
-   Tests    tests/unit/cert.c, tests/fuzz/cert.c                                     */
+   Tests    tests/unit/cert.c, tests/fuzz/cert.c                                       */
 
 /* --- the walk -------------------------------------------------------------------------
-   Over bytes that a stranger may have sent.  Everything found points into them.          */
+   Over bytes that a stranger may have sent.  Everything found points into them.       */
 typedef struct hsb__cert {
-    hsb_str subject, issuer;        /* the DER of the Name, header included             */
-    int64_t not_before, not_after;  /* seconds since 1970                               */
-    hsb_str key;                    /* what SubjectPublicKeyInfo holds                  */
+    hsb_str subject, issuer;        /* the DER of the Name, header included            */
+    int64_t not_before, not_after;  /* seconds since 1970                              */
+    hsb_str key;                    /* what SubjectPublicKeyInfo holds                 */
     hsb_str san;                    /* what GeneralNames holds; absent: no such extension */
-    bool    has_constraints, is_ca; /* basicConstraints                                 */
+    bool    has_constraints, is_ca; /* basicConstraints                                */
 } hsb__cert;
 
 /* GeneralNames (RFC 5280 4.2.1.6): every element must be whole, so that those who read
-   them later cannot stop halfway.                                                        */
+   them later cannot stop halfway.                                                     */
 static bool hsb__cert_walk_san(hsb__cert *out, hsb_str value)
 {
     hsb_str names, rest, name;
@@ -3953,8 +3975,9 @@ static bool hsb__cert_walk_san(hsb__cert *out, hsb_str value)
 static bool hsb__cert_walk_constraints(hsb__cert *out, hsb_str value)
 {
     hsb_str body, flag;
-    if (out->has_constraints || !hsb__der_take(&value, HSB__DER_SEQUENCE, &body) || value.len ||
-        !hsb__der_optional(&body, HSB__DER_BOOLEAN, &flag) || (flag.ptr && flag.len != 1))
+    if (out->has_constraints || !hsb__der_take(&value, HSB__DER_SEQUENCE, &body) ||
+        value.len || !hsb__der_optional(&body, HSB__DER_BOOLEAN, &flag) ||
+        (flag.ptr && flag.len != 1))
         return false;
     out->has_constraints = true;
     out->is_ca = flag.ptr && flag.ptr[0] != 0;
@@ -3988,7 +4011,7 @@ static bool hsb__cert_walk_extensions(hsb__cert *out, hsb_str wrapped)
 }
 
 /* TBSCertificate (RFC 5280 4.1): version, serial, signature, issuer, validity, subject,
-   key, two identifiers that nobody uses, extensions.                                     */
+   key, two identifiers that nobody uses, extensions.                                  */
 static bool hsb__cert_walk_tbs(hsb__cert *out, hsb_str tbs)
 {
     hsb_str version, validity, id, extensions;
@@ -4012,28 +4035,28 @@ static bool hsb__cert_walk(hsb__cert *out, const unsigned char *der, size_t len)
     memset(out, 0, sizeof *out);
     return hsb__der_take(&rest, HSB__DER_SEQUENCE, &cert) && !rest.len &&
            hsb__der_take(&cert, HSB__DER_SEQUENCE, &tbs) &&
-           hsb__der_skip(&cert, HSB__DER_SEQUENCE) &&       /* which signature             */
+           hsb__der_skip(&cert, HSB__DER_SEQUENCE) &&       /* which signature         */
            hsb__der_skip(&cert, HSB__DER_BITS) && !cert.len &&
            hsb__cert_walk_tbs(out, tbs);
 }
 
 static const char hsb__cert_malformed[] = "malformed";
 
-/* RSAPublicKey (RFC 8017 A.1.1)                                                          */
+/* RSAPublicKey (RFC 8017 A.1.1)                                                       */
 static const char *hsb__cert_rsa_key(hsb_str bytes, br_rsa_public_key *key)
 {
     hsb_str body, n, e;
     if (!hsb__der_take(&bytes, HSB__DER_SEQUENCE, &body) || bytes.len ||
         !hsb__der_positive(&body, &n) || !hsb__der_positive(&body, &e) || body.len)
         return hsb__cert_malformed;
-    key->n = hsb__key_bytes(n);
+    key->n = hsb__der_pointer(n);
     key->nlen = n.len;
-    key->e = hsb__key_bytes(e);
+    key->e = hsb__der_pointer(e);
     key->elen = e.len;
     return hsb__key_rsa_size(n);
 }
 
-/* The key of a certificate, pointing into it.  NULL, or why there is none.                */
+/* The key of a certificate, pointing into it.  NULL, or why there is none.            */
 static const char *hsb__cert_public_key(const hsb__cert *cert, br_x509_pkey *key)
 {
     hsb_str rest = cert->key, bytes;
@@ -4048,45 +4071,66 @@ static const char *hsb__cert_public_key(const hsb__cert *cert, br_x509_pkey *key
     if (type == BR_KEYTYPE_RSA)
         return hsb__cert_rsa_key(bytes, &key->key.rsa);
     key->key.ec.curve = curve;
-    key->key.ec.q = hsb__key_bytes(bytes);
+    key->key.ec.q = hsb__der_pointer(bytes);
     key->key.ec.qlen = bytes.len;
     return curve ? NULL : hsb__cert_malformed;
 }
 
-/* --- names in a certificate --------------------------------------------------------------- */
+/* --- names in a certificate -------------------------------------------------------- */
 
-/* RFC 5280 4.2.1.6: the context tags of GeneralName                                      */
+/* RFC 5280 4.2.1.6: the context tags of GeneralName                                   */
 enum { HSB__CERT_MAIL = 1, HSB__CERT_DNS = 2, HSB__CERT_URI = 6, HSB__CERT_IP = 7 };
+
+static bool hsb__cert_is_host_char(char c)
+{
+    char lower = hsb__text_lower(c);
+    return (lower >= 'a' && lower <= 'z') || hsb__text_is_digit(c) || c == '-' || c == '_' ||
+           c == '.' || c == '*';
+}
 
 /* Nobody who sees only the text may take it for a name of another kind, or for a shorter
    one.  So only printable ASCII counts, and each kind must have what the others cannot:
-   a mail address its @, an URI a colon and more than the digits of an IPv6 address.       */
+   a DNS name a letter, which tells it from an IPv4 address; a mail address its @; an URI
+   a colon, and more than the digits of an IPv6 address.                               */
 static bool hsb__cert_name_is_clear(unsigned kind, hsb_str name)
 {
-    bool at = false, mark = false, letter = false, beyond_hex = false;
+    bool at = false, mark = false, host = true, letter = false, beyond_hex = false;
     for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i], lower = hsb__text_lower(c);
+        char c = name.ptr[i];
         if (c <= ' ' || c > '~')
             return false;
         at = at || c == '@';
         mark = mark || c == ':' || c == '/';
-        letter = letter || (lower >= 'a' && lower <= 'z');
+        host = host && hsb__cert_is_host_char(c);
+        letter = letter || c >= 'A';
         beyond_hex = beyond_hex || (hsb__text_hex(c) < 0 && c != ':' && c != '.');
     }
     if (kind == HSB__CERT_URI)
         return beyond_hex && memchr(name.ptr, ':', name.len);
-    return kind == HSB__CERT_MAIL ? at && !mark : letter && !at && !mark;
+    return kind == HSB__CERT_MAIL ? at && !mark : host && letter;
 }
 
-/* The next one of those four kinds that is clear.  rest starts as hsb__cert.san.          */
+static bool hsb__cert_name_is_shown(unsigned kind, hsb_str name)
+{
+    switch (kind) {
+    case HSB__CERT_IP:
+        return name.len == 4 || name.len == 16;
+    case HSB__CERT_MAIL:
+    case HSB__CERT_DNS:
+    case HSB__CERT_URI:
+        return hsb__cert_name_is_clear(kind, name);
+    default:
+        return false;
+    }
+}
+
+/* The next one of those that we show.  rest starts as hsb__cert.san.                  */
 static bool hsb__cert_next_name(hsb_str *rest, unsigned *kind, hsb_str *name)
 {
     unsigned tag;
     while (rest->len && hsb__der_next(rest, &tag, name)) {
         *kind = tag - HSB__DER_CONTEXT;
-        if (*kind == HSB__CERT_IP ? name->len == 4 || name->len == 16
-            : *kind == HSB__CERT_MAIL || *kind == HSB__CERT_DNS || *kind == HSB__CERT_URI
-                ? hsb__cert_name_is_clear(*kind, *name) : false)
+        if (hsb__cert_name_is_shown(*kind, *name))
             return true;
     }
     return false;
@@ -4101,8 +4145,8 @@ static bool hsb__cert_next_dns(hsb_str *rest, hsb_str *name)
     return false;
 }
 
-/* --- what a certificate says, as text -------------------------------------------------------
-   Printed twice: bytes NULL, only to learn how much it is; and then for good.             */
+/* --- what a certificate says, as text -------------------------------------------------
+   Printed twice: bytes NULL, only to learn how much it is; and then for good.         */
 typedef struct hsb__cert_text { char *bytes; size_t len; } hsb__cert_text;
 
 enum { HSB__CERT_MAX = 64 << 10, HSB__CERT_NAMES = 256, HSB__CERT_RDNS = 64 };
@@ -4149,32 +4193,34 @@ static bool hsb__cert_next_utf8(hsb_str *rest, uint32_t *c)
     return *c >= least[more];
 }
 
-static size_t hsb__cert_char_width(unsigned tag)
+static bool hsb__cert_is_char(uint32_t c)
 {
-    return tag == HSB__DER_BMP ? 2 : tag == HSB__DER_UNIVERSAL ? 4 : 1;
+    return c < 0xD800 || (c > 0xDFFF && c <= 0x10FFFF);
 }
 
-/* The next character of a string of that type; false: it has none that we know of.         */
+/* The next character of a string of that type; false: it has none that we know of.    */
 static bool hsb__cert_next_char(hsb_str *rest, unsigned tag, uint32_t *c)
 {
-    size_t width = hsb__cert_char_width(tag);
+    size_t width = tag == HSB__DER_BMP ? 2 : tag == HSB__DER_UNIVERSAL ? 4 : 1;
     if (tag == HSB__DER_UTF8)
-        return hsb__cert_next_utf8(rest, c) && (*c < 0xD800 || (*c > 0xDFFF && *c <= 0x10FFFF));
+        return hsb__cert_next_utf8(rest, c) && hsb__cert_is_char(*c);
     if (rest->len < width)
         return false;
     *c = 0;
     for (size_t i = 0; i < width; i++)
         *c = *c << 8 | hsb__der_byte(*rest, i);
     *rest = hsb__der_after(*rest, width);
-    return width == 1 ? *c < 0x80 : *c < 0xD800 || (*c > 0xDFFF && *c <= 0x10FFFF);
+    return width == 1 ? *c < 0x80 : hsb__cert_is_char(*c);
 }
 
 static bool hsb__cert_is_text(hsb_str value, unsigned tag)
 {
+    static const unsigned char strings[] = {
+        HSB__DER_UTF8, HSB__DER_PRINTABLE, HSB__DER_IA5, HSB__DER_TELETEX, HSB__DER_VISIBLE,
+        HSB__DER_NUMERIC, HSB__DER_BMP, HSB__DER_UNIVERSAL,
+    };
     uint32_t c;
-    if (tag != HSB__DER_UTF8 && tag != HSB__DER_PRINTABLE && tag != HSB__DER_IA5 &&
-        tag != HSB__DER_TELETEX && tag != HSB__DER_VISIBLE && tag != HSB__DER_NUMERIC &&
-        tag != HSB__DER_BMP && tag != HSB__DER_UNIVERSAL)
+    if (!memchr(strings, (int)tag, sizeof strings))
         return false;
     while (value.len)
         if (!hsb__cert_next_char(&value, tag, &c))
@@ -4191,7 +4237,7 @@ static size_t hsb__cert_utf8(char out[4], uint32_t c)
     return more + 1;
 }
 
-/* RFC 4514 2.4: what a value may not show as it is.                                         */
+/* RFC 4514 2.4: what a value may not show as it is.                                   */
 static void hsb__cert_put_value(hsb__cert_text *t, hsb_str value, unsigned tag)
 {
     bool first = true;
@@ -4211,7 +4257,7 @@ static void hsb__cert_put_value(hsb__cert_text *t, hsb_str value, unsigned tag)
     }
 }
 
-/* Attribute types with a name; RFC 4514 3 has the first nine.                               */
+/* Attribute types with a name; RFC 4514 3 has the first nine.                         */
 static const char *hsb__cert_type(const char *oid)
 {
     static const struct { const char *oid, *name; } types[] = {
@@ -4220,6 +4266,7 @@ static const char *hsb__cert_type(const char *oid)
         { "0.9.2342.19200300.100.1.25", "DC" },    { "0.9.2342.19200300.100.1.1", "UID" },
         { "2.5.4.4",  "SN" }, { "2.5.4.5", "serialNumber" }, { "2.5.4.12", "title" },
         { "2.5.4.42", "givenName" },               { "1.2.840.113549.1.9.1", "emailAddress" },
+        { "2.5.4.97", "organizationIdentifier" },
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(oid, types[i].oid) == 0)
@@ -4228,7 +4275,7 @@ static const char *hsb__cert_type(const char *oid)
 }
 
 /* AttributeTypeAndValue.  A type without a name, or a value that is no text, shows the
-   value's DER (RFC 4514 2.4).                                                              */
+   value's DER instead (RFC 4514 2.4).                                                 */
 static bool hsb__cert_put_attribute(hsb__cert_text *t, hsb_str attribute)
 {
     char oid_text[HSB__DER_OID_TEXT];
@@ -4264,7 +4311,7 @@ static bool hsb__cert_put_rdn(hsb__cert_text *t, hsb_str rdn)
     return true;
 }
 
-/* A Name as RFC 4514 writes it: the last RDN first.                                          */
+/* A Name as RFC 4514 writes it: the last RDN first.                                   */
 static bool hsb__cert_put_dn(hsb__cert_text *t, hsb_str name, hsb_str *out)
 {
     hsb_str rest, rdns[HSB__CERT_RDNS];
@@ -4298,7 +4345,7 @@ static hsb_str hsb__cert_put_name(hsb__cert_text *t, unsigned kind, hsb_str name
     return hsb__cert_since(t, mark);
 }
 
-/* Everything that is text.  names: room for HSB__CERT_NAMES of them at most, or NULL.        */
+/* Everything that is text.  names: room for HSB__CERT_NAMES of them at most, or NULL. */
 static bool hsb__cert_put_all(hsb__cert_text *t, const hsb__cert *cert, hsb_certificate *out,
                               hsb_str *names)
 {
@@ -4317,16 +4364,24 @@ static bool hsb__cert_put_all(hsb__cert_text *t, const hsb__cert *cert, hsb_cert
     return true;
 }
 
-/* One block: this, the names, the DER, the texts.                                            */
+static void hsb__cert_sha256(const void *bytes, size_t len, unsigned char out[32])
+{
+    br_sha256_context sha256;
+    br_sha256_init(&sha256);
+    br_sha256_update(&sha256, bytes, len);
+    br_sha256_out(&sha256, out);
+}
+
+/* One block: this, the names, the DER, the texts.                                     */
 typedef struct hsb__cert_block { hsb_certificate shown; size_t size; } hsb__cert_block;
 
-/* Owned: hsb__cert_forget.  NULL: malformed, larger than we look at, or out of memory.       */
-static hsb_certificate *hsb__cert_describe(hsb__memory *m, const unsigned char *der, size_t len)
+/* Owned: hsb__cert_forget.  NULL: malformed, larger than we look at, or out of memory. */
+static hsb_certificate *hsb__cert_describe(hsb__memory *m, const unsigned char *der,
+                                           size_t len)
 {
     hsb__cert cert;
     hsb_certificate first;
     hsb__cert_text text = { NULL, 0 };
-    br_sha256_context sha256;
     if (len > HSB__CERT_MAX || !hsb__cert_walk(&cert, der, len) ||
         !hsb__cert_put_all(&text, &cert, &first, NULL))
         return NULL;
@@ -4346,24 +4401,22 @@ static hsb_certificate *hsb__cert_describe(hsb__memory *m, const unsigned char *
     block->shown.names = name;
     block->shown.not_before = cert.not_before;
     block->shown.not_after = cert.not_after;
-    br_sha256_init(&sha256);
-    br_sha256_update(&sha256, der, len);
-    br_sha256_out(&sha256, block->shown.sha256);
+    hsb__cert_sha256(der, len, block->shown.sha256);
     return &block->shown;
 }
 
 static void hsb__cert_forget(hsb__memory *m, hsb_certificate *c)
 {
-    hsb__cert_block *block = (hsb__cert_block *)(void *)c;      /* its first member          */
+    hsb__cert_block *block = (hsb__cert_block *)(void *)c;      /* its first member    */
     if (block)
         hsb__memory_free(m, block, block->size);
 }
 
-/* --- files of certificates --------------------------------------------------------------- */
+/* --- files of certificates --------------------------------------------------------- */
 
-/* At least one certificate, or false.                                                       */
-static bool hsb__cert_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list, size_t *count,
-                           hsb_error *err)
+/* At least one certificate, or false.                                                 */
+static bool hsb__cert_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list,
+                           size_t *count, hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
     *count = 0;
@@ -4376,16 +4429,17 @@ static bool hsb__cert_load(hsb__memory *m, const hsb_pem *pem, hsb__object **lis
                                          hsb__pem_place(pem, buf));
 }
 
-/* number counts from one, as people do.                                                     */
-static bool hsb__cert_refuse(const hsb_pem *pem, size_t number, const char *reason, hsb_error *err)
+/* number counts from one, as people do.                                               */
+static bool hsb__cert_refuse(const hsb_pem *pem, size_t number, const char *reason,
+                             hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
     return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: certificate %zu: %s",
                           hsb__pem_place(pem, buf), number, reason);
 }
 
-static bool hsb__cert_read(hsb__cert *out, const hsb__object *o, const hsb_pem *pem, size_t number,
-                           hsb_error *err)
+static bool hsb__cert_read(hsb__cert *out, const hsb__object *o, const hsb_pem *pem,
+                           size_t number, hsb_error *err)
 {
     return hsb__cert_walk(out, o->der, o->len) ||
            hsb__cert_refuse(pem, number, hsb__cert_malformed, err);
@@ -4398,11 +4452,11 @@ static bool hsb__cert_read_key(const hsb__cert *cert, br_x509_pkey *key, const h
     return !reason || hsb__cert_refuse(pem, number, reason, err);
 }
 
-/* --- what the server shows ------------------------------------------------------------------ */
-typedef struct hsb__chain {         /* leaf first                                       */
-    br_x509_certificate *certs;     /* count of them; their bytes belong to objects     */
+/* --- what the server shows --------------------------------------------------------- */
+typedef struct hsb__chain {         /* leaf first                                      */
+    br_x509_certificate *certs;     /* count of them; their bytes belong to objects    */
     size_t               count;
-    int                  key_type;  /* of the leaf                                      */
+    int                  key_type;  /* of the leaf                                     */
     hsb__object         *objects;
 } hsb__chain;
 
@@ -4413,7 +4467,7 @@ static void hsb__chain_free(hsb__memory *m, hsb__chain *c)
     memset(c, 0, sizeof *c);
 }
 
-/* Makes certs from objects.                                                                  */
+/* Makes certs from objects.                                                           */
 static bool hsb__chain_list(hsb__memory *m, hsb__chain *c)
 {
     c->certs = hsb__memory_array(m, c->count, sizeof *c->certs);
@@ -4427,7 +4481,7 @@ static bool hsb__chain_list(hsb__memory *m, hsb__chain *c)
     return true;
 }
 
-/* The key is judged in the leaf only: what comes after it is for the client to judge.        */
+/* The key is judged in the leaf only: what comes after it is for the client to judge. */
 static bool hsb__chain_check(hsb__chain *c, const hsb_pem *pem, hsb_error *err)
 {
     hsb__cert cert;
@@ -4458,7 +4512,7 @@ static bool hsb__chain_load(hsb__memory *m, hsb__chain *c, const hsb_pem *pem, h
 
 /* Does the key sign what the certificate verifies?  A trial tells more than comparing the
    public numbers would: a key with one wrong factor has the right modulus, signs wrong, and
-   one such signature would give the whole key away.                                          */
+   one such signature would give the whole key away.                                   */
 static bool hsb__chain_try_rsa(const br_rsa_public_key *pub, const br_rsa_private_key *key,
                                const unsigned char hash[32])
 {
@@ -4479,42 +4533,50 @@ static bool hsb__chain_try_ec(const br_ec_public_key *pub, const br_ec_private_k
            br_ecdsa_vrfy_asn1_get_default()(ec, hash, 32, pub, signature, len);
 }
 
-/* where: how the error names the key.                                                        */
-static bool hsb__chain_fits_key(const hsb__chain *c, const hsb__key *k, const char *where,
-                                hsb_error *err)
+static bool hsb__chain_try_key(const hsb__chain *c, const hsb__key *k)
 {
     static const unsigned char hash[32] = { 1 };
     hsb__cert cert;
     br_x509_pkey pub;
-    if (c->key_type != k->type)
-        return hsb__error_set(err, HSB_ERR_KEY, 0, 0, "%s: an %s key, but the certificate is for "
-                              "an %s key", where, k->type == BR_KEYTYPE_RSA ? "RSA" : "EC",
-                              c->key_type == BR_KEYTYPE_RSA ? "RSA" : "EC");
-    bool fits = hsb__cert_walk(&cert, c->certs[0].data, c->certs[0].data_len) &&
-                !hsb__cert_public_key(&cert, &pub) &&
-                (k->type == BR_KEYTYPE_RSA ? hsb__chain_try_rsa(&pub.key.rsa, &k->rsa, hash)
-                                           : hsb__chain_try_ec(&pub.key.ec, &k->ec, hash));
-    return fits || hsb__error_set(err, HSB_ERR_KEY, 0, 0,
-                                  "%s: the key does not belong to the certificate", where);
+    return hsb__cert_walk(&cert, c->certs[0].data, c->certs[0].data_len) &&
+           !hsb__cert_public_key(&cert, &pub) &&
+           (k->type == BR_KEYTYPE_RSA ? hsb__chain_try_rsa(&pub.key.rsa, &k->rsa, hash)
+                                      : hsb__chain_try_ec(&pub.key.ec, &k->ec, hash));
 }
 
-/* --- the self-signed certificate -------------------------------------------------------------
-   For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody else
-   whom its key could vouch for.                                                              */
+/* where: how the error names the key.                                                 */
+static bool hsb__chain_fits_key(const hsb__chain *c, const hsb__key *k, const char *where,
+                                hsb_error *err)
+{
+    static const char foreign[] = "the key does not belong to the certificate";
+    static const char is_rsa[] = "an RSA key, but the certificate is for an EC key";
+    static const char is_ec[] = "an EC key, but the certificate is for an RSA key";
+    char buf[HSB__PEM_PLACE];
+    const char *reason = c->key_type == k->type ? foreign
+                       : k->type == BR_KEYTYPE_RSA ? is_rsa : is_ec;
+    if (c->key_type == k->type && hsb__chain_try_key(c, k))
+        return true;
+    return hsb__error_set(err, HSB_ERR_KEY, 0, 0, "%s: %s", hsb__pem_shorten(where, buf),
+                          reason);
+}
+
+/* --- the self-signed certificate ------------------------------------------------------
+   For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody
+   else for whom its key could vouch.                                                  */
 enum { HSB__CHAIN_SELF_MAX = 2048, HSB__CHAIN_SELF_DAYS = 397, HSB__CHAIN_SKEW = 3600 };
 
 typedef struct hsb__chain_self {
     const hsb__key *key;
-    hsb_str         name;                   /* without a last dot                          */
-    hsb_address     address;                /* family 0: a DNS name                        */
+    hsb_str         name;                   /* without a last dot                      */
+    hsb_address     address;                /* family 0: a DNS name                    */
     int64_t         now;
     unsigned char   serial[16], key_id[20];
     unsigned char   point[BR_EC_KBUF_PUB_MAX_SIZE];
     size_t          point_len;
 } hsb__chain_self;
 
-/* RFC 5280 A.1: a common name has 64 characters at most.  A longer one is only in the SAN,
-   but issuer must not be empty.                                                              */
+/* RFC 5280 A.1: a common name has 64 characters at most.  A longer one is only in the
+   SAN; but issuer must not be empty.                                                  */
 static void hsb__chain_put_name(hsb__der_out *out, hsb_str name)
 {
     hsb_str shown = name.len <= 64 ? name : hsb__text_of("self-signed");
@@ -4558,11 +4620,11 @@ static void hsb__chain_put_key(hsb__der_out *out, const hsb__chain_self *self)
 static void hsb__chain_put_signature_kind(hsb__der_out *out)
 {
     size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, "1.2.840.10045.4.3.2");               /* ecdsa-with-SHA256       */
+    hsb__der_put_oid(out, "1.2.840.10045.4.3.2");               /* ecdsa-with-SHA256   */
     hsb__der_close(out, mark);
 }
 
-/* The names: of localhost also the addresses that it goes by.                                 */
+/* The names: of localhost also the addresses that it goes by.                         */
 static void hsb__chain_put_san(hsb__der_out *out, const hsb__chain_self *self)
 {
     static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
@@ -4580,10 +4642,11 @@ static void hsb__chain_put_san(hsb__der_out *out, const hsb__chain_self *self)
     hsb__der_close(out, mark);
 }
 
-/* One extension; value is written by the caller between open and close.                       */
+/* One extension; value is written by the caller between open and close.               */
 typedef struct hsb__chain_mark { size_t extension, value; } hsb__chain_mark;
 
-static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid, bool critical)
+static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid,
+                                                 bool critical)
 {
     static const unsigned char yes = 0xFF;
     hsb__chain_mark mark;
@@ -4603,7 +4666,7 @@ static void hsb__chain_close_extension(hsb__der_out *out, hsb__chain_mark mark)
 
 /* RFC 5280 4.2.1: basicConstraints (not a CA), keyUsage digitalSignature, extKeyUsage
    serverAuth, subjectAltName, and the two identifiers that tell this certificate from
-   yesterday's, which has the same name and another key.                                       */
+   yesterday's, which has the same name and another key.                               */
 static void hsb__chain_put_extensions(hsb__der_out *out, const hsb__chain_self *self)
 {
     static const unsigned char signature_only[2] = { 7, 0x80 };
@@ -4660,12 +4723,9 @@ static void hsb__chain_put_tbs(hsb__der_out *out, const hsb__chain_self *self)
 static void hsb__chain_put_self(hsb__der_out *out, const hsb__chain_self *self)
 {
     unsigned char hash[br_sha256_SIZE], signature[160];
-    br_sha256_context sha256;
     size_t cert = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__chain_put_tbs(out, self);
-    br_sha256_init(&sha256);
-    br_sha256_update(&sha256, out->bytes + cert, out->len - cert);
-    br_sha256_out(&sha256, hash);
+    hsb__cert_sha256(out->bytes + cert, out->len - cert, hash);
     size_t len = br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
                                                   &self->key->ec, signature);
     hsb__chain_put_signature_kind(out);
@@ -4673,21 +4733,19 @@ static void hsb__chain_put_self(hsb__der_out *out, const hsb__chain_self *self)
     hsb__der_close(out, cert);
 }
 
-/* A host name as RFC 1123 has it, with an underscore and a first label "*" besides.           */
+/* A host name as RFC 1123 has it, with an underscore and a first label "*" besides.   */
 static bool hsb__chain_is_host(hsb_str name)
 {
     size_t label = 0;
     if (name.len > 2 && name.ptr[0] == '*' && name.ptr[1] == '.')
         name = hsb__der_after(name, 2);
     for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i], lower = hsb__text_lower(c);
-        label = c == '.' ? 0 : label + 1;
-        if (c == '.' ? i == 0 || name.ptr[i - 1] == '.'
-                     : label > 63 || !((lower >= 'a' && lower <= 'z') || hsb__text_is_digit(c) ||
-                                       c == '-' || c == '_'))
+        char c = name.ptr[i];
+        if (!hsb__cert_is_host_char(c) || c == '*' || (c == '.' && label == 0) || label > 63)
             return false;
+        label = c == '.' ? 0 : label + 1;
     }
-    return name.len && name.len <= 253 && label;
+    return label > 0 && label <= 63 && name.len <= 253;
 }
 
 static bool hsb__chain_read_name(hsb__chain_self *self, const char *name)
@@ -4702,24 +4760,22 @@ static bool hsb__chain_read_name(hsb__chain_self *self, const char *name)
 }
 
 /* RFC 5280 4.1.2.2: a serial number is positive and has 20 bytes at most.  RFC 7093 2 (1):
-   a key's identifier is the first 160 bits of the SHA-256 of its point.                       */
+   a key's identifier is the first 160 bits of the SHA-256 of its point.               */
 static bool hsb__chain_prepare_self(hsb__chain_self *self)
 {
     br_ec_public_key pub;
-    br_sha256_context sha256;
     unsigned char hash[br_sha256_SIZE];
     if (!hsb__os_entropy(self->serial, sizeof self->serial))
         return false;
     self->serial[0] = (unsigned char)((self->serial[0] & 0x7F) | 0x40);
-    self->point_len = br_ec_compute_pub(br_ec_get_default(), &pub, self->point, &self->key->ec);
-    br_sha256_init(&sha256);
-    br_sha256_update(&sha256, self->point, self->point_len);
-    br_sha256_out(&sha256, hash);
+    self->point_len =
+        br_ec_compute_pub(br_ec_get_default(), &pub, self->point, &self->key->ec);
+    hsb__cert_sha256(self->point, self->point_len, hash);
     memcpy(self->key_id, hash, sizeof self->key_id);
     return true;
 }
 
-/* k: from hsb__key_generate.                                                                   */
+/* k: from hsb__key_generate.                                                          */
 static bool hsb__chain_self_signed(hsb__memory *m, hsb__chain *c, const hsb__key *k,
                                    const char *name, int64_t now, hsb_error *err)
 {
@@ -4732,12 +4788,14 @@ static bool hsb__chain_self_signed(hsb__memory *m, hsb__chain *c, const hsb__key
     self.now = now;
     if (!hsb__chain_read_name(&self, name))
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
-                              "self-signed certificate: \"%.80s\" is no host name or address", name);
+                              "self-signed certificate: \"%.80s\" is no host name or address",
+                              name);
     if (!hsb__chain_prepare_self(&self))
         return hsb__error_system(err, errno, "random bytes for a certificate");
     hsb__chain_put_self(&out, &self);
     if (out.full)
-        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "self-signed certificate: the clock is wrong");
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "self-signed certificate: the clock is wrong");
     c->objects = hsb__pem_object(m, "CERTIFICATE", out.bytes, out.len);
     c->count = 1;
     c->key_type = BR_KEYTYPE_EC;
@@ -4747,9 +4805,9 @@ static bool hsb__chain_self_signed(hsb__memory *m, hsb__chain *c, const hsb__key
     return hsb__error_memory(err);
 }
 
-/* --- whom the server trusts, and what it asks for --------------------------------------------- */
+/* --- whom the server trusts, and what it asks for ---------------------------------- */
 typedef struct hsb__anchors {
-    br_x509_trust_anchor *list;     /* names and keys point into objects                */
+    br_x509_trust_anchor *list;     /* names and keys point into objects               */
     size_t                count;
     hsb__object          *objects;
 } hsb__anchors;
@@ -4770,14 +4828,15 @@ static bool hsb__anchors_fill(hsb__anchors *a, const hsb_pem *pem, hsb_error *er
         if (!hsb__cert_read(&cert, o, pem, i + 1, err) ||
             !hsb__cert_read_key(&cert, &anchor->pkey, pem, i + 1, err))
             return false;
-        anchor->dn.data = hsb__key_bytes(cert.subject);
+        anchor->dn.data = hsb__der_pointer(cert.subject);
         anchor->dn.len = cert.subject.len;
         anchor->flags = cert.is_ca ? BR_X509_TA_CA : 0;
     }
     return true;
 }
 
-static bool hsb__anchors_load(hsb__memory *m, hsb__anchors *a, const hsb_pem *pem, hsb_error *err)
+static bool hsb__anchors_load(hsb__memory *m, hsb__anchors *a, const hsb_pem *pem,
+                              hsb_error *err)
 {
     memset(a, 0, sizeof *a);
     if (!hsb__cert_load(m, pem, &a->objects, &a->count, err))
@@ -4792,7 +4851,7 @@ static bool hsb__anchors_load(hsb__memory *m, hsb__anchors *a, const hsb_pem *pe
 }
 
 typedef struct hsb__names {
-    br_x500_name *list;             /* they point into objects                          */
+    br_x500_name *list;             /* they point into objects                         */
     size_t        count;
     size_t        bytes;            /* in CertificateRequest, two of length each included */
     hsb__object  *objects;
@@ -4806,7 +4865,7 @@ static void hsb__names_free(hsb__memory *m, hsb__names *n)
 }
 
 /* RFC 5246 7.4.4: certificate_authorities<0..2^16-1>.  BearSSL adds up the names and sends
-   them without looking at that bound.                                                           */
+   them without looking at that bound.                                                 */
 static bool hsb__names_fill(hsb__names *n, const hsb_pem *pem, hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
@@ -4815,13 +4874,14 @@ static bool hsb__names_fill(hsb__names *n, const hsb_pem *pem, hsb_error *err)
     for (const hsb__object *o = n->objects; o; o = o->next, i++) {
         if (!hsb__cert_read(&cert, o, pem, i + 1, err))
             return false;
-        n->list[i].data = hsb__key_bytes(cert.subject);
+        n->list[i].data = hsb__der_pointer(cert.subject);
         n->list[i].len = cert.subject.len;
         n->bytes += cert.subject.len + 2;
     }
     return n->bytes <= 0xFFFF ||
-           hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: the names of %zu authorities take %zu "
-                          "bytes; a handshake holds 65535", hsb__pem_place(pem, buf), n->count, n->bytes);
+           hsb__error_set(err, HSB_ERR_LIMIT, 0, 0,
+                          "%s: the names of %zu authorities take %zu bytes; a handshake "
+                          "holds 65535", hsb__pem_place(pem, buf), n->count, n->bytes);
 }
 
 static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, hsb_error *err)
@@ -4837,6 +4897,7 @@ static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, h
     hsb__names_free(m, n);
     return false;
 }
+
 /* ===== >>security ================================================================
    Purpose  the immutable, counted object behind hsb_security: identities by server
             name, trust, the fastest primitives of this CPU, and the session cache
@@ -5199,7 +5260,7 @@ struct hsb_security {
     size_t         suite_count;
     hsb__sessions  sessions;
     char          *pem;                 /* the default leaf                              */
-    size_t         pem_size;
+    size_t         pem_len;
     uint8_t        sha256[32];
 };
 
@@ -5223,7 +5284,7 @@ static void hsb__security_destroy(hsb_security *s)
     hsb__anchors_free(&m, &s->trusted);
     hsb__names_free(&m, &s->authorities);
     hsb__memory_free(&m, (void *)s->alpn, s->alpn_size);
-    hsb__memory_free(&m, s->pem, s->pem_size);
+    hsb__memory_free(&m, s->pem, s->pem_len + 1);
     hsb__memory_free_secret(&m, s, sizeof *s);
 }
 
@@ -5431,7 +5492,7 @@ static bool hsb__security_describe(hsb_security *s, hsb_error *err)
     br_sha256_init(&hash);
     br_sha256_update(&hash, leaf->data, leaf->data_len);
     br_sha256_out(&hash, s->sha256);
-    s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len, &s->pem_size);
+    s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len, &s->pem_len);
     return s->pem || hsb__error_memory(err);
 }
 
@@ -5512,7 +5573,7 @@ static const uint8_t *hsb__security_sha256(const hsb_security *s)
 
 static hsb_str hsb__security_pem(const hsb_security *s)
 {
-    return hsb__text_make(s->pem, s->pem ? strlen(s->pem) : 0);
+    return hsb__text_make(s->pem, s->pem_len);
 }
 
 /* ===== >>policy ==================================================================
@@ -6133,10 +6194,10 @@ static unsigned hsb__policy_end_chain(const br_x509_class **class)
     int code = (int)j->minimal.vtable->end_chain(&j->minimal.vtable);
     if (code == BR_ERR_X509_NOT_TRUSTED && p->impostor_at)
         hsb__policy_fail_cert(p, BR_ERR_X509_BAD_SIGNATURE, p->impostor_at);
-    else if (code)
-        hsb__policy_fail_cert(p, code, 1);
-    p->verified = !p->failed_code && p->leaf;
-    return p->verified ? 0 : (unsigned)p->failed_code;
+    else if (code || !p->leaf)
+        hsb__policy_fail_cert(p, code ? code : BR_ERR_X509_EMPTY_CHAIN, 1);
+    p->verified = !p->failed_code;
+    return (unsigned)p->failed_code;
 }
 
 static const br_x509_pkey *hsb__policy_key(const br_x509_class *const *class, unsigned *usages)
@@ -6508,14 +6569,17 @@ static void hsb__tls_complete(hsb__tls *t)
     t->phase = HSB__TLS_OPEN;
 }
 
-/* After anything that may have moved the engine.  BearSSL 0.6 can end in state 0, in which it
-   neither takes nor gives: that is closed too.                                                  */
+/* After anything that may have moved the engine.  Two ways to get stuck in 0.6 end here too:
+   state 0, in which it neither takes nor gives, is closed; and SENDAPP alone is left when one
+   record holds two requests for renegotiation, of which it never reads the second.              */
 static void hsb__tls_advance(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
     unsigned state = br_ssl_engine_current_state(eng);
     if (state == BR_SSL_CLOSED || state == 0)
         hsb__tls_die(t, br_ssl_engine_last_error(eng));
+    else if (state == BR_SSL_SENDAPP)
+        hsb__tls_die(t, BR_ERR_UNEXPECTED);
     else if (t->quiet > HSB__TLS_QUIET)
         hsb__tls_die(t, HSB__TLS_ERR_FLOOD);
     else if (t->phase == HSB__TLS_HANDSHAKE && (eng->application_data & 1))
@@ -6583,7 +6647,10 @@ static bool hsb__tls_configure(hsb__tls *t, hsb_security *s, bool request, bool 
                                          p->ask ? s->authorities.count : 0);
     memset(eng->server_name, 0, sizeof eng->server_name);       /* see hsb__policy_server_name    */
     br_ssl_engine_set_buffer(eng, t->io, BR_SSL_BUFSIZE_BIDI, 1);
-    return br_ssl_server_reset(server) != 0;
+    bool ready = br_ssl_server_reset(server) != 0;
+    eng->version_out = BR_TLS10;        /* until ServerHello; 0.6 leaves 0 there, and no client
+                                           understands an alert (70) of version 0.0               */
+    return ready;
 }
 
 static hsb__tls *hsb__tls_take(hsb__tls_pool *pool)
@@ -6738,7 +6805,7 @@ static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size
         if (!at)
             break;
         if (at != bytes + used)
-            memcpy(at, bytes + used, n);
+            memmove(at, bytes + used, n);
         br_ssl_engine_recvrec_ack(eng, n);
         used += n;
         if (eng->ixa == 0 || br_ssl_engine_recvapp_buf(eng, &payload)) {
@@ -6757,6 +6824,18 @@ static size_t hsb__tls_hello_size(const hsb__tls *t)
     return payload > 16384 ? 5 : 5 + payload;
 }
 
+/* When all suites of a ClientHello are read, 0.6 looks up each of the 48 places of client_suites in its
+   table, and for an empty place it goes through all of the table: 2 million instructions of its
+   interpreter, a quarter of a full handshake.  So it gets the message up to there; the empty places are
+   filled with what stands first in the table (with static RSA, so choose() never takes it); then it gets
+   the rest.                                                                                               */
+static void hsb__tls_fill_suites(hsb__tls *t)
+{
+    for (size_t i = 0; i < BR_MAX_CIPHER_SUITES; i++)
+        if (t->server.client_suites[i][0] == 0)
+            t->server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
+}
+
 /* The first record is kept back until it is whole: its ClientHello decides what may be resumed.  It
    waits in the engine's own input buffer, at the place where the engine would have put it, so that it
    need not be copied.                                                                                    */
@@ -6773,9 +6852,13 @@ static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_
     if (t->hello_len < hsb__tls_hello_size(t))
         return used;
     t->hello_done = true;
-    t->policy.hello = hsb__hello_read(&hello, t->io, t->hello_len) ? &hello : NULL;
-    for (size_t done = 0, n = 1; done < t->hello_len && n; done += n)
-        n = hsb__tls_feed_record(t, t->io + done, t->hello_len - done);
+    bool read = hsb__hello_read(&hello, t->io, t->hello_len);
+    size_t cut = read ? (size_t)((unsigned char *)(uintptr_t)hello.suites.ptr + hello.suites.len - t->io) : 5;
+    t->policy.hello = read ? &hello : NULL;
+    if (hsb__tls_feed_record(t, t->io, cut) == cut) {
+        hsb__tls_fill_suites(t);
+        hsb__tls_feed_record(t, t->io + cut, t->hello_len - cut);
+    }
     t->policy.hello = NULL;
     return used;
 }
@@ -6890,19 +6973,6 @@ static void hsb__tls_own_sent(hsb__tls *t, size_t n)
     t->own_len -= n;
 }
 
-/* A record that stands there right after another is not the application's, which had no room: it answers
-   a record that brought nothing, and one such record may hold thousands of renegotiation requests.           */
-static void hsb__tls_engine_sent(hsb__tls *t, size_t n)
-{
-    br_ssl_engine_context *eng = &t->server.eng;
-    size_t len;
-    br_ssl_engine_sendrec_buf(eng, &len);
-    br_ssl_engine_sendrec_ack(eng, n);
-    if (n == len && t->phase == HSB__TLS_OPEN && br_ssl_engine_sendrec_buf(eng, &len))
-        t->quiet++;
-    hsb__tls_advance(t);
-}
-
 /* The first n bytes of hsb__tls_records went out.                                                            */
 static void hsb__tls_records_sent(hsb__tls *t, size_t n)
 {
@@ -6912,8 +6982,10 @@ static void hsb__tls_records_sent(hsb__tls *t, size_t n)
         hsb__tls_flight_sent(t, n);
     else if (t->own_len)
         hsb__tls_own_sent(t, n);
-    else if (t->phase != HSB__TLS_DEAD)
-        hsb__tls_engine_sent(t, n);
+    else if (t->phase != HSB__TLS_DEAD) {
+        br_ssl_engine_sendrec_ack(&t->server.eng, n);
+        hsb__tls_advance(t);
+    }
 }
 
 /* close_notify after what is queued.  Plaintext that nobody took would keep 0.6 from ever finishing: it is
@@ -8076,6 +8148,7 @@ static const char *hsb__body_reason(const hsb__body *b)
 {
     return b->reason ? b->reason : "";
 }
+
 /* ===== >>outgoing ================================================================
    Purpose  what waits to be sent on a connection: bytes, then one long source (bytes of
             somebody else's, or ranges of a file), pulled as the transport takes them
@@ -9545,11 +9618,9 @@ enum {
 typedef struct hsb__websocket_utf8 { unsigned char need, low, high; } hsb__websocket_utf8;
 
 /* RFC 3629 4: no overlong forms (C0, C1, E0 80, F0 80), no surrogates (ED A0), nothing
-   above U+10FFFF (F4 90, F5).                                                          */
+   above U+10FFFF (F4 90, F5).  c is not ASCII.                                         */
 static bool hsb__websocket_utf8_lead(hsb__websocket_utf8 *u, unsigned char c)
 {
-    if (c < 0x80)
-        return true;
     if (c < 0xC2 || c > 0xF4)
         return false;
     u->need = c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
@@ -9568,8 +9639,8 @@ static bool hsb__websocket_utf8_follow(hsb__websocket_utf8 *u, unsigned char c)
     return true;
 }
 
-/* How many bytes at the start are ASCII, rounded down to eights.                       */
-static size_t hsb__websocket_utf8_skip(const char *bytes, size_t len)
+/* How many bytes at the start are ASCII, which the first one is; not always all of them. */
+static size_t hsb__websocket_utf8_ascii(const char *bytes, size_t len)
 {
     const uint64_t high_bits = 0x8080808080808080u;
     size_t i = 0;
@@ -9578,22 +9649,26 @@ static size_t hsb__websocket_utf8_skip(const char *bytes, size_t len)
         if (word & high_bits)
             break;
     }
-    return i;
+    return i ? i : 1;
 }
 
 /* How many bytes are good: len, or the place of the first that cannot be in UTF-8.     */
 static size_t hsb__websocket_utf8_feed(hsb__websocket_utf8 *u, const char *bytes, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        if (u->need == 0)
-            i += hsb__websocket_utf8_skip(bytes + i, len - i);
-        if (i == len)
-            break;
+    hsb__websocket_utf8 now = *u;
+    size_t i = 0;
+    while (i < len) {
         unsigned char c = (unsigned char)bytes[i];
-        if (!(u->need ? hsb__websocket_utf8_follow(u, c) : hsb__websocket_utf8_lead(u, c)))
-            return i;
+        if (now.need == 0 && c < 0x80)
+            i += hsb__websocket_utf8_ascii(bytes + i, len - i);
+        else if (now.need ? hsb__websocket_utf8_follow(&now, c)
+                          : hsb__websocket_utf8_lead(&now, c))
+            i++;
+        else
+            break;
     }
-    return len;
+    *u = now;
+    return i;
 }
 
 /* The longest start of s, of at most max bytes, that is UTF-8 of whole characters.      */
@@ -9637,7 +9712,7 @@ typedef struct hsb__websocket_reader {
     bool          within;               /* a message has begun and not ended            */
     bool          text;                 /* the message is text                          */
     bool          last;                 /* the piece told with DATA ends the message    */
-    hsb__websocket_utf8 utf8;
+    hsb__websocket_utf8 utf8;           /* a good text leaves it between two characters */
     unsigned      control_len;
     char          control[HSB__WEBSOCKET_CONTROL];
     int           bad;
@@ -9737,7 +9812,6 @@ static void hsb__websocket_frame_begins(hsb__websocket_reader *r)
     } else if (opcode != HSB__WEBSOCKET_OP_MORE) {
         r->within = true;
         r->text = opcode == HSB__WEBSOCKET_OP_TEXT;
-        memset(&r->utf8, 0, sizeof r->utf8);
     }
 }
 
@@ -10264,6 +10338,7 @@ static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
     if (ws->close_sent)
         return;
     hsb__websocket_put_close(ws, code, reason);
+    hsb__stream_resume(ws->stream);                 /* or the peer's would not be read  */
     if (patience >= 0 &&
         !hsb__stream_after(ws->stream, patience, hsb__websocket_give_up, ws))
         hsb__websocket_give_up(ws->stream, ws);
