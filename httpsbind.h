@@ -10979,6 +10979,7 @@ static void hsb__conn_send_continue(hsb_conn *c)
     req->continue_due = false;
     if (!hsb__buffer_append_text(&c->out.bytes, "HTTP/1.1 100 Continue\r\n\r\n"))
         hsb__response_no_memory(req);
+    hsb__conn_kick(c);
 }
 
 /* HEAD -> BODY, or HEAD -> END where no body comes.                                           */
