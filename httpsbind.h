@@ -10858,7 +10858,8 @@ static void hsb__conn_body_part(hsb_conn *c, hsb_str part)
     const hsb_hooks *hooks = &c->loop->options.hooks;
     req->received += (int64_t)part.len;
     hsb__pace_count(&c->pace_in, hsb__conn_now(c), part.len);
-    if (req->received > hsb__conn_body_limit(c) && req->sending == HSB__NONE) {
+    bool wanted = req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
+    if (req->received > hsb__conn_body_limit(c) && wanted) {
         hsb__conn_refuse(c, 413, "the body is over the limit");
     } else if (req->streamed && req->sending != HSB__LAST && !req->aborted) {
         if (!hooks->on_body)
