@@ -10651,11 +10651,24 @@ static void hsb__conn_break(hsb_conn *c, int code)
     hsb__conn_die(c);
 }
 
+/* The end of the connection is what ends the body that is being sent (RFC 9112 6.3): unless
+   it is whole, the end must look like an accident.                                          */
+static bool hsb__conn_ends_body(const hsb_conn *c)
+{
+    const hsb_request *req = &c->request;
+    bool under_way = req->sending == HSB__OPEN || req->sending == HSB__LAST;
+    return under_way && req->promised == HSB__LENGTH_CLOSE && !req->bodiless;
+}
+
 /* Gracefully: what is queued, close_notify, FIN, and a moment for the peer to read it.      */
 static void hsb__conn_close(hsb_conn *c)
 {
     if (c->phase >= HSB__CLOSING)
         return;
+    if (hsb__conn_ends_body(c)) {
+        hsb__conn_die(c);
+        return;
+    }
     if (c->tls)
         hsb__tls_shut(c->tls);
     c->phase = HSB__CLOSING;
@@ -11217,16 +11230,10 @@ static void hsb__conn_enter_stream(hsb_conn *c)
     c->phase = HSB__STREAM;
 }
 
-/* Now, whatever is open.  close_notify still goes if the socket takes it, but not where the
-   end of the connection is what tells the end of a body.                                             */
+/* Now, whatever is open.  close_notify still goes if the socket takes it.                            */
 static void hsb__conn_cut(hsb_conn *c)
 {
-    const hsb_request *req = &c->request;
-    bool ends_body = req->sending == HSB__OPEN && req->promised == HSB__LENGTH_CLOSE;
-    if (ends_body) {
-        struct linger reset = { 1, 0 };
-        setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    } else if (c->tls && c->phase != HSB__HANDSHAKE) {
+    if (c->tls && c->phase != HSB__HANDSHAKE && !hsb__conn_ends_body(c)) {
         hsb__tls_shut(c->tls);
         hsb__conn_push(c);
     }
@@ -11426,6 +11433,10 @@ static void hsb__conn_expire(hsb_conn *c)
 static void hsb__conn_destroy(hsb_conn *c)
 {
     const hsb_hooks *hooks = &c->loop->options.hooks;
+    if (hsb__conn_ends_body(c)) {
+        struct linger reset = { 1, 0 };
+        setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
     if (c->request.opened) {
         hsb__conn_blame(c, HSB_ERR_CLOSED, "the connection ended before the answer did");
         hsb__conn_end_request(c);
