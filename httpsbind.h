@@ -635,7 +635,8 @@ typedef struct hsb_websocket_hooks {
     void (*on_pong)    (hsb_websocket *, hsb_str payload, void *user);
     void (*on_drain)   (hsb_websocket *, void *user);           /* room to write again                   */
     void (*on_close)   (hsb_websocket *, int code, hsb_str reason, void *user);
-                                            /* last call; 1005: no code, 1006: cut off (RFC 6455 7.1.5)  */
+                                            /* last call; 1005: no code, 1006: no Close came from the
+                                               peer, and reason tells why (RFC 6455 7.1.5)               */
     const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)                 */
     int64_t            message_bytes;       /* more is closed with 1009           (1 048 576)            */
 } hsb_websocket_hooks;
@@ -9569,7 +9570,7 @@ static void hsb__stream_end(hsb_stream *s, const hsb_error *why)
 
 /* ===== >>websocket ===============================================================
    Purpose  RFC 6455 over a stream: frames, messages, pings, the close handshake
-   Uses     >>memory >>text >>stream
+   Uses     >>memory >>text >>request >>response >>stream
    Names    hsb__websocket_*
    Tests    tests/unit/websocket.c, tests/fuzz/websocket.c
 
@@ -12237,11 +12238,11 @@ static size_t hsb__server_memory(const hsb_server *s)
    Tests    tests/live, tests/check                                                  */
 
 /* Misuse is a bug of the caller: it asserts, and with assertions off it does nothing and
-   tells on_error (RFC or no RFC, a server goes on).                                      */
+   tells on_error.                                                                        */
 static bool hsb__public_misuse(hsb__loop *loop, hsb_conn *conn, const char *what)
 {
     hsb_error err;
-    HSB_ASSERT(!"httpsbind.h: misuse, see the caller");
+    HSB_ASSERT(0 && "httpsbind.h: misuse, see the caller");
     hsb__error_set(&err, HSB_ERR_MISUSE, 0, 0, "%s", what);
     if (loop)
         hsb__loop_error(loop, conn, &err);
@@ -12250,7 +12251,7 @@ static bool hsb__public_misuse(hsb__loop *loop, hsb_conn *conn, const char *what
 
 static bool hsb__public_refuse(hsb_error *err, const char *what)
 {
-    HSB_ASSERT(!"httpsbind.h: misuse, see the caller");
+    HSB_ASSERT(0 && "httpsbind.h: misuse, see the caller");
     return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s", what);
 }
 
