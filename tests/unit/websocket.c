@@ -544,6 +544,7 @@ static const row rows[] = {
     { "8.1 another lone continuation", "T:abc%BFdef", "X1007", 10, 0 },
     { "8.1 two leads", "T:%C3%C3", "X1007", 8, 0 },
     { "8.1 ASCII in a character of 3", "T:%E2%82a", "X1007", 9, 0 },
+    { "8.1 much ASCII in a character of 2", "T:%C3abcdefgh%A4", "X1007", 8, 0 },
     { "8.1 a lead in a character of 4", "T:%F0%9F%F0%9F", "X1007", 9, 0 },
     { "8.1 ends within a character of 2", "T:a%C3", "X1007", 8, 0 },
     { "8.1 ends within a character of 3", "T:%E2%82", "X1007", 8, 0 },
