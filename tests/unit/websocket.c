@@ -1549,7 +1549,9 @@ static void test_we_close(void **state)
 {
     (void)state;
     bench_start(&whole_messages);
+    hsb__stream_pause(b.stream);
     hsb__websocket_close(b.ws, 1001, hsb__text_of("going away"));
+    assert_false(b.stream->paused); /* or the peer's Close would not be read */
     hsb__websocket_close(b.ws, 1002, hsb__text_of("again"));
     assert_string_equal(bench_sent(), "C1001:going%20away");
     assert_false(b.stream->closing);                        /* 7.1.1: the peer's is awaited */
