@@ -8159,7 +8159,7 @@ static const char *hsb__body_reason(const hsb__body *b)
 
 /* A file's ranges, sent one after the other; between several stand the heads of a
    multipart/byteranges body (RFC 9110 14.6).                                           */
-enum { HSB__RANGES = 8, HSB__BOUNDARY = 24 };
+enum { HSB__RANGES = 8, HSB__BOUNDARY = 24, HSB__PART_TYPE = 96 };
 
 typedef struct hsb__range { int64_t from, len; } hsb__range;
 typedef struct hsb__source {
@@ -8170,7 +8170,7 @@ typedef struct hsb__source {
     int         part, parts;    /* ranges[part] is being sent                          */
     hsb__range  ranges[HSB__RANGES];    /* what is left of each                        */
     int64_t     size;           /* of the file, for Content-Range                      */
-    const char *type;           /* of each part; static text                           */
+    char        type[HSB__PART_TYPE];   /* of each part                                */
     char        boundary[HSB__BOUNDARY + 1];    /* "": not multipart                   */
 } hsb__source;
 
@@ -9174,22 +9174,26 @@ static bool hsb__files_content_range(hsb_request *req, const hsb__range *r, int6
 static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ranges, int count)
 {
     hsb__source plan;
-    char type[80];
+    char multipart[80];
+    const char *type = f->type;
+    size_t type_len = strlen(type);
+    if (count > 1 && type_len >= sizeof plan.type)
+        count = 0;                          /* rather all of it than parts without a type    */
     int status = count ? 206 : 200;
     memset(&plan, 0, sizeof plan);
     plan.fd = f->fd;
     plan.size = f->size;
-    plan.type = f->type;
     plan.parts = count ? count : 1;
     plan.ranges[0].len = f->size;
     if (count)
         memcpy(plan.ranges, ranges, (size_t)count * sizeof *ranges);
     int64_t length = hsb__source_left(&plan);
-    snprintf(type, sizeof type, "%s", f->type);
     bool ok = true;
     if (count > 1) {
+        memcpy(plan.type, type, type_len + 1);          /* it is the caller's, and he goes   */
         hsb__files_boundary(plan.boundary);
-        snprintf(type, sizeof type, "multipart/byteranges; boundary=%s", plan.boundary);
+        snprintf(multipart, sizeof multipart, "multipart/byteranges; boundary=%s", plan.boundary);
+        type = multipart;
         length = hsb__files_multipart_len(&plan);
     } else if (count == 1) {
         ok = hsb__files_content_range(req, &ranges[0], f->size);
