@@ -10739,20 +10739,32 @@ static bool hsb__conn_keep_input(hsb_conn *c)
     return true;
 }
 
+/* The next turn cuts, as it does whenever what was promised cannot be kept.                 */
 static void hsb__conn_source_failed(hsb_conn *c)
 {
     hsb__conn_blame(c, HSB_ERR_SYSTEM, "a file shrank or could not be read while it was sent");
-    hsb__conn_die(c);
+    c->request.aborted = true;
+    if (c->phase == HSB__HTTP)
+        hsb__conn_kick(c);
+    else
+        hsb__conn_die(c);
 }
 
-/* Plain: the source goes through the queue, one stage at a time.                            */
+/* Plain: the source goes through the queue, one stage at a time.  What pulling has put into
+   the queue, and had no room for any more, is the beginning of the next part's head.        */
 static bool hsb__conn_fill_plain(hsb_conn *c)
 {
-    if (!c->out.source || hsb__buffer_len(&c->out.bytes) > 0 || !hsb__conn_keep_input(c))
+    hsb__buffer *bytes = &c->out.bytes;
+    if (!c->out.source || hsb__buffer_len(bytes) > 0 || !hsb__conn_keep_input(c))
         return false;
     ptrdiff_t n = hsb__outgoing_pull(&c->out, c->loop->stage, HSB__STAGE);
-    if (n < 0 || !hsb__buffer_append(&c->out.bytes, c->loop->stage, (size_t)n))
+    hsb__buffer behind = *bytes;
+    bytes->data = NULL;
+    bytes->head = bytes->tail = bytes->size = 0;
+    if (n < 0 || !hsb__buffer_append(bytes, c->loop->stage, (size_t)n) ||
+        !hsb__buffer_append(bytes, hsb__buffer_data(&behind), hsb__buffer_len(&behind)))
         hsb__conn_source_failed(c);
+    hsb__buffer_release(&behind);
     return n > 0;
 }
 
