@@ -1082,12 +1082,12 @@ static void hsb__memory_free(hsb__memory *m, void *p, size_t size)
         HSB_FREE(p);
 }
 
-/* The compiler may not take these stores away: the pointer is volatile.               */
+/* The compiler may not take this call away: it cannot know whom it calls.             */
+static void *(*const volatile hsb__memory_set)(void *, int, size_t) = memset;
+
 static void hsb__memory_wipe(void *p, size_t size)
 {
-    volatile unsigned char *at = p;
-    while (size--)
-        *at++ = 0;
+    hsb__memory_set(p, 0, size);
 }
 
 static void hsb__memory_free_secret(hsb__memory *m, void *p, size_t size)
@@ -1135,10 +1135,11 @@ typedef struct hsb__pool {
 
 static int hsb__pool_class(size_t size)
 {
-    int c = 0;
-    while (c < HSB__POOL_CLASSES && ((size_t)1 << (c + HSB__POOL_MIN_LOG)) < size)
-        c++;
-    return c;
+    if (size <= (size_t)1 << HSB__POOL_MIN_LOG)
+        return 0;
+    if (size > (size_t)1 << (HSB__POOL_MIN_LOG + HSB__POOL_CLASSES - 1))
+        return HSB__POOL_CLASSES;
+    return 32 - __builtin_clz((unsigned)size - 1) - HSB__POOL_MIN_LOG;
 }
 
 /* At least *size bytes; *size becomes what there is.                                  */
