@@ -11529,8 +11529,9 @@ static void hsb__conn_settle(hsb_conn *c)
         hsb__conn_set_timer(c);
 }
 
-/* The one loop of a connection: send, deliver, take what is to be sent, feed, receive, and
-   again until nothing moves.  Whoever still has work after its rounds lets the others go first.                  */
+/* The one loop of a connection: receive, feed, deliver, take what is to be sent, send, and
+   again until nothing moves.  That is the way of a small exchange, which takes one round and
+   two to see its end.  Whoever still has work after its rounds lets the others go first.              */
 static void hsb__conn_step(hsb_conn *c)
 {
     int rounds = HSB__STEP_ROUNDS;
@@ -11538,12 +11539,12 @@ static void hsb__conn_step(hsb_conn *c)
     c->stepping = true;
     while (moved && c->phase != HSB__DEAD && rounds-- > 0) {
         c->again = false;
-        moved = hsb__conn_push(c);
+        moved = hsb__conn_read(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_feed(c);
         moved |= c->phase != HSB__DEAD && hsb__conn_deliver(c);
         moved |= c->phase != HSB__DEAD && hsb__conn_turn(c);
         moved |= c->phase != HSB__DEAD && hsb__conn_fill(c);
-        moved |= c->phase != HSB__DEAD && hsb__conn_feed(c);
-        moved |= c->phase != HSB__DEAD && hsb__conn_read(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_push(c);
         moved |= c->again;
     }
     c->stepping = false;
