@@ -1,0 +1,186 @@
+/* What the server does not do once it runs: allocate for a request, call the system more than
+   it must, keep buffers that nobody needs.  Counted where the header asks HSB_FAULT. */
+#include <stddef.h>
+#include <string.h>
+
+static struct { int alloc, recv, send, watch; } counted;
+
+static int count_call(const char *call, size_t *bytes)
+{
+    (void)bytes;
+    counted.alloc += strcmp(call, "alloc") == 0;
+    counted.recv += strcmp(call, "recv") == 0;
+    counted.send += strcmp(call, "send") == 0;
+    counted.watch += strcmp(call, "watch") == 0;
+    return 0;
+}
+
+#define HSB_FAULT(call, count) count_call(call, count)
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+#include "client.h"
+
+static bool is_secure(void **state)
+{
+    return *state != NULL;
+}
+
+static void hello(rig *r, hsb_request *req)
+{
+    (void)r;
+    hsb_respond(req, 200, "text/plain", hsb_text("hello\n"));
+}
+
+static void exchange(client *c)
+{
+    answer a = ask(c, "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n");
+    assert_answer(a, 200, "hello\n");
+}
+
+/* --- requests ---------------------------------------------------------------------------- */
+static void test_exchange(void **state)
+{
+    rig r = { .on_request = hello };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    exchange(c);
+    memset(&counted, 0, sizeof counted);
+    for (int i = 0; i < 100; i++)
+        exchange(c);
+    assert_int_equal(counted.alloc, 0);
+    assert_int_equal(counted.watch, 0);
+    assert_int_equal(counted.recv, 100);
+    assert_int_equal(counted.send, 100);
+    hang_up(c);
+    rig_close(&r);
+}
+
+/* Buffers go round among them. */
+static void test_many_clients(void **state)
+{
+    enum { CLIENTS = 40 };
+    rig r = { .on_request = hello };
+    client *c[CLIENTS];
+    rig_open(&r, NULL, is_secure(state));
+    for (int i = 0; i < CLIENTS; i++) {
+        c[i] = dial(&r);
+        exchange(c[i]);
+    }
+    memset(&counted, 0, sizeof counted);
+    for (int i = 0; i < CLIENTS; i++)
+        exchange(c[i]);
+    assert_int_equal(counted.alloc, 0);
+    assert_int_equal(counted.recv, CLIENTS);
+    assert_int_equal(counted.send, CLIENTS);
+    for (int i = 0; i < CLIENTS; i++)
+        hang_up(c[i]);
+    rig_close(&r);
+}
+
+/* --- connections --------------------------------------------------------------------------- */
+static void come_and_go(rig *r)
+{
+    client *c = dial(r);
+    exchange(c);
+    hang_up(c);
+    turn_until(r, all_closed, "the end of a connection");
+}
+
+/* Memory of one that went serves the next.  A full handshake adds a session to the cache. */
+static void test_come_and_go(void **state)
+{
+    rig r = { .on_request = hello };
+    rig_open(&r, NULL, is_secure(state));
+    come_and_go(&r);
+    memset(&counted, 0, sizeof counted);
+    for (int i = 0; i < 20; i++)
+        come_and_go(&r);
+    assert_int_equal(counted.alloc, is_secure(state) ? 20 : 0);
+    rig_close(&r);
+}
+
+static void resume(rig *r, SSL_SESSION *session)
+{
+    client *c = client_new(r, r->port, 0);
+    c->ssl = SSL_new(client_tls());
+    SSL_set_fd(c->ssl, c->fd);
+    SSL_set_tlsext_host_name(c->ssl, "localhost");
+    SSL_set_session(c->ssl, session);
+    while (SSL_connect(c->ssl) != 1)
+        client_wait(c, 1);
+    assert_true(SSL_session_reused(c->ssl));
+    exchange(c);
+    hang_up(c);
+    turn_until(r, all_closed, "the end of a connection");
+}
+
+static void test_resume(void **state)
+{
+    rig r = { .on_request = hello };
+    (void)state;
+    rig_open(&r, NULL, true);
+    client *c = dial(&r);
+    exchange(c);
+    SSL_SESSION *session = SSL_get1_session(c->ssl);
+    hang_up(c);
+    turn_until(&r, all_closed, "the end of a connection");
+    memset(&counted, 0, sizeof counted);
+    for (int i = 0; i < 20; i++)
+        resume(&r, session);
+    assert_int_equal(counted.alloc, 0);
+    SSL_SESSION_free(session);
+    rig_close(&r);
+}
+
+/* Beside the session: its own block and the engine's context. */
+static void test_one_more(void **state)
+{
+    enum { CLIENTS = 20 };
+    rig r = { .on_request = hello };
+    client *c[CLIENTS];
+    rig_open(&r, NULL, is_secure(state));
+    come_and_go(&r);
+    memset(&counted, 0, sizeof counted);
+    for (int i = 0; i < CLIENTS; i++) {
+        c[i] = dial(&r);
+        exchange(c[i]);
+    }
+    assert_in_range(counted.alloc, 1, CLIENTS * (is_secure(state) ? 3 : 1));
+    for (int i = 0; i < CLIENTS; i++)
+        hang_up(c[i]);
+    rig_close(&r);
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+/* The idle hold no buffers, and what is kept for the next ones is bounded. */
+static void test_idle(void **state)
+{
+    enum { CLIENTS = 200 };
+    rig r = { .on_request = hello };
+    client *c[CLIENTS];
+    rig_open(&r, NULL, is_secure(state));
+    come_and_go(&r);
+    size_t before = hsb_server_memory(r.server);
+    for (int i = 0; i < CLIENTS; i++) {
+        c[i] = dial(&r);
+        exchange(c[i]);
+    }
+    assert_in_range((hsb_server_memory(r.server) - before) / CLIENTS, 1, 8192);
+    for (int i = 0; i < CLIENTS; i++)
+        hang_up(c[i]);
+    turn_until(&r, all_closed, "the end of all connections");
+    assert_in_range(hsb_server_memory(r.server), 0, before + HSB__POOL_KEEP + HSB__TLS_KEEP * sizeof(hsb__tls));
+    rig_close(&r);
+}
+
+#define BOTH(f) { #f ", plain", f, NULL, NULL, NULL }, { #f ", TLS", f, NULL, NULL, tls }
+
+int main(void)
+{
+    static char tls[] = "TLS";
+    const struct CMUnitTest tests[] = {
+        BOTH(test_exchange), BOTH(test_many_clients), BOTH(test_come_and_go), cmocka_unit_test(test_resume),
+        BOTH(test_one_more), BOTH(test_idle),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
