@@ -4,7 +4,7 @@
 
    cc -I. -o sni examples/sni.c -lbearssl
    ./sni www.example.org tests/data/server-www.pem tests/data/server-www.key \
-         '*.example.net' tests/data/server-wildcard.pem tests/data/server-wildcard.key
+         '*.example.org' tests/data/server-wildcard.pem tests/data/server-wildcard.key
    curl -k --connect-to ::localhost:8443 https://www.example.org/                          */
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
