@@ -22,9 +22,6 @@ BEARSSL ?=
 ARGS ?=
 # Which test programs `make test` builds and runs: make test WHICH='unit/head tls/*'
 WHICH ?= unit/* wire/* live/* tls/*
-# Another build of the tests is another OUT with other FLAGS: see check below.
-OUT ?= build/tests
-FLAGS ?=
 # Seconds that `make fuzz` gives to each target.
 T ?= 60
 
@@ -58,25 +55,26 @@ first := $(filter deps deps-check clean,$(MAKECMDGOALS))
 libuv    := $(shell pkg-config --libs libuv 2>/dev/null)
 libevent := $(shell pkg-config --libs libevent 2>/dev/null)
 missing  := $(if $(libuv),,examples/libuv_loop.c) $(if $(libevent),,examples/libevent_loop.c)
-# build/examples, or build/asan/examples beside the tests of that build (OUT, FLAGS: below).
-examples := $(patsubst build/tests,build,$(OUT))/examples
-EXAMPLES := $(patsubst %.c,$(dir $(examples))%,$(filter-out $(missing),$(wildcard examples/*.c)))
+EXAMPLES := $(patsubst %.c,build/%,$(filter-out $(missing),$(wildcard examples/*.c)))
 
-$(examples)/libuv_loop:    libs = $(libuv)
-$(examples)/libevent_loop: libs = $(libevent)
+build/examples/libuv_loop:    libs = $(libuv)
+build/examples/libevent_loop: libs = $(libevent)
 
 all: $(EXAMPLES)
 
-$(examples)/%: examples/%.c examples/common.h httpsbind.h | $(first)
+build/examples/%: examples/%.c examples/common.h httpsbind.h | $(first)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
 
 run: build/examples/serve
 	build/examples/serve $(ARGS) examples/site
 
 # --- tests ----------------------------------------------------------------------------
 
-# Each tests/*/NAME.c of these folders is one program.
+# Each tests/*/NAME.c of these folders is one program.  Another build of them is another
+# OUT with other FLAGS: see check below.
+OUT   ?= build/tests
+FLAGS ?=
 TESTS := $(patsubst tests/%.c,$(OUT)/%,$(wildcard $(patsubst %,tests/%.c,$(WHICH))))
 
 strict     = -std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror
@@ -84,14 +82,11 @@ test_flags = $(strict) -O1 -g -D_GNU_SOURCE $(FLAGS) $(include_tls) -Itests
 test_libs  = -lcmocka -lcurl -lssl -lcrypto $(link_tls) -lpthread
 
 test: $(TESTS)
-	@EXAMPLES=$(examples) tests/run.sh $^
+	@tests/run.sh $^
 
 $(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
-
-$(OUT)/live/examples: $(addprefix $(examples)/,serve echo threads redirect client_cert sni \
-                          reload stream upload graceful)
 
 # --- more tests -----------------------------------------------------------------------
 
