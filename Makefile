@@ -22,6 +22,9 @@ BEARSSL ?=
 ARGS ?=
 # Which test programs `make test` builds and runs: make test WHICH='unit/head tls/*'
 WHICH ?= unit/* wire/* live/* tls/*
+# Another build of the tests is another OUT with other FLAGS: see check below.
+OUT ?= build/tests
+FLAGS ?=
 # Seconds that `make fuzz` gives to each target.
 T ?= 60
 
@@ -55,26 +58,25 @@ first := $(filter deps deps-check clean,$(MAKECMDGOALS))
 libuv    := $(shell pkg-config --libs libuv 2>/dev/null)
 libevent := $(shell pkg-config --libs libevent 2>/dev/null)
 missing  := $(if $(libuv),,examples/libuv_loop.c) $(if $(libevent),,examples/libevent_loop.c)
-EXAMPLES := $(patsubst %.c,build/%,$(filter-out $(missing),$(wildcard examples/*.c)))
+# build/examples, or build/asan/examples beside the tests of that build (OUT, FLAGS: below).
+examples := $(patsubst build/tests,build,$(OUT))/examples
+EXAMPLES := $(patsubst %.c,$(dir $(examples))%,$(filter-out $(missing),$(wildcard examples/*.c)))
 
-build/examples/libuv_loop:    libs = $(libuv)
-build/examples/libevent_loop: libs = $(libevent)
+$(examples)/libuv_loop:    libs = $(libuv)
+$(examples)/libevent_loop: libs = $(libevent)
 
 all: $(EXAMPLES)
 
-build/examples/%: examples/%.c examples/common.h httpsbind.h | $(first)
+$(examples)/%: examples/%.c examples/common.h httpsbind.h | $(first)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
 
 run: build/examples/serve
 	build/examples/serve $(ARGS) examples/site
 
 # --- tests ----------------------------------------------------------------------------
 
-# Each tests/*/NAME.c of these folders is one program.  Another build of them is another
-# OUT with other FLAGS: see check below.
-OUT   ?= build/tests
-FLAGS ?=
+# Each tests/*/NAME.c of these folders is one program.
 TESTS := $(patsubst tests/%.c,$(OUT)/%,$(wildcard $(patsubst %,tests/%.c,$(WHICH))))
 
 strict     = -std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror
@@ -82,11 +84,14 @@ test_flags = $(strict) -O1 -g -D_GNU_SOURCE $(FLAGS) $(include_tls) -Itests
 test_libs  = -lcmocka -lcurl -lssl -lcrypto $(link_tls) -lpthread
 
 test: $(TESTS)
-	@tests/run.sh $^
+	@EXAMPLES=$(examples) tests/run.sh $^
 
 $(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
+
+$(OUT)/live/examples: $(addprefix $(examples)/,serve echo threads redirect client_cert sni \
+                          reload stream upload graceful)
 
 # --- more tests -----------------------------------------------------------------------
 

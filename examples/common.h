@@ -298,12 +298,12 @@ static inline hsb_server *common_join(const common *c, hsb_server *first, const 
     return common_bind(&copy, options);
 }
 
-static inline void common_start(pthread_t *thread, hsb_server *server)
+static inline void common_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
     sigset_t signals, before;
     common_signals(&signals);
     pthread_sigmask(SIG_BLOCK, &signals, &before);
-    int failed = pthread_create(thread, NULL, common_run, server);
+    int failed = pthread_create(thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed)
         common_die("cannot start a thread: %s", strerror(failed));
@@ -320,7 +320,7 @@ static inline int common_serve(common *c, const hsb_options *options)
     for (int i = 1; i < count; i++)
         servers[i] = common_join(c, servers[0], &o);
     for (int i = 1; i < count; i++)
-        common_start(&threads[i], servers[i]);
+        common_start(&threads[i], common_run, servers[i]);
     if (c->banner)
         c->banner(c, servers[0]);
     common_ready(servers[0]);
