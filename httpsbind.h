@@ -2593,13 +2593,14 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address
 
 /* --- whose turn it is ----------------------------------------------------------------- */
 /* A connection wakes every sharer that waits for one.  The sharer with the fewest open ones
-   should take it, and among equals the one that has taken the fewest: whoever sees such
-   another asleep passes, that is, stops watching for a millisecond.  A thread that is busy,
-   stuck or passing itself is not asleep in this sense, so nobody leaves it anything.      */
+   should take it, and where that makes no difference, the one that has taken the fewest:
+   whoever sees such another asleep passes, that is, stops watching for a millisecond.  A
+   thread that is busy, stuck or passing itself is not asleep in this sense, so nobody
+   leaves it anything.                                                                  */
 static bool hsb__listener_lighter(const hsb__listener *a, const hsb__listener *b)
 {
     size_t a_live = hsb__atomic_get(&a->live), b_live = hsb__atomic_get(&b->live);
-    if (a_live != b_live)
+    if (a_live + 1 < b_live || b_live + 1 < a_live)     /* one more or less is mere chance  */
         return a_live < b_live;
     return hsb__atomic_get(&a->taken) < hsb__atomic_get(&b->taken);
 }
@@ -3611,6 +3612,12 @@ static const char *hsb__key_rsa_size(hsb_str modulus)
 
 /* --- reading ----------------------------------------------------------------------- */
 
+static void hsb__key_set_number(unsigned char **at, size_t *len, hsb_str number)
+{
+    *at = hsb__der_pointer(number);
+    *len = number.len;
+}
+
 /* RSAPrivateKey (RFC 8017 A.1.2) of two primes.                                       */
 static const char *hsb__key_read_rsa(hsb_str der, hsb__key *k)
 {
@@ -3631,16 +3638,11 @@ static const char *hsb__key_read_rsa(hsb_str der, hsb__key *k)
             return "RSA key with factors of unequal size is not supported";
     k->type = BR_KEYTYPE_RSA;
     k->rsa.n_bitlen = hsb__key_bits(n[N]);
-    k->rsa.p = hsb__der_pointer(n[P]);
-    k->rsa.plen = n[P].len;
-    k->rsa.q = hsb__der_pointer(n[Q]);
-    k->rsa.qlen = n[Q].len;
-    k->rsa.dp = hsb__der_pointer(n[DP]);
-    k->rsa.dplen = n[DP].len;
-    k->rsa.dq = hsb__der_pointer(n[DQ]);
-    k->rsa.dqlen = n[DQ].len;
-    k->rsa.iq = hsb__der_pointer(n[IQ]);
-    k->rsa.iqlen = n[IQ].len;
+    hsb__key_set_number(&k->rsa.p, &k->rsa.plen, n[P]);
+    hsb__key_set_number(&k->rsa.q, &k->rsa.qlen, n[Q]);
+    hsb__key_set_number(&k->rsa.dp, &k->rsa.dplen, n[DP]);
+    hsb__key_set_number(&k->rsa.dq, &k->rsa.dqlen, n[DQ]);
+    hsb__key_set_number(&k->rsa.iq, &k->rsa.iqlen, n[IQ]);
     return NULL;
 }
 
@@ -3676,8 +3678,7 @@ static const char *hsb__key_read_ec(hsb_str der, int outer, hsb__key *k)
     if (x.len == 0 || x.len > hsb__key_curve_len(k->ec.curve))
         return hsb__key_malformed;
     k->type = BR_KEYTYPE_EC;
-    k->ec.x = hsb__der_pointer(x);
-    k->ec.xlen = x.len;
+    hsb__key_set_number(&k->ec.x, &k->ec.xlen, x);
     return NULL;
 }
 
@@ -4644,18 +4645,14 @@ static void hsb__chain_put_san(hsb__der_out *out, const hsb__chain_self *self)
     hsb__der_close(out, mark);
 }
 
-/* One extension; value is written by the caller between open and close.               */
+/* What an extension's OCTET STRING holds is written between open and close.           */
 typedef struct hsb__chain_mark { size_t extension, value; } hsb__chain_mark;
 
-static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid,
-                                                 bool critical)
+static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid)
 {
-    static const unsigned char yes = 0xFF;
     hsb__chain_mark mark;
     mark.extension = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_oid(out, oid);
-    if (critical)
-        hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
     mark.value = hsb__der_open(out, HSB__DER_OCTETS);
     return mark;
 }
@@ -4666,38 +4663,46 @@ static void hsb__chain_close_extension(hsb__der_out *out, hsb__chain_mark mark)
     hsb__der_close(out, mark.extension);
 }
 
-/* RFC 5280 4.2.1: basicConstraints (not a CA), keyUsage digitalSignature, extKeyUsage
-   serverAuth, subjectAltName, and the two identifiers that tell this certificate from
-   yesterday's, which has the same name and another key.                               */
+/* One that is the same in every certificate, and critical.                            */
+static void hsb__chain_put_critical(hsb__der_out *out, const char *oid, const void *value,
+                                    size_t len)
+{
+    static const unsigned char yes = 0xFF;
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, oid);
+    hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
+    hsb__der_put_element(out, HSB__DER_OCTETS, value, len);
+    hsb__der_close(out, mark);
+}
+
+/* RFC 5280 4.2.1: basicConstraints, keyUsage, extKeyUsage serverAuth, subjectAltName, and
+   the two identifiers that tell this certificate from yesterday's, which has the same name
+   and another key.                                                                    */
 static void hsb__chain_put_extensions(hsb__der_out *out, const hsb__chain_self *self)
 {
-    static const unsigned char signature_only[2] = { 7, 0x80 };
-    hsb__chain_mark mark = hsb__chain_open_extension(out, "2.5.29.19", true);
-    hsb__der_put_element(out, HSB__DER_SEQUENCE, NULL, 0);
-    hsb__chain_close_extension(out, mark);
+    static const unsigned char no_ca[] = { HSB__DER_SEQUENCE, 0 };
+    static const unsigned char signature_only[] = { HSB__DER_BITS, 2, 7, 0x80 };
+    hsb__chain_put_critical(out, "2.5.29.19", no_ca, sizeof no_ca);
+    hsb__chain_put_critical(out, "2.5.29.15", signature_only, sizeof signature_only);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.15", true);
-    hsb__der_put_element(out, HSB__DER_BITS, signature_only, sizeof signature_only);
-    hsb__chain_close_extension(out, mark);
-
-    mark = hsb__chain_open_extension(out, "2.5.29.37", false);
-    size_t usages = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__chain_mark mark = hsb__chain_open_extension(out, "2.5.29.37");
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_oid(out, "1.3.6.1.5.5.7.3.1");
-    hsb__der_close(out, usages);
+    hsb__der_close(out, list);
     hsb__chain_close_extension(out, mark);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.17", false);
+    mark = hsb__chain_open_extension(out, "2.5.29.17");
     hsb__chain_put_san(out, self);
     hsb__chain_close_extension(out, mark);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.14", false);
+    mark = hsb__chain_open_extension(out, "2.5.29.14");
     hsb__der_put_element(out, HSB__DER_OCTETS, self->key_id, sizeof self->key_id);
     hsb__chain_close_extension(out, mark);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.35", false);
-    size_t authority = hsb__der_open(out, HSB__DER_SEQUENCE);
+    mark = hsb__chain_open_extension(out, "2.5.29.35");
+    list = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_element(out, HSB__DER_CONTEXT + 0, self->key_id, sizeof self->key_id);
-    hsb__der_close(out, authority);
+    hsb__der_close(out, list);
     hsb__chain_close_extension(out, mark);
 }
 
@@ -4935,7 +4940,7 @@ static uint64_t hsb__crypto_time_chacha20(br_chacha20_run run)
     unsigned char data[4096];
     uint64_t best = UINT64_MAX;
     memset(data, 0, sizeof data);
-    for (int try = 0; try < 5; try++) {
+    for (int tries = 0; tries < 3; tries++) {
         uint64_t start = hsb__os_now_us();
         for (int i = 0; i < 4; i++)
             run(key, nonce, 1, data, sizeof data);
@@ -5006,19 +5011,26 @@ static bool hsb__host_is_label(hsb_str label)
     return label.len > 0 && label.len < 64;
 }
 
+static bool hsb__host_is_number(hsb_str label)
+{
+    size_t digits = 0;
+    while (digits < label.len && hsb__text_is_digit(label.ptr[digits]))
+        digits++;
+    return digits == label.len;
+}
+
 static bool hsb__host_is_name(hsb_str name)
 {
-    hsb_str label = hsb__text_make(name.ptr, 0);
-    for (const char *end = name.ptr + name.len;; label = hsb__text_make(label.ptr + label.len + 1, 0)) {
-        while (label.ptr + label.len < end && label.ptr[label.len] != '.')
-            label.len++;
-        if (!hsb__host_is_label(label))
+    size_t begin = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] != '.')
+            continue;
+        if (!hsb__host_is_label(hsb__text_make(name.ptr + begin, i - begin)))
             return false;
-        if (label.ptr + label.len == end)
-            break;
+        begin = i + 1;
     }
-    int64_t number;
-    return !hsb__text_decimal(label, INT64_MAX, &number);
+    const hsb_str last = hsb__text_make(name.ptr + begin, name.len - begin);
+    return hsb__host_is_label(last) && !hsb__host_is_number(last);
 }
 
 /* false, and an empty name: not a host name.                                            */
@@ -5056,6 +5068,7 @@ static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 typedef struct hsb__identity {
     hsb__chain chain;
     hsb__key   key;
+    bool       named;               /* in hosts                                          */
 } hsb__identity;
 
 /* A name and who answers to it: an EC key, an RSA key or both.                          */
@@ -5063,6 +5076,27 @@ typedef struct hsb__host {
     char                *name;      /* normalised; "*.example.org": any one label there  */
     const hsb__identity *ec, *rsa;
 } hsb__host;
+
+/* The certificate of a client while a handshake runs: a block of the thread's pool.      */
+typedef struct hsb__leaf {
+    unsigned char *der;             /* NULL: none                                        */
+    size_t         len, size;       /* size: of the block                                */
+} hsb__leaf;
+
+static void hsb__leaf_drop(hsb__pool *pool, hsb__leaf *leaf)
+{
+    hsb__pool_put(pool, leaf->der, leaf->size);
+    memset(leaf, 0, sizeof *leaf);
+}
+
+static bool hsb__leaf_copy(hsb__pool *pool, hsb__leaf *leaf, const void *der, size_t len)
+{
+    leaf->size = leaf->len = len;
+    leaf->der = len ? hsb__pool_get(pool, &leaf->size) : NULL;
+    if (leaf->der)
+        memcpy(leaf->der, der, len);
+    return leaf->der || !len;
+}
 
 /* --- sessions -----------------------------------------------------------------------------
    Everything that may resume, in a hash table and in a list from the newest to the oldest.
@@ -5099,7 +5133,8 @@ static size_t hsb__session_size(size_t leaf_len)
     return sizeof(hsb__session) + leaf_len;
 }
 
-static bool hsb__sessions_open(hsb__sessions *all, hsb__memory *m, size_t limit, uint64_t seconds)
+static bool hsb__sessions_open(hsb__sessions *all, hsb__memory *m, size_t limit,
+                               uint64_t seconds)
 {
     size_t count = 1;
     hsb__mutex_init(&all->lock);
@@ -5189,52 +5224,51 @@ static hsb__session *hsb__sessions_make(hsb__sessions *all, size_t leaf_len)
     return s;
 }
 
-/* Copies what of says, leaf included, and adds it as the newest.                        */
-static void hsb__sessions_save(hsb__sessions *all, const hsb__session *of, const unsigned char *leaf)
+/* Adds a copy of a session, with the client's certificate that it brings along, as the
+   newest.  An ID that is taken stays whose it is.                                       */
+static void hsb__sessions_save(hsb__sessions *all, const hsb__session *given, const void *leaf)
 {
     if (!all->limit)
         return;
     hsb__mutex_lock(&all->lock);
-    hsb__session **link = hsb__sessions_find(all, of->id);
-    hsb__session *s = *link ? NULL : hsb__sessions_make(all, of->leaf_len);
+    bool taken = *hsb__sessions_find(all, given->id) != NULL;
+    hsb__session *s = taken ? NULL : hsb__sessions_make(all, given->leaf_len);
     if (s) {
-        memcpy(s, of, sizeof *s);
+        hsb__session **bucket = hsb__sessions_bucket(all, given->id);
+        memcpy(s, given, sizeof *s);
         if (s->leaf_len)
             memcpy(s->leaf, leaf, s->leaf_len);
-        link = hsb__sessions_bucket(all, s->id);        /* making room changed the chains */
-        s->next = *link;
-        *link = s;
+        s->next = *bucket;
+        *bucket = s;
         hsb__sessions_link_newest(all, s);
     }
     hsb__mutex_unlock(&all->lock);
 }
 
-/* The session of that ID if it is bound to the same and still fresh, without its leaf in
-   *out, and its leaf, as far as there is one, in *leaf, a block of pool.                */
+/* The session of that ID, if there is one, and it may still resume.                      */
+static hsb__session *hsb__sessions_fresh(hsb__sessions *all, const unsigned char id[32])
+{
+    hsb__session *s = *hsb__sessions_find(all, id);
+    if (!s || (hsb__os_now_us() < s->until_us && hsb__os_wall() <= s->until_wall))
+        return s;
+    hsb__sessions_drop(all, s);
+    return NULL;
+}
+
+/* Copies the session of that ID and that binding; its certificate to *leaf, for which the
+   caller passes an empty one.                                                            */
 static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
                                const unsigned char binding[32], hsb__session *out,
-                               hsb__pool *pool, unsigned char **leaf, size_t *leaf_size)
+                               hsb__pool *pool, hsb__leaf *leaf)
 {
-    bool found = false;
-    *leaf = NULL;
     if (!all->limit)
         return false;
     hsb__mutex_lock(&all->lock);
-    hsb__session *s = *hsb__sessions_find(all, id);
-    if (s && (hsb__os_now_us() >= s->until_us || hsb__os_wall() > s->until_wall)) {
-        hsb__sessions_drop(all, s);
-        s = NULL;
-    }
-    if (s && memcmp(s->binding, binding, 32) == 0) {
-        *leaf_size = s->leaf_len;
-        if (s->leaf_len)
-            *leaf = hsb__pool_get(pool, leaf_size);
-        found = !s->leaf_len || *leaf;
-    }
+    hsb__session *s = hsb__sessions_fresh(all, id);
+    bool found = s && memcmp(s->binding, binding, 32) == 0 &&
+                 hsb__leaf_copy(pool, leaf, s->leaf, s->leaf_len);
     if (found) {
         memcpy(out, s, sizeof *out);
-        if (s->leaf_len)
-            memcpy(*leaf, s->leaf, s->leaf_len);
         hsb__sessions_unlink(all, s);
         hsb__sessions_link_newest(all, s);
     }
@@ -5276,7 +5310,7 @@ static void hsb__security_destroy(hsb_security *s)
     hsb__memory m = s->memory;
     hsb__sessions_close(&s->sessions);
     for (size_t i = 0; i < s->host_count; i++)
-        hsb__memory_free(&m, s->hosts[i].name, s->hosts[i].name ? strlen(s->hosts[i].name) + 1 : 0);
+        hsb__memory_free(&m, s->hosts[i].name, strlen(s->hosts[i].name) + 1);
     hsb__memory_free(&m, s->hosts, s->host_space * sizeof *s->hosts);
     for (size_t i = 0; i < s->identity_count; i++) {
         hsb__chain_free(&m, &s->identities[i].chain);
@@ -5311,14 +5345,15 @@ static void hsb__security_order_suites(hsb_security *s, hsb_ciphers ciphers)
         BR_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
         BR_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384
     };
-    const size_t aes_at = s->crypto.aes_is_fast ? 0 : 2, chacha_at = s->crypto.aes_is_fast ? 4 : 0;
-    memcpy(s->suites + aes_at, aes, sizeof aes);
-    memcpy(s->suites + chacha_at, chacha, sizeof chacha);
+    const bool aes_first = s->crypto.aes_is_fast;
+    memcpy(s->suites + (aes_first ? 0 : 2), aes, sizeof aes);
+    memcpy(s->suites + (aes_first ? 4 : 0), chacha, sizeof chacha);
     memcpy(s->suites + 6, cbc, sizeof cbc);
     s->suite_count = ciphers == HSB_CIPHERS_COMPATIBLE ? 10 : 6;
 }
 
-static bool hsb__security_copy_alpn(hsb_security *s, const char *const *names, hsb_error *err)
+static bool hsb__security_copy_alpn(hsb_security *s, const char *const *names,
+                                    hsb_error *err)
 {
     static const char *const usual[] = { "http/1.1", NULL };
     size_t count = 0, bytes = 0;
@@ -5344,18 +5379,20 @@ static bool hsb__security_copy_alpn(hsb_security *s, const char *const *names, h
     return true;
 }
 
-static bool hsb__security_load_trust(hsb_security *s, const hsb_security_desc *desc, hsb_error *err)
+static bool hsb__security_load_trust(hsb_security *s, const hsb_security_desc *desc,
+                                     hsb_error *err)
 {
-    const hsb_pem *names = hsb__pem_is_set(&desc->client_authorities) ? &desc->client_authorities
-                                                                      : &desc->trusted;
-    if (hsb__pem_is_set(&desc->trusted) &&
-        !hsb__anchors_load(&s->memory, &s->trusted, &desc->trusted, err))
-        return false;
-    return !hsb__pem_is_set(names) || hsb__names_load(&s->memory, &s->authorities, names, err);
+    const hsb_pem *trusted = &desc->trusted, *names = &desc->client_authorities;
+    if (!hsb__pem_is_set(names))
+        names = trusted;
+    return (!hsb__pem_is_set(trusted) ||
+            hsb__anchors_load(&s->memory, &s->trusted, trusted, err)) &&
+           (!hsb__pem_is_set(names) ||
+            hsb__names_load(&s->memory, &s->authorities, names, err));
 }
 
-static bool hsb__security_load_identity(hsb_security *s, hsb__identity *out, const hsb_identity *in,
-                                        hsb_error *err)
+static bool hsb__security_load_identity(hsb_security *s, hsb__identity *out,
+                                        const hsb_identity *in, hsb_error *err)
 {
     const char *where = in->key.path ? in->key.path : "the key given";
     return hsb__chain_load(&s->memory, &out->chain, &in->chain, err) &&
@@ -5363,51 +5400,63 @@ static bool hsb__security_load_identity(hsb_security *s, hsb__identity *out, con
            hsb__chain_fits_key(&out->chain, &out->key, where, err);
 }
 
-static bool hsb__security_make_identity(hsb_security *s, hsb__identity *out, const char *name,
-                                        hsb_error *err)
+static bool hsb__security_make_identity(hsb_security *s, hsb__identity *out,
+                                        const char *name, hsb_error *err)
 {
-    return hsb__key_generate(&s->memory, &out->key, err) &&
-           hsb__chain_self_signed(&s->memory, &out->chain, &out->key, name, hsb__os_wall(), err);
+    hsb__memory *m = &s->memory;
+    return hsb__key_generate(m, &out->key, err) &&
+           hsb__chain_self_signed(m, &out->chain, &out->key, name, hsb__os_wall(), err);
 }
 
-static bool hsb__security_add_host(hsb_security *s, const char *name, const hsb__identity *who,
+/* --- the table of names --------------------------------------------------------------- */
+static bool hsb__security_grow_hosts(hsb_security *s)
+{
+    size_t space = s->host_space ? s->host_space * 2 : 8;
+    hsb__host *hosts = hsb__memory_grow(&s->memory, s->hosts, s->host_space * sizeof *hosts,
+                                        space * sizeof *hosts);
+    if (!hosts)
+        return false;
+    s->hosts = hosts;
+    s->host_space = space;
+    return true;
+}
+
+static bool hsb__security_add_host(hsb_security *s, const char *name, hsb__identity *who,
                                    hsb_error *err)
 {
-    if (s->host_count == s->host_space) {
-        size_t space = s->host_space ? s->host_space * 2 : 8;
-        hsb__host *hosts = hsb__memory_grow(&s->memory, s->hosts, s->host_space * sizeof *hosts,
-                                            space * sizeof *hosts);
-        if (!hosts)
-            return hsb__error_memory(err);
-        s->hosts = hosts;
-        s->host_space = space;
-    }
+    if (s->host_count == s->host_space && !hsb__security_grow_hosts(s))
+        return hsb__error_memory(err);
     hsb__host *h = &s->hosts[s->host_count];
     h->name = hsb__memory_copy_text(&s->memory, name, strlen(name));
     if (!h->name)
         return hsb__error_memory(err);
     *(who->key.type == BR_KEYTYPE_EC ? &h->ec : &h->rsa) = who;
+    who->named = true;
     s->host_count++;
     return true;
 }
 
-/* The names of an identity: the one it was given, else those of its certificate.         */
-static bool hsb__security_add_names(hsb_security *s, const hsb__identity *who,
-                                    const char *server_name, hsb_error *err)
+static bool hsb__security_add_given_name(hsb_security *s, hsb__identity *who,
+                                         const char *server_name, hsb_error *err)
 {
+    char name[HSB__HOST_SIZE];
+    if (!hsb__host_normalise_pattern(name, hsb__text_of(server_name)))
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "server_name %s: not a host name",
+                              server_name);
+    return hsb__security_add_host(s, name, who, err);
+}
+
+static bool hsb__security_add_own_names(hsb_security *s, hsb__identity *who, hsb_error *err)
+{
+    const br_x509_certificate *leaf = &who->chain.certs[0];
     char name[HSB__HOST_SIZE];
     hsb__cert cert;
     hsb_str dns;
-    if (server_name) {
-        if (!hsb__host_normalise_pattern(name, hsb__text_of(server_name)))
-            return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "server_name %s: not a host name",
-                                  server_name);
-        return hsb__security_add_host(s, name, who, err);
-    }
-    if (!hsb__cert_walk(&cert, who->chain.certs[0].data, who->chain.certs[0].data_len))
+    if (!hsb__cert_walk(&cert, leaf->data, leaf->data_len))
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "certificate: malformed");
     while (hsb__cert_next_dns(&cert.san, &dns))
-        if (hsb__host_normalise_pattern(name, dns) && !hsb__security_add_host(s, name, who, err))
+        if (hsb__host_normalise_pattern(name, dns) &&
+            !hsb__security_add_host(s, name, who, err))
             return false;
     return true;
 }
@@ -5441,46 +5490,66 @@ static void hsb__security_merge_hosts(hsb_security *s)
     s->host_count = kept;
 }
 
-/* The default identity, and beside it the first of the other kind of key that shares a
-   name with it.                                                                          */
+/* The default identity; and beside it, with the other kind of key, the first that shares
+   a name with it, or else the first that has no name at all.                             */
 static void hsb__security_choose_fallback(hsb_security *s)
 {
     const hsb__identity *first = &s->identities[0];
-    bool ec = first->key.type == BR_KEYTYPE_EC;
+    const bool ec = first->key.type == BR_KEYTYPE_EC;
+    const hsb__identity **other = ec ? &s->fallback.rsa : &s->fallback.ec;
     *(ec ? &s->fallback.ec : &s->fallback.rsa) = first;
-    for (size_t i = 0; i < s->host_count; i++) {
+    for (size_t i = 0; i < s->host_count && !*other; i++) {
         const hsb__host *h = &s->hosts[i];
-        if (ec && h->ec == first && !s->fallback.rsa)
-            s->fallback.rsa = h->rsa;
-        if (!ec && h->rsa == first && !s->fallback.ec)
-            s->fallback.ec = h->ec;
+        if ((ec ? h->ec : h->rsa) == first)
+            *other = ec ? h->rsa : h->ec;
     }
+    for (size_t i = 1; i < s->identity_count && !*other; i++) {
+        const hsb__identity *who = &s->identities[i];
+        if (!who->named && who->key.type != first->key.type)
+            *other = who;
+    }
+}
+
+static bool hsb__security_load_one(hsb_security *s, hsb__identity *who,
+                                   const hsb_identity *in, hsb_error *err)
+{
+    return hsb__security_load_identity(s, who, in, err) &&
+           (in->server_name ? hsb__security_add_given_name(s, who, in->server_name, err)
+                            : hsb__security_add_own_names(s, who, err));
+}
+
+static bool hsb__security_load_default(hsb_security *s, hsb__identity *who,
+                                       const hsb_security_desc *desc, hsb_error *err)
+{
+    if (!desc->self_signed_for)
+        return hsb__security_load_one(s, who, &desc->identity, err);
+    return hsb__security_make_identity(s, who, desc->self_signed_for, err) &&
+           hsb__security_add_own_names(s, who, err);
 }
 
 /* The default first, then the others as given; without a default, the first of those.    */
 static bool hsb__security_load_identities(hsb_security *s, const hsb_security_desc *desc,
                                           hsb_error *err)
 {
-    bool given = hsb__pem_is_set(&desc->identity.chain) || hsb__pem_is_set(&desc->identity.key);
-    size_t more = desc->identity_count > 0 ? (size_t)desc->identity_count : 0;
-    size_t own = given || desc->self_signed_for ? 1 : 0;
-    if (given && desc->self_signed_for)
-        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "both identity and self_signed_for are set");
+    const hsb_identity *given = &desc->identity;
+    const bool loads = hsb__pem_is_set(&given->chain) || hsb__pem_is_set(&given->key);
+    const size_t own = loads || desc->self_signed_for ? 1 : 0;
+    const size_t more = desc->identity_count > 0 ? (size_t)desc->identity_count : 0;
+    if (loads && desc->self_signed_for)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "both identity and self_signed_for are set");
     if (own + more == 0)
-        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "no certificate: set identity or self_signed_for");
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "no certificate: set identity or self_signed_for");
     s->identities = hsb__memory_array(&s->memory, own + more, sizeof *s->identities);
     if (!s->identities)
         return hsb__error_memory(err);
     s->identity_count = own + more;
-    for (size_t i = 0; i < s->identity_count; i++) {
-        hsb__identity *who = &s->identities[i];
-        const hsb_identity *in = i < own ? &desc->identity : &desc->identities[i - own];
-        bool made = i < own && desc->self_signed_for;
-        if (!(made ? hsb__security_make_identity(s, who, desc->self_signed_for, err)
-                   : hsb__security_load_identity(s, who, in, err)) ||
-            !hsb__security_add_names(s, who, made ? NULL : in->server_name, err))
+    if (own && !hsb__security_load_default(s, &s->identities[0], desc, err))
+        return false;
+    for (size_t i = 0; i < more; i++)
+        if (!hsb__security_load_one(s, &s->identities[own + i], &desc->identities[i], err))
             return false;
-    }
     hsb__security_merge_hosts(s);
     hsb__security_choose_fallback(s);
     return true;
@@ -5494,22 +5563,30 @@ static bool hsb__security_describe(hsb_security *s, hsb_error *err)
     br_sha256_init(&hash);
     br_sha256_update(&hash, leaf->data, leaf->data_len);
     br_sha256_out(&hash, s->sha256);
-    s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len, &s->pem_len);
+    s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len,
+                             &s->pem_len);
     return s->pem || hsb__error_memory(err);
+}
+
+static bool hsb__security_open_cache(hsb_security *s, const hsb_security_desc *desc,
+                                     hsb_error *err)
+{
+    int bytes = desc->session_cache_bytes ? desc->session_cache_bytes : 1 << 20;
+    int seconds = desc->session_seconds > 0 ? desc->session_seconds : 3600;
+    if (seconds > 86400)
+        seconds = 86400;                                /* RFC 5246 F.1.4                 */
+    return hsb__sessions_open(&s->sessions, &s->memory, bytes > 0 ? (size_t)bytes : 0,
+                              (uint64_t)seconds) || hsb__error_memory(err);
 }
 
 static bool hsb__security_load(hsb_security *s, const hsb_security_desc *desc, hsb_error *err)
 {
-    int bytes = desc->session_cache_bytes ? desc->session_cache_bytes : 1 << 20;
-    int seconds = desc->session_seconds > 0 ? desc->session_seconds : 3600;
-    seconds = seconds < 86400 ? seconds : 86400;            /* RFC 5246 F.1.4                */
     hsb__crypto_detect(&s->crypto);
     hsb__security_order_suites(s, desc->ciphers);
-    if (!hsb__security_copy_alpn(s, desc->alpn, err) || !hsb__security_load_trust(s, desc, err) ||
-        !hsb__security_load_identities(s, desc, err) || !hsb__security_describe(s, err))
-        return false;
-    return hsb__sessions_open(&s->sessions, &s->memory, bytes > 0 ? (size_t)bytes : 0,
-                              (uint64_t)seconds) || hsb__error_memory(err);
+    return hsb__security_copy_alpn(s, desc->alpn, err) &&
+           hsb__security_load_trust(s, desc, err) &&
+           hsb__security_load_identities(s, desc, err) &&
+           hsb__security_describe(s, err) && hsb__security_open_cache(s, desc, err);
 }
 
 static hsb_security *hsb__security_new(const hsb_security_desc *desc, hsb_error *err)
@@ -5529,12 +5606,13 @@ static hsb_security *hsb__security_new(const hsb_security_desc *desc, hsb_error 
 }
 
 /* Without a trust anchor BearSSL sends no CertificateRequest and lets everybody in.       */
-static bool hsb__security_suits(const hsb_security *s, bool request, bool require, hsb_error *err)
+static bool hsb__security_suits(const hsb_security *s, bool request, bool require,
+                                hsb_error *err)
 {
     if (!(request || require) || (s->trusted.count && s->authorities.bytes))
         return true;
     return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
-                          "client certificates are asked for, but security.trusted names nobody");
+                          "client certificates are asked for, but trusted names nobody");
 }
 
 static const hsb__host *hsb__security_find_host(const hsb_security *s, const char *name)
@@ -5552,7 +5630,8 @@ static const hsb__host *hsb__security_find_host(const hsb_security *s, const cha
 
 /* Who may answer to a normalised name ("": none was sent), best first: the exact name, the
    wildcard over its first label (RFC 6125 6.4.3), the default.  Returns how many.         */
-static int hsb__security_hosts(const hsb_security *s, const char *name, const hsb__host *out[3])
+static int hsb__security_hosts(const hsb_security *s, const char *name,
+                               const hsb__host *out[3])
 {
     char pattern[HSB__HOST_SIZE] = "*";
     const char *dot = strchr(name, '.');
@@ -5580,20 +5659,20 @@ static hsb_str hsb__security_pem(const hsb_security *s)
 
 /* ===== >>policy ==================================================================
    Purpose  what the engine asks us during a handshake: which certificate and suite, a
-            signature, whether a session may resume, what the client's certificate is worth
-   Uses     >>memory >>text >>cert >>security
+            signature, whether a session resumes, what the client's certificate is worth
+   Uses     >>platform >>memory >>text >>cert >>security
    Names    hsb__hello_*, hsb__suite_*, hsb__policy_*
    Tests    tests/unit/policy.c, tests/unit/tls.c
 
-   BearSSL asks through three classes, one after the other:
-     load()       session cache: the session ID is read, nothing behind it is
-     choose()     server policy: the whole ClientHello is read.  Not when resuming
-     do_sign()    server policy: the key exchange's signature.  Not when resuming
-     start_chain() ... end_chain()
-                  X.509: only if the client sends a certificate.  Not when resuming
-     save()       session cache: the handshake is complete.  Not when resuming
-   A resumed handshake runs load() alone.  So load() must know the server name, ALPN and
-   suites before the engine reads them: that is what the ClientHello reader is for.        */
+   BearSSL asks through three classes, in this order:
+     load()                     session cache: the session ID is read, what follows is not
+     choose()                   policy: all of the ClientHello is read
+     do_sign()                  policy: for the key exchange
+     start_chain()..end_chain() X.509: if the client sends a certificate
+     save()                     session cache: the handshake is complete
+   If load() takes a session, a resumed handshake follows, in which nothing else is asked.
+   So load() must know server name, ALPN and suites before the engine reads them: that is
+   what the ClientHello reader is for.                                                   */
 
 enum { HSB__RECORD_ALERT = 21, HSB__RECORD_HANDSHAKE = 22 };      /* RFC 5246 6.2.1        */
 
@@ -5746,56 +5825,65 @@ static bool hsb__suite_is_chacha20(unsigned suite)
 }
 
 /* --- one handshake --------------------------------------------------------------------
-   The engine calls each class with the address of the pointer to it, so each pointer is the
-   head of a small struct that leads back here.                                            */
+   The engine calls each class with the address of the pointer to it; behind that pointer
+   stands the way back to here.                                                          */
 enum {
-    HSB__CHAIN_CERTS = 10,          /* a longer chain is refused; BearSSL bounds nothing,  */
-    HSB__CHAIN_LEAF = 16384,        /* and each certificate costs a signature to verify    */
+    HSB__CHAIN_CERTS = 10,          /* BearSSL bounds nothing of this, and each certificate */
+    HSB__CHAIN_CERT = 16384,        /* of a chain costs a signature to verify               */
     HSB__CHAIN_BYTES = 65536
 };
 
 typedef struct hsb__policy hsb__policy;
-typedef struct hsb__judge {         /* of a client's chain; a block of the pool            */
+
+/* Of a client's chain, while it arrives; a block of the pool.                            */
+typedef struct hsb__judge {
     br_x509_minimal_context minimal;
-    size_t         size;            /* of this block                                       */
-    unsigned char *cert;            /* the certificate that is arriving; a block           */
-    size_t         cert_len, cert_size;
-    size_t         bytes;           /* of all certificates so far                          */
+    size_t    size;                 /* of this block                                      */
+    hsb__leaf cert;                 /* the certificate that is arriving                   */
+    size_t    bytes;                /* of all certificates so far                         */
 } hsb__judge;
 
 struct hsb__policy {
-    struct hsb__policy_choice { const br_ssl_server_policy_class *class; hsb__policy *owner; } choice;
-    struct hsb__policy_cache { const br_ssl_session_cache_class *class; hsb__policy *owner; } cache;
-    struct hsb__policy_x509 { const br_x509_class *class; hsb__policy *owner; } x509;
+    struct hsb__policy_choice {
+        const br_ssl_server_policy_class *class;
+        hsb__policy *owner;
+    } choice;
+    struct hsb__policy_cache {
+        const br_ssl_session_cache_class *class;
+        hsb__policy *owner;
+    } cache;
+    struct hsb__policy_x509 {
+        const br_x509_class *class;
+        hsb__policy *owner;
+    } x509;
 
     /* set for each connection */
     br_ssl_server_context *server;
     hsb__pool             *pool;
     hsb_security          *security;
-    bool                   ask, require;    /* for a client certificate                    */
+    bool                   ask, require;    /* for a client certificate                   */
 
     /* set in the course of the handshake */
-    const hsb__hello    *hello;     /* while the engine reads it; NULL: unknown            */
-    const hsb__identity *shown;     /* choose() took it                                    */
-    hsb__judge          *judge;     /* while a client's chain arrives                      */
-    unsigned char       *leaf;      /* the client's own certificate: a block, leaf_len used */
-    size_t               leaf_len, leaf_size;
-    unsigned char        binding[32];       /* of the session that load() took             */
-    bool                 resumed;           /* load() took one; choose() takes it back     */
-    bool                 verified;          /* end_chain() said so; or the session's client */
+    const hsb__hello    *hello;     /* while the engine reads it; NULL: not seen whole    */
+    const hsb__identity *shown;     /* choose() took it                                   */
+    hsb__judge          *judge;
+    hsb__leaf            leaf;      /* the client's own certificate                       */
+    bool                 verified;  /* leaf: by end_chain(), or when its session began    */
+    bool                 resumed;   /* load() took a session; choose() takes it back      */
+    unsigned char        binding[32];       /* of that session                            */
+
+    /* what was wrong with the client's chain */
     bool                 out_of_memory;
-    bool                 failed_early;      /* the time at fault is the certificate's begin */
-    unsigned char        impostor_at;       /* this one has a trusted issuer's name        */
-    unsigned char        failed_at;         /* which certificate of the chain, from 1      */
-    int                  failed_code;       /* BR_ERR_X509_*                               */
-    int64_t              failed_time;       /* the end or begin that was not kept          */
+    bool                 failed_early;      /* failed_time is when it begins to be valid  */
+    unsigned char        impostor_at;       /* this one names a trusted issuer            */
+    unsigned char        failed_at;         /* which certificate, from 1                  */
+    int                  failed_code;       /* BR_ERR_X509_*                              */
+    int64_t              failed_time;       /* an end or a begin that was not kept        */
 };
 
-static void hsb__policy_forget_leaf(hsb__policy *p)
+static void hsb__policy_forget_client(hsb__policy *p)
 {
-    hsb__pool_put(p->pool, p->leaf, p->leaf_size);
-    p->leaf = NULL;
-    p->leaf_len = p->leaf_size = 0;
+    hsb__leaf_drop(p->pool, &p->leaf);
     p->verified = false;
 }
 
@@ -5803,26 +5891,27 @@ static void hsb__policy_forget_judge(hsb__policy *p)
 {
     if (!p->judge)
         return;
-    hsb__pool_put(p->pool, p->judge->cert, p->judge->cert_size);
+    hsb__leaf_drop(p->pool, &p->judge->cert);
     hsb__pool_put(p->pool, p->judge, p->judge->size);
     p->judge = NULL;
 }
 
-/* The name that the client asked for, normalised; "" if none.  The engine keeps a C string:
-   a name with a NUL in it looks shorter there, but what is behind the NUL is not zero (the
-   field was zeroed before the handshake).                                                 */
+/* The name that the client asked for, normalised; "" if none.  The engine keeps it as a C
+   string, so that one with a NUL in it looks shorter there.  But what stands behind that
+   NUL is not zero, as the field was zeroed before the handshake.                         */
 static void hsb__policy_server_name(const hsb__policy *p, char out[HSB__HOST_SIZE])
 {
     const char *name = p->server->eng.server_name;
-    size_t size = sizeof p->server->eng.server_name, len = strnlen(name, size), end = len;
+    const size_t size = sizeof p->server->eng.server_name;
+    size_t len = strnlen(name, size), end = len;
     while (end < size && name[end] == '\0')
         end++;
     hsb__host_normalise(out, hsb__text_make(name, end < size ? 0 : len));
 }
 
-/* --- which certificate, which suite ---------------------------------------------------- */
+/* --- which certificate, which suite --------------------------------------------------- */
 
-/* SHA-256 is the fastest and what everybody has; 0: the client verifies nothing of ours.   */
+/* SHA-256 is the fastest and what everybody has; 0: none in common.                      */
 static unsigned hsb__policy_hash(uint32_t offered)
 {
     static const unsigned char order[] = { br_sha256_ID, br_sha384_ID, br_sha512_ID };
@@ -5832,69 +5921,83 @@ static unsigned hsb__policy_hash(uint32_t offered)
     return 0;
 }
 
-/* The client's hashes for signatures of this kind of key: low byte RSA, next one ECDSA.    */
-static unsigned hsb__policy_hash_for(const br_ssl_server_context *server, const hsb__identity *who)
+/* To sign with this identity.  The client's hashes for RSA are in the low byte, those for
+   ECDSA in the next.  RFC 8422 5.1: and the curve of an EC key is one of the client's.    */
+static unsigned hsb__policy_hash_for(const br_ssl_server_context *server,
+                                     const hsb__identity *who)
 {
-    uint32_t hashes = br_ssl_server_get_client_hashes(server);
+    const uint32_t hashes = br_ssl_server_get_client_hashes(server);
+    const uint32_t curves = br_ssl_server_get_client_curves(server);
     if (who->key.type == BR_KEYTYPE_RSA)
         return hsb__policy_hash(hashes & 0xFF);
-    /* RFC 8422 5.1.1: and the curve of the certificate's key has to be one of the client's */
-    if (!(br_ssl_server_get_client_curves(server) >> who->key.ec.curve & 1))
-        return 0;
-    return hsb__policy_hash(hashes >> 8 & 0xFF);
+    return curves >> who->key.ec.curve & 1 ? hsb__policy_hash(hashes >> 8 & 0xFF) : 0;
 }
 
-/* Our order, but ChaCha20 first for a client that lists it first: it has no AES.  0: none.  */
-static unsigned hsb__policy_suite(const hsb__policy *p, const hsb__identity *who)
+/* The smaller the better.  Our order, but ChaCha20 first for a client that lists it first:
+   it has no AES.                                                                         */
+static size_t hsb__policy_rank(const hsb_security *s, unsigned suite, bool chacha20_first)
 {
-    size_t offered;
-    const br_suite_translated *offer = br_ssl_server_get_client_suites(p->server, &offered);
-    unsigned exchange = who->key.type == BR_KEYTYPE_RSA ? BR_SSLKEYX_ECDHE_RSA
-                                                        : BR_SSLKEYX_ECDHE_ECDSA;
-    bool chacha20_first = offered && hsb__suite_is_chacha20(offer[0][0]);
-    size_t best = SIZE_MAX;
+    size_t rank = 0;
+    if (chacha20_first && hsb__suite_is_chacha20(suite))
+        return 0;
+    while (rank < s->suite_count && s->suites[rank] != suite)
+        rank++;
+    return rank + 1;
+}
+
+/* The best common suite for that kind of key; 0: none.  The engine lists the common ones in
+   the client's order, as BR_OPT_ENFORCE_SERVER_PREFERENCES is off.                        */
+static unsigned hsb__policy_suite(const hsb__policy *p, int key_type)
+{
+    size_t count, best = SIZE_MAX;
+    const br_suite_translated *common = br_ssl_server_get_client_suites(p->server, &count);
+    const bool chacha20_first = count && hsb__suite_is_chacha20(common[0][0]);
+    const int exchange = key_type == BR_KEYTYPE_RSA ? BR_SSLKEYX_ECDHE_RSA
+                                                    : BR_SSLKEYX_ECDHE_ECDSA;
     unsigned suite = 0;
-    for (size_t i = 0; i < offered; i++) {
-        size_t rank = 0;
-        if ((unsigned)offer[i][1] >> 12 != exchange)
+    for (size_t i = 0; i < count; i++) {
+        size_t rank = hsb__policy_rank(p->security, common[i][0], chacha20_first);
+        if (common[i][1] >> 12 != exchange || rank >= best)
             continue;
-        while (rank < p->security->suite_count && p->security->suites[rank] != offer[i][0])
-            rank++;
-        rank = chacha20_first && hsb__suite_is_chacha20(offer[i][0]) ? 0 : rank + 1;
-        if (rank < best) {
-            best = rank;
-            suite = offer[i][0];
-        }
+        best = rank;
+        suite = common[i][0];
     }
     return suite;
 }
 
-static bool hsb__policy_try(hsb__policy *p, const hsb__identity *who, br_ssl_server_choices *out)
+static bool hsb__policy_try(hsb__policy *p, const hsb__identity *who,
+                            br_ssl_server_choices *out)
 {
     unsigned hash = who ? hsb__policy_hash_for(p->server, who) : 0;
-    unsigned suite = hash ? hsb__policy_suite(p, who) : 0;
+    unsigned suite = hash ? hsb__policy_suite(p, who->key.type) : 0;
     if (!suite)
         return false;
     p->shown = who;
     out->cipher_suite = (uint16_t)suite;
-    out->algo_id = 0xFF00 + hash;           /* the engine hashes, we sign: see do_sign      */
+    out->algo_id = 0xFF00 + hash;       /* the engine hashes, hsb__policy_sign signs       */
     out->chain = who->chain.certs;
     out->chain_len = who->chain.count;
     return true;
 }
 
-/* EC before RSA: its signature costs a fifth.  0 makes the engine send handshake_failure.   */
-static int hsb__policy_choose(const br_ssl_server_policy_class **class,
-                              const br_ssl_server_context *server, br_ssl_server_choices *out)
+static hsb__policy *hsb__policy_of_choice(const br_ssl_server_policy_class **class)
 {
-    hsb__policy *p = ((struct hsb__policy_choice *)(void *)class)->owner;
+    return ((struct hsb__policy_choice *)(void *)class)->owner;
+}
+
+/* EC before RSA: its signature costs a fifth.  0: the engine sends handshake_failure.     */
+static int hsb__policy_choose(const br_ssl_server_policy_class **class,
+                              const br_ssl_server_context *server,
+                              br_ssl_server_choices *out)
+{
+    hsb__policy *p = hsb__policy_of_choice(class);
     char name[HSB__HOST_SIZE];
     const hsb__host *hosts[3];
     (void)server;
-    /* A full handshake, so what load() found does not count any more: with another suite or
-       version the engine drops a session silently, and its client's certificate must go too. */
+    /* This is a full handshake.  If load() took a session, then the engine dropped it (for
+       its suite or version) without a word; its client is not to be believed any more.   */
     p->resumed = false;
-    hsb__policy_forget_leaf(p);
+    hsb__policy_forget_client(p);
     hsb__policy_server_name(p, name);
     int count = hsb__security_hosts(p->security, name, hosts);
     for (int i = 0; i < count; i++)
@@ -5903,7 +6006,7 @@ static int hsb__policy_choose(const br_ssl_server_policy_class **class,
     return 0;
 }
 
-/* Static key exchange is in none of our suites.                                             */
+/* For static key exchange, which none of our suites has.                                  */
 static uint32_t hsb__policy_exchange(const br_ssl_server_policy_class **class,
                                      unsigned char *data, size_t *len)
 {
@@ -5913,44 +6016,52 @@ static uint32_t hsb__policy_exchange(const br_ssl_server_policy_class **class,
     return 0;
 }
 
-static const br_hash_class *hsb__policy_hash_class(unsigned id)
-{
-    return id == br_sha512_ID ? &br_sha512_vtable
-         : id == br_sha384_ID ? &br_sha384_vtable : &br_sha256_vtable;
-}
-
-static size_t hsb__policy_sign_rsa(const hsb__policy *p, unsigned hash, const unsigned char *digest,
-                                   size_t digest_len, unsigned char *out, size_t room)
+static size_t hsb__policy_sign_rsa(const hsb__policy *p, unsigned hash,
+                                   const unsigned char *digest, size_t digest_len,
+                                   unsigned char *out, size_t room)
 {
     const br_rsa_private_key *key = &p->shown->key.rsa;
-    const unsigned char *oid = hash == br_sha512_ID ? BR_HASH_OID_SHA512
-                             : hash == br_sha384_ID ? BR_HASH_OID_SHA384 : BR_HASH_OID_SHA256;
+    const unsigned char *oid = hash == br_sha512_ID   ? BR_HASH_OID_SHA512
+                               : hash == br_sha384_ID ? BR_HASH_OID_SHA384
+                                                      : BR_HASH_OID_SHA256;
     size_t len = (key->n_bitlen + 7) / 8;
-    return len <= room && p->security->crypto.rsa_sign(oid, digest, digest_len, key, out) ? len : 0;
+    if (len > room || !p->security->crypto.rsa_sign(oid, digest, digest_len, key, out))
+        return 0;
+    return len;
 }
 
-/* data holds the digest and takes the signature; room is 512 there, enough for RSA-4096.     */
+static size_t hsb__policy_sign_ec(const hsb__policy *p, unsigned hash,
+                                  const unsigned char *digest, unsigned char *out, size_t room)
+{
+    const hsb__crypto *crypto = &p->security->crypto;
+    const br_hash_class *class = hash == br_sha512_ID   ? &br_sha512_vtable
+                                 : hash == br_sha384_ID ? &br_sha384_vtable
+                                                        : &br_sha256_vtable;
+    const size_t longest = 139;         /* ASN.1 with two numbers of P-521                 */
+    if (room < longest)
+        return 0;
+    return crypto->ecdsa_sign(crypto->ec, class, digest, &p->shown->key.ec, out);
+}
+
+/* data holds the digest and takes the signature; there is room for 512 bytes, and so for
+   RSA-4096.                                                                               */
 static size_t hsb__policy_sign(const br_ssl_server_policy_class **class, unsigned algorithm,
                                unsigned char *data, size_t digest_len, size_t room)
 {
-    hsb__policy *p = ((struct hsb__policy_choice *)(void *)class)->owner;
-    const hsb__crypto *crypto = &p->security->crypto;
-    unsigned hash = algorithm & 0xFF;
+    const hsb__policy *p = hsb__policy_of_choice(class);
+    const unsigned hash = algorithm & 0xFF;
     unsigned char digest[64];
     if (!p->shown || algorithm < 0xFF00 || digest_len > sizeof digest)
         return 0;
     memcpy(digest, data, digest_len);
-    if (p->shown->key.type == BR_KEYTYPE_RSA)
-        return hsb__policy_sign_rsa(p, hash, digest, digest_len, data, room);
-    if (room < 139)                         /* ASN.1 with two numbers of P-521               */
-        return 0;
-    return crypto->ecdsa_sign(crypto->ec, hsb__policy_hash_class(hash), digest,
-                              &p->shown->key.ec, data);
+    return p->shown->key.type == BR_KEYTYPE_RSA
+               ? hsb__policy_sign_rsa(p, hash, digest, digest_len, data, room)
+               : hsb__policy_sign_ec(p, hash, digest, data, room);
 }
 
-/* --- which session ------------------------------------------------------------------------
-   The digest of what has to be the same: the name asked for (RFC 6066 3), the protocol that
-   ALPN agrees on, and whether and how a client certificate is asked for.                      */
+/* --- which session -----------------------------------------------------------------------
+   The digest of all that has to be the same: the name asked for (RFC 6066 3), the protocol
+   that ALPN agrees on, and whether and how a client certificate is asked for.             */
 static void hsb__policy_bind(const hsb__policy *p, const char *name, size_t alpn,
                              unsigned char out[32])
 {
@@ -5963,7 +6074,8 @@ static void hsb__policy_bind(const hsb__policy *p, const char *name, size_t alpn
     br_sha256_out(&hash, out);
 }
 
-/* 1 + the index of the first of our names that the client has too; 0: none                    */
+/* As the engine counts: 1 + the index of the first of our names that the client offers; 0:
+   none.                                                                                   */
 static size_t hsb__policy_alpn(const hsb__policy *p)
 {
     for (size_t i = 0; i < p->security->alpn_count; i++)
@@ -5972,123 +6084,133 @@ static size_t hsb__policy_alpn(const hsb__policy *p)
     return 0;
 }
 
-/* false: a name was sent that is none; such a client gets the default and never a session.     */
-static bool hsb__policy_hello_name(const hsb__hello *h, char out[HSB__HOST_SIZE])
-{
-    out[0] = '\0';
-    return !h->server_name.ptr || hsb__host_normalise(out, h->server_name);
-}
-
-/* Fills *session and takes its leaf, if the hello fits it.                                     */
+/* The session of that ID in *out, and its client in leaf, if the ClientHello fits it.  Who
+   sends a name that is none gets no session.                                              */
 static bool hsb__policy_find(hsb__policy *p, const unsigned char id[32], size_t alpn,
-                             hsb__session *session)
+                             hsb__session *out)
 {
-    char name[HSB__HOST_SIZE];
-    if (p->hello->version < BR_TLS12 || !hsb__policy_hello_name(p->hello, name))
+    const hsb__hello *hello = p->hello;
+    char name[HSB__HOST_SIZE] = "";
+    if (hello->version < BR_TLS12 ||
+        (hello->server_name.ptr && !hsb__host_normalise(name, hello->server_name)))
         return false;
     hsb__policy_bind(p, name, alpn, p->binding);
-    if (!hsb__sessions_load(&p->security->sessions, id, p->binding, session, p->pool,
-                            &p->leaf, &p->leaf_size))
-        return false;
-    p->leaf_len = session->leaf_len;
-    return hsb__hello_has_suite(p->hello, session->suite);
+    return hsb__sessions_load(&p->security->sessions, id, p->binding, out,
+                              p->pool, &p->leaf) &&
+           hsb__hello_has_suite(hello, out->suite);
 }
 
-static int hsb__policy_load(const br_ssl_session_cache_class **class, br_ssl_server_context *server,
-                            br_ssl_session_parameters *params)
+static hsb__policy *hsb__policy_of_cache(const br_ssl_session_cache_class **class)
 {
-    hsb__policy *p = ((struct hsb__policy_cache *)(void *)class)->owner;
-    hsb__session session;
-    if (!p->hello)
-        return 0;
-    size_t alpn = hsb__policy_alpn(p);
-    p->resumed = hsb__policy_find(p, params->session_id, alpn, &session);
-    if (p->resumed) {
-        params->version = BR_TLS12;
-        params->cipher_suite = session.suite;
-        memcpy(params->master_secret, session.secret, sizeof session.secret);
-        p->verified = session.leaf_len > 0;
-        /* When a resuming client offers ALPN names and none is ours, the engine looks up
-           name 0xFFFE of the list and crashes.  Without a list it looks at nothing.            */
-        if (!alpn)
-            br_ssl_engine_set_protocol_names(&server->eng, NULL, 0);
-    } else {
-        hsb__policy_forget_leaf(p);
-    }
-    hsb__memory_wipe(&session, sizeof session);
-    return p->resumed;
+    return ((struct hsb__policy_cache *)(void *)class)->owner;
 }
 
-/* Nothing past the end of the client's certificate.                                             */
-static int64_t hsb__policy_leaf_end(const hsb__policy *p)
+/* The engine has read the session ID, and nothing of what comes after it.                 */
+static int hsb__policy_load(const br_ssl_session_cache_class **class,
+                            br_ssl_server_context *server, br_ssl_session_parameters *params)
+{
+    hsb__policy *p = hsb__policy_of_cache(class);
+    hsb__session session;
+    const size_t alpn = p->hello ? hsb__policy_alpn(p) : 0;
+    p->resumed = p->hello && hsb__policy_find(p, params->session_id, alpn, &session);
+    if (!p->resumed) {
+        hsb__policy_forget_client(p);
+        return 0;
+    }
+    p->verified = p->leaf.der != NULL;
+    params->version = BR_TLS12;
+    params->cipher_suite = session.suite;
+    memcpy(params->master_secret, session.secret, sizeof session.secret);
+    hsb__memory_wipe(&session, sizeof session);
+    /* When a client that resumes offers ALPN names and none is ours, 0.6 copies the name at
+       index 0xFFFE and crashes.  Without a list it looks at no name.                      */
+    if (!alpn)
+        br_ssl_engine_set_protocol_names(&server->eng, NULL, 0);
+    return 1;
+}
+
+/* Nothing is resumed past the end of the client's certificate.                            */
+static int64_t hsb__policy_client_end(const hsb__policy *p)
 {
     hsb__cert cert;
-    if (!p->leaf)
+    if (!p->verified)
         return INT64_MAX;
-    return hsb__cert_walk(&cert, p->leaf, p->leaf_len) ? cert.not_after : INT64_MIN;
+    return hsb__cert_walk(&cert, p->leaf.der, p->leaf.len) ? cert.not_after : INT64_MIN;
 }
 
-static void hsb__policy_save(const br_ssl_session_cache_class **class, br_ssl_server_context *server,
+/* The handshake is complete.                                                              */
+static void hsb__policy_save(const br_ssl_session_cache_class **class,
+                             br_ssl_server_context *server,
                              const br_ssl_session_parameters *params)
 {
-    hsb__policy *p = ((struct hsb__policy_cache *)(void *)class)->owner;
+    const hsb__policy *p = hsb__policy_of_cache(class);
+    hsb__sessions *all = &p->security->sessions;
     hsb__session session;
     char name[HSB__HOST_SIZE];
-    size_t alpn = server->eng.selected_protocol;
     hsb__policy_server_name(p, name);
     if (name[0] == '\0' && server->eng.server_name[0])
-        return;                             /* no name at all, see hsb__policy_hello_name        */
+        return;                         /* a name was sent that is none                    */
     memset(&session, 0, sizeof session);
     memcpy(session.id, params->session_id, sizeof session.id);
     memcpy(session.secret, params->master_secret, sizeof session.secret);
-    hsb__policy_bind(p, name, alpn, session.binding);
-    session.until_us = hsb__os_now_us() + p->security->sessions.lifetime_us;
-    session.until_wall = hsb__policy_leaf_end(p);
+    hsb__policy_bind(p, name, server->eng.selected_protocol, session.binding);
+    session.until_us = hsb__os_now_us() + all->lifetime_us;
+    session.until_wall = hsb__policy_client_end(p);
     session.suite = params->cipher_suite;
-    session.leaf_len = p->verified ? (uint32_t)p->leaf_len : 0;
-    hsb__sessions_save(&p->security->sessions, &session, p->leaf);
+    session.leaf_len = p->verified ? (uint32_t)p->leaf.len : 0;
+    hsb__sessions_save(all, &session, p->leaf.der);
     hsb__memory_wipe(&session, sizeof session);
 }
 
-/* --- the client's certificate --------------------------------------------------------------
-   BearSSL's "minimal" engine verifies; around it stands what it leaves out: bounds, a copy of
-   the leaf, and which certificate is to blame.
-   The engine calls nothing here for a client that sends an empty chain, and then looks at
-   BR_OPT_TOLERATE_NO_CLIENT_AUTH.  The same flag would also let a chain pass that does not
-   verify: so it is on when a handshake starts, and start_chain() takes it away.              */
-static void hsb__policy_start_chain(const br_x509_class **class, const char *unused)
+/* --- the client's certificate ------------------------------------------------------------
+   BearSSL's "minimal" engine verifies.  Around it stands what it leaves out: bounds, a copy
+   of the leaf, and which certificate is to blame.
+   For a client that sends an empty chain nothing of this is called, and the engine goes by
+   BR_OPT_TOLERATE_NO_CLIENT_AUTH.  But that flag also lets a chain pass which does not
+   verify.  So it is on when a handshake starts (unless a certificate is required), and as
+   soon as there is a chain, start_chain() takes it away: none, or a good one.             */
+static hsb__policy *hsb__policy_of_x509(const br_x509_class *const *class)
 {
-    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    return ((const struct hsb__policy_x509 *)(const void *)class)->owner;
+}
+
+static void hsb__policy_set_judge(const hsb__policy *p, br_x509_minimal_context *minimal)
+{
     const hsb__crypto *crypto = &p->security->crypto;
-    size_t size = sizeof *p->judge;
-    int64_t now = hsb__os_wall();
-    (void)unused;
-    br_ssl_engine_remove_flags(&p->server->eng, BR_OPT_TOLERATE_NO_CLIENT_AUTH);
-    hsb__policy_forget_leaf(p);
-    hsb__policy_forget_judge(p);
-    p->failed_at = p->impostor_at = 0;
-    p->failed_code = 0;
-    p->judge = hsb__pool_get(p->pool, &size);
-    p->out_of_memory = !p->judge;
-    if (!p->judge)
-        return;
-    memset(p->judge, 0, sizeof *p->judge);
-    p->judge->size = size;
-    br_x509_minimal_context *minimal = &p->judge->minimal;
-    br_x509_minimal_init(minimal, &br_sha256_vtable, p->security->trusted.list,
-                         p->security->trusted.count);
+    const hsb__anchors *trusted = &p->security->trusted;
+    const int64_t now = hsb__os_wall();
+    br_x509_minimal_init(minimal, &br_sha256_vtable, trusted->list, trusted->count);
     br_x509_minimal_set_rsa(minimal, crypto->rsa_verify);
     br_x509_minimal_set_ecdsa(minimal, crypto->ec, crypto->ecdsa_verify);
     br_x509_minimal_set_hash(minimal, br_sha256_ID, &br_sha256_vtable);
     br_x509_minimal_set_hash(minimal, br_sha384_ID, &br_sha384_vtable);
     br_x509_minimal_set_hash(minimal, br_sha512_ID, &br_sha512_vtable);
     br_x509_minimal_set_minrsa(minimal, 2048 / 8);
-    br_x509_minimal_set_time(minimal, (uint32_t)(now / 86400 + 719528), (uint32_t)(now % 86400));
-    minimal->vtable->start_chain(&minimal->vtable, NULL);
+    /* it counts the days from year 0 */
+    br_x509_minimal_set_time(minimal, (uint32_t)(now / 86400 + 719528),
+                             (uint32_t)(now % 86400));
 }
 
-/* The first fault counts, and the certificate that it was found at.                             */
-static void hsb__policy_fail_cert(hsb__policy *p, int code, unsigned at)
+static void hsb__policy_start_chain(const br_x509_class **class, const char *unused)
+{
+    hsb__policy *p = hsb__policy_of_x509(class);
+    size_t size = sizeof *p->judge;
+    (void)unused;
+    br_ssl_engine_remove_flags(&p->server->eng, BR_OPT_TOLERATE_NO_CLIENT_AUTH);
+    hsb__policy_forget_client(p);
+    hsb__policy_forget_judge(p);
+    p->judge = hsb__pool_get(p->pool, &size);
+    p->out_of_memory = !p->judge;
+    if (!p->judge)
+        return;
+    memset(p->judge, 0, sizeof *p->judge);
+    p->judge->size = size;
+    hsb__policy_set_judge(p, &p->judge->minimal);
+    p->judge->minimal.vtable->start_chain(&p->judge->minimal.vtable, NULL);
+}
+
+/* The first fault counts; from then on nothing is looked at.                              */
+static void hsb__policy_fail_chain(hsb__policy *p, int code, unsigned at)
 {
     if (p->failed_code)
         return;
@@ -6098,38 +6220,38 @@ static void hsb__policy_fail_cert(hsb__policy *p, int code, unsigned at)
 
 static void hsb__policy_start_cert(const br_x509_class **class, uint32_t length)
 {
-    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__policy *p = hsb__policy_of_x509(class);
     hsb__judge *j = p->judge;
     if (!j || p->failed_code)
         return;
     j->bytes += length;
-    if (length > HSB__CHAIN_LEAF || j->bytes > HSB__CHAIN_BYTES ||
+    if (length > HSB__CHAIN_CERT || j->bytes > HSB__CHAIN_BYTES ||
         j->minimal.num_certs >= HSB__CHAIN_CERTS) {
-        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED, j->minimal.num_certs + 1);
+        hsb__policy_fail_chain(p, BR_ERR_X509_LIMIT_EXCEEDED, j->minimal.num_certs + 1);
         return;
     }
-    j->cert_size = length ? length : 1;
-    j->cert = hsb__pool_get(p->pool, &j->cert_size);
-    j->cert_len = 0;
-    p->out_of_memory = !j->cert;
-    if (!j->cert)
-        hsb__policy_fail_cert(p, BR_ERR_X509_LIMIT_EXCEEDED, 1);
+    j->cert.size = length ? length : 1;
+    j->cert.der = hsb__pool_get(p->pool, &j->cert.size);
+    p->out_of_memory = !j->cert.der;
+    if (p->out_of_memory)
+        hsb__policy_fail_chain(p, BR_ERR_X509_LIMIT_EXCEEDED, 1);
     else
         j->minimal.vtable->start_cert(&j->minimal.vtable, length);
 }
 
-static void hsb__policy_append(const br_x509_class **class, const unsigned char *bytes, size_t len)
+static void hsb__policy_append(const br_x509_class **class, const unsigned char *bytes,
+                               size_t len)
 {
-    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__policy *p = hsb__policy_of_x509(class);
     hsb__judge *j = p->judge;
-    if (!j || p->failed_code || len > j->cert_size - j->cert_len)
+    if (!j || p->failed_code || len > j->cert.size - j->cert.len)
         return;
-    memcpy(j->cert + j->cert_len, bytes, len);
-    j->cert_len += len;
+    memcpy(j->cert.der + j->cert.len, bytes, len);
+    j->cert.len += len;
     j->minimal.vtable->append(&j->minimal.vtable, bytes, len);
 }
 
-/* "Expired" and "not yet valid" are one code of BearSSL's, for any certificate of the chain.   */
+/* "Expired" and "not yet valid" are one code to BearSSL.                                  */
 static void hsb__policy_blame_time(hsb__policy *p, const hsb__cert *cert)
 {
     p->failed_early = hsb__os_wall() < cert->not_before;
@@ -6146,76 +6268,80 @@ static bool hsb__policy_is_trusted_name(const hsb__policy *p, hsb_str name)
     return false;
 }
 
-/* BearSSL judged the certificate that has arrived: 0: not yet; BR_ERR_X509_OK: an anchor signed
-   it.  Some faults are found at a certificate and are of the one before it.                      */
+/* Some faults are found at a certificate and are of the one before it, which it issued.   */
+static bool hsb__policy_is_of_last(int code)
+{
+    return code == BR_ERR_X509_DN_MISMATCH || code == BR_ERR_X509_BAD_SIGNATURE ||
+           code == BR_ERR_X509_WRONG_KEY_TYPE;
+}
+
+/* BearSSL has judged the certificate that arrived.  0: not yet; it names a trusted issuer and
+   still is not OK: then somebody else used that name.                                     */
 static void hsb__policy_note_cert(hsb__policy *p, int judgement)
 {
-    unsigned at = p->judge->minimal.num_certs + 1;
+    const hsb__judge *j = p->judge;
+    const unsigned at = j->minimal.num_certs + 1;
     hsb__cert cert;
-    if (judgement == BR_ERR_X509_OK ||
-        !hsb__cert_walk(&cert, p->judge->cert, p->judge->cert_len))
-        memset(&cert, 0, sizeof cert);
-    if (judgement == 0 && cert.issuer.ptr && hsb__policy_is_trusted_name(p, cert.issuer))
-        p->impostor_at = (unsigned char)at;
-    if (judgement == 0 || judgement == BR_ERR_X509_OK)
+    if (judgement == BR_ERR_X509_OK)
         return;
-    bool of_last = judgement == BR_ERR_X509_DN_MISMATCH || judgement == BR_ERR_X509_BAD_SIGNATURE ||
-                   judgement == BR_ERR_X509_WRONG_KEY_TYPE;
-    hsb__policy_fail_cert(p, judgement, of_last && at > 1 ? at - 1 : at);
-    if (judgement == BR_ERR_X509_EXPIRED && cert.issuer.ptr)
+    if (judgement)
+        hsb__policy_fail_chain(p, judgement,
+                               at > 1 && hsb__policy_is_of_last(judgement) ? at - 1 : at);
+    if (!hsb__cert_walk(&cert, j->cert.der, j->cert.len))
+        return;
+    if (judgement == BR_ERR_X509_EXPIRED)
         hsb__policy_blame_time(p, &cert);
+    if (!judgement && hsb__policy_is_trusted_name(p, cert.issuer))
+        p->impostor_at = (unsigned char)at;
 }
 
 static void hsb__policy_end_cert(const br_x509_class **class)
 {
-    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__policy *p = hsb__policy_of_x509(class);
     hsb__judge *j = p->judge;
-    if (!j || p->failed_code || !j->cert)
+    if (!j || !j->cert.der)
         return;
-    bool is_leaf = j->minimal.num_certs == 0;
+    const bool is_leaf = j->minimal.num_certs == 0;
     hsb__policy_note_cert(p, j->minimal.err);
     j->minimal.vtable->end_cert(&j->minimal.vtable);
     if (is_leaf) {
         p->leaf = j->cert;
-        p->leaf_len = j->cert_len;
-        p->leaf_size = j->cert_size;
-    } else {
-        hsb__pool_put(p->pool, j->cert, j->cert_size);
+        memset(&j->cert, 0, sizeof j->cert);
     }
-    j->cert = NULL;
-    j->cert_size = j->cert_len = 0;
+    hsb__leaf_drop(p->pool, &j->cert);
 }
 
-/* The judge stays for get_pkey(); whoever ends the handshake lets it go.                        */
+/* The judge stays for get_pkey(), until the handshake ends.                               */
 static unsigned hsb__policy_end_chain(const br_x509_class **class)
 {
-    hsb__policy *p = ((struct hsb__policy_x509 *)(void *)class)->owner;
+    hsb__policy *p = hsb__policy_of_x509(class);
     hsb__judge *j = p->judge;
     if (!j)
         return BR_ERR_X509_LIMIT_EXCEEDED;
-    int code = (int)j->minimal.vtable->end_chain(&j->minimal.vtable);
+    unsigned code = j->minimal.vtable->end_chain(&j->minimal.vtable);
     if (code == BR_ERR_X509_NOT_TRUSTED && p->impostor_at)
-        hsb__policy_fail_cert(p, BR_ERR_X509_BAD_SIGNATURE, p->impostor_at);
-    else if (code || !p->leaf)
-        hsb__policy_fail_cert(p, code ? code : BR_ERR_X509_EMPTY_CHAIN, 1);
+        hsb__policy_fail_chain(p, BR_ERR_X509_BAD_SIGNATURE, p->impostor_at);
+    else if (code || !p->leaf.der)
+        hsb__policy_fail_chain(p, code ? (int)code : BR_ERR_X509_EMPTY_CHAIN, 1);
     p->verified = !p->failed_code;
     return (unsigned)p->failed_code;
 }
 
 static const br_x509_pkey *hsb__policy_key(const br_x509_class *const *class, unsigned *usages)
 {
-    const hsb__policy *p = ((const struct hsb__policy_x509 *)(const void *)class)->owner;
+    const hsb__policy *p = hsb__policy_of_x509(class);
     if (!p->judge || !p->verified)
         return NULL;
     return p->judge->minimal.vtable->get_pkey(&p->judge->minimal.vtable, usages);
 }
 
-/* --- life --------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------- */
 static void hsb__policy_start(hsb__policy *p, br_ssl_server_context *server, hsb__pool *pool,
                               hsb_security *security, bool request, bool require)
 {
     static const br_ssl_server_policy_class choice = {
-        sizeof(struct hsb__policy_choice), hsb__policy_choose, hsb__policy_exchange, hsb__policy_sign
+        sizeof(struct hsb__policy_choice), hsb__policy_choose, hsb__policy_exchange,
+        hsb__policy_sign
     };
     static const br_ssl_session_cache_class cache = {
         sizeof(struct hsb__policy_cache), hsb__policy_save, hsb__policy_load
@@ -6236,8 +6362,8 @@ static void hsb__policy_start(hsb__policy *p, br_ssl_server_context *server, hsb
     p->require = require;
 }
 
-/* Is what load() believed of the ClientHello what the engine has read?  load() bound the session
-   to it, so after the handshake the engine's own reading has to give the same.                    */
+/* load() bound the session to what it read of the ClientHello, before the engine did.  Now
+   that the handshake is complete: has the engine read the same?                           */
 static bool hsb__policy_holds(const hsb__policy *p)
 {
     unsigned char binding[32];
@@ -6252,136 +6378,141 @@ static bool hsb__policy_holds(const hsb__policy *p)
 static void hsb__policy_end(hsb__policy *p)
 {
     hsb__policy_forget_judge(p);
-    hsb__policy_forget_leaf(p);
+    hsb__policy_forget_client(p);
 }
 
 /* ===== >>tls =====================================================================
-   Purpose  one BearSSL engine a connection: records in, plaintext out, and back.  Knows no
-            HTTP, owns no socket
+   Purpose  one BearSSL engine a connection: records in, plaintext out, and back.  Knows
+            no HTTP, owns no socket
    Uses     >>platform >>memory >>text >>error >>cert >>security >>policy
    Names    hsb__tls_*
    Tests    tests/unit/tls.c
 
-   The engine has an input and an output buffer, one record each.
-     hsb__tls_feed     bytes of the socket  -> input buffer -> hsb__tls_plain
-     hsb__tls_room     plaintext -> output buffer -> hsb__tls_records   for the socket
-   The input buffer takes no further byte until its plaintext is taken, the output buffer no
-   plaintext until its record is sent: that is the back-pressure.
+   The engine has an input and an output buffer, of a record each.
+     hsb__tls_feed     bytes of the socket -> input buffer -> hsb__tls_plain
+     hsb__tls_room     plaintext -> output buffer -> hsb__tls_records  for the socket
+   The input buffer takes no further byte until its plaintext is taken, and the output
+   buffer no plaintext until its record is sent: that is the back-pressure.
 
-   Registers of br_ssl_engine_context that are read here (and explained at the top of its
-   ssl_engine.c, "Input mode" and "Output mode"):
-     ixa        0: between two records; 1..4: that much of a header is in the buffer
-     oxa, oxc   equal: nothing written into the record that is open for plaintext
-     oxa, oxb   equal, and oxc differs: a closed record is being sent
-     out        the clear vtable: our ChangeCipherSpec has not been made
-     application_data  bit 0: the handshake is complete
-     shutdown_recv     close_notify came                                                  */
+   What is read here of br_ssl_engine_context, beside its functions (BearSSL explains it at
+   the top of ssl_engine.c, under "Input mode" and "Output mode"):
+     ixa                0: between two records; 1..4: so much of a header is there
+     oxa == oxc         nothing was written into the record that is open for plaintext
+     oxa == oxb != oxc  a closed record is being sent
+     out.vtable         the clear one: our ChangeCipherSpec has not been made
+     application_data   bit 0: the handshake is complete, and nobody closes
+     shutdown_recv      close_notify came                                               */
 
 typedef struct hsb__tls hsb__tls;
 typedef struct hsb__tls_pool {
     hsb__memory *memory;
     hsb__pool   *blocks;
-    hsb__tls    *unused;        /* their random generators are seeded                     */
+    hsb__tls    *unused;        /* their random generators are seeded                   */
     int          unused_count;
 } hsb__tls_pool;
 
 typedef enum hsb__tls_phase {
     HSB__TLS_HANDSHAKE,
     HSB__TLS_OPEN,
-    HSB__TLS_DEAD       /* failed, or closed both ways: only records may be left to send  */
+    HSB__TLS_DEAD       /* failed, or closed both ways: records may be left to send     */
 } hsb__tls_phase;
 
 enum {
-    HSB__TLS_KEEP = 64,             /* unused contexts                                    */
-    HSB__TLS_QUIET = 64,            /* records in a row that bring nothing on             */
+    HSB__TLS_KEEP = 64,                 /* unused contexts                              */
+    HSB__TLS_QUIET = 64,                /* records in a row that bring nothing          */
     HSB__TLS_HANDSHAKE_BYTES = 1 << 18,
-    HSB__TLS_FLIGHT = 4096,         /* behind the I/O buffers: see hsb__tls_gather        */
-    /* errors beside BearSSL's, which end below 1024 */
-    HSB__TLS_ERR_MEMORY = 1024, HSB__TLS_ERR_FLOOD, HSB__TLS_ERR_PLAIN
+    HSB__TLS_FLIGHT = 4096,             /* behind the I/O buffers: see hsb__tls_gather  */
+    HSB__TLS_ERR_MEMORY = 1024,         /* errors beside BearSSL's, which end below     */
+    HSB__TLS_ERR_FLOOD,
+    HSB__TLS_ERR_PLAIN
 };
 
-/* A context is never moved after its init: it points into itself.                        */
+/* Never moved after its init: an engine points into itself.                            */
 struct hsb__tls {
     br_ssl_server_context server;
     hsb__policy      policy;
     hsb__tls_pool   *pool;
-    hsb__tls        *next;          /* in pool->unused                                    */
-    unsigned char   *io;            /* both I/O buffers and the flight; NULL: resting     */
-    size_t           io_size;
-    size_t           flight_at, flight_end;     /* of the flight, what is not yet sent    */
-    const char      *own;           /* records of ours, past the engine                   */
+    hsb__tls        *next;              /* in pool->unused                              */
+    unsigned char   *io;                /* input, output, flight; NULL: resting         */
+    size_t           io_size;           /* of that block                                */
+    size_t           flight_at, flight_end;     /* what is left of the flight           */
+    const char      *own;               /* bytes of ours to send, past the engine       */
     size_t           own_len;
-    hsb_certificate *client;
-    hsb_tls_info     info;
-    int              error;         /* BR_ERR_* or HSB__TLS_ERR_*; 0: none                */
-    uint32_t         hello_len;     /* bytes of the first record in io                    */
+    hsb_certificate *client;            /* verified, and the handshake is complete      */
+    hsb_tls_info     info;              /* version 0: not yet                           */
+    int              error;             /* BR_ERR_*, HSB__TLS_ERR_*; 0: none            */
+    uint32_t         hello_len;         /* bytes of the first record in io              */
     uint32_t         handshake_bytes;
-    unsigned char    phase;         /* hsb__tls_phase                                     */
-    unsigned char    quiet;
-    bool             hello_done;    /* the first record went to the engine                */
-    char             alert[7];
+    unsigned char    phase;             /* hsb__tls_phase                               */
+    unsigned char    quiet;             /* see HSB__TLS_QUIET                           */
+    bool             hello_done;        /* the engine got the first record              */
+    char             alert[7];          /* what own points at, maybe                    */
 };
 
-/* --- what went wrong -------------------------------------------------------------------
-   The alert is what RFC 5246 7.2.2 wants the client to hear; text is for on_error.        */
-typedef struct hsb__tls_fault { int code; unsigned char alert; const char *text; } hsb__tls_fault;
+/* --- what went wrong ------------------------------------------------------------------
+   alert: what RFC 5246 7.2.2 wants the client to hear.  text: for on_error.             */
+typedef struct hsb__tls_fault {
+    int           code;
+    unsigned char alert;
+    const char   *text;
+} hsb__tls_fault;
+
+static const hsb__tls_fault hsb__tls_faults[] = {
+    { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
+    { BR_ERR_BAD_STATE,            80, "internal error" },
+    { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
+    { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
+    { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
+    { BR_ERR_TOO_LARGE,            22, "record too large" },
+    { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered, or another key" },
+    { BR_ERR_NO_RANDOM,            80, "no randomness" },
+    { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
+    { BR_ERR_UNEXPECTED,           10, "message out of order" },
+    { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
+    { BR_ERR_BAD_ALERT,            50, "malformed alert" },
+    { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
+    { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
+    { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
+    { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
+    { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
+    { BR_ERR_BAD_FINISHED,         51, "handshake altered on its way" },
+    { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
+    { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
+    { BR_ERR_BAD_SIGNATURE,        51, "client certificate: not signed with its key" },
+    { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
+    { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
+    { BR_ERR_X509_BAD_DN,          42, "malformed name" },
+    { BR_ERR_X509_BAD_TIME,        42, "malformed date" },
+    { BR_ERR_X509_UNSUPPORTED,     43, "kind of key or signature not supported" },
+    { BR_ERR_X509_LIMIT_EXCEEDED,  43, "chain, certificate or key too large" },
+    { BR_ERR_X509_WRONG_KEY_TYPE,  42, "signed by another kind of key than its issuer's" },
+    { BR_ERR_X509_BAD_SIGNATURE,   42, "wrong signature" },
+    { BR_ERR_X509_EXPIRED,         45, "expired or not yet valid" },
+    { BR_ERR_X509_DN_MISMATCH,     42, "not issued by the next one in the chain" },
+    { BR_ERR_X509_CRITICAL_EXTENSION,  43, "critical extension not supported" },
+    { BR_ERR_X509_NOT_CA,          42, "issued another one, but is no CA" },
+    { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
+    { BR_ERR_X509_WEAK_PUBLIC_KEY, 43, "RSA key below 2048 bits" },
+    { BR_ERR_X509_NOT_TRUSTED,     48, "not issued by anybody who is trusted" },
+    { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
+    { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
+    { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" }
+};
 
 static const hsb__tls_fault *hsb__tls_find_fault(int code)
 {
-    static const hsb__tls_fault faults[] = {
-        { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
-        { BR_ERR_BAD_STATE,            80, "internal error" },
-        { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
-        { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
-        { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
-        { BR_ERR_TOO_LARGE,            22, "record too large" },
-        { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered on its way, or another key" },
-        { BR_ERR_NO_RANDOM,            80, "no randomness" },
-        { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
-        { BR_ERR_UNEXPECTED,           10, "message out of order" },
-        { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
-        { BR_ERR_BAD_ALERT,            50, "malformed alert" },
-        { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
-        { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
-        { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
-        { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
-        { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
-        { BR_ERR_BAD_FINISHED,         51, "Finished does not fit: handshake altered on its way" },
-        { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
-        { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
-        { BR_ERR_BAD_SIGNATURE,        51, "client certificate: its key did not sign this handshake" },
-        { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
-        { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
-        { BR_ERR_X509_BAD_DN,          42, "malformed name" },
-        { BR_ERR_X509_BAD_TIME,        42, "malformed date" },
-        { BR_ERR_X509_UNSUPPORTED,     43, "kind of key or signature not supported" },
-        { BR_ERR_X509_LIMIT_EXCEEDED,  43, "chain, certificate or key too large" },
-        { BR_ERR_X509_WRONG_KEY_TYPE,  42, "signed by another kind of key than its issuer's" },
-        { BR_ERR_X509_BAD_SIGNATURE,   42, "wrong signature" },
-        { BR_ERR_X509_EXPIRED,         45, "expired or not yet valid" },
-        { BR_ERR_X509_DN_MISMATCH,     42, "not issued by the next one in the chain" },
-        { BR_ERR_X509_CRITICAL_EXTENSION, 43, "critical extension not supported" },
-        { BR_ERR_X509_NOT_CA,          42, "issuer is not a CA" },
-        { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
-        { BR_ERR_X509_WEAK_PUBLIC_KEY, 43, "RSA key below 2048 bits" },
-        { BR_ERR_X509_NOT_TRUSTED,     48, "not issued by anybody who is trusted" },
-        { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
-        { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
-        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" }
-    };
-    static const hsb__tls_fault malformed = { 0, 42, "malformed certificate" };
-    static const hsb__tls_fault other = { 0, 80, "TLS failure" };
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        if (faults[i].code == code)
-            return &faults[i];
+    static const hsb__tls_fault malformed = { 0, 42, "malformed certificate" },
+                                other = { 0, 80, "failure" };
+    for (size_t i = 0; i < sizeof hsb__tls_faults / sizeof hsb__tls_faults[0]; i++)
+        if (hsb__tls_faults[i].code == code)
+            return &hsb__tls_faults[i];
     return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? &malformed : &other;
 }
 
-/* RFC 5246 7.2 and later ones                                                             */
+/* RFC 5246 7.2, RFC 6066 9, RFC 7301 3.2, RFC 7507 3                                    */
 static const char *hsb__tls_alert_text(int alert)
 {
     switch (alert) {
-    case 0:   return "close_notify";
     case 10:  return "unexpected message";
     case 20:  return "bad record MAC";
     case 22:  return "record overflow";
@@ -6408,68 +6539,68 @@ static const char *hsb__tls_alert_text(int alert)
     }
 }
 
-/* Alerts that the engine sends by itself.                                                  */
+/* Alerts that the engine sends by itself.                                               */
 static const char *hsb__tls_refusal_text(int alert)
 {
     switch (alert) {
-    case 40: return "the client has no suite, curve or signature of ours (TLS 1.2, ECDHE, AEAD)";
-    case 70: return "the client speaks no TLS 1.2";
+    case 40: return "the client has no suite, curve or signature of ours";
+    case 70: return "the client does not speak TLS 1.2";
     case 86: return "the client fell back to an older TLS though it need not";
     default: return hsb__tls_alert_text(alert);
     }
 }
 
-/* "client certificate: expired on 2026-01-02"                                               */
+/* "client certificate: expired on 2026-01-02"                                           */
 static void hsb__tls_error_of_chain(const hsb__tls *t, hsb_error *out)
 {
     const hsb__policy *p = &t->policy;
+    const hsb__date date = hsb__date_split(p->failed_time);
     char who[48] = "client certificate", what[80];
-    hsb__date date = hsb__date_split(p->failed_time);
     if (p->failed_at > 1)
-        snprintf(who, sizeof who, "client certificate, number %d of its chain", p->failed_at);
+        snprintf(who, sizeof who, "client certificate, number %d of its chain",
+                 p->failed_at);
     if (t->error == BR_ERR_X509_EXPIRED && p->failed_time)
         snprintf(what, sizeof what, "%s %04d-%02d-%02d",
-                 p->failed_early ? "not valid before" : "expired on",
-                 (int)date.year, date.month, date.day);
+                 p->failed_early ? "not valid before" : "expired on", (int)date.year,
+                 date.month, date.day);
     else
         snprintf(what, sizeof what, "%s", hsb__tls_find_fault(t->error)->text);
     hsb__error_set(out, HSB_ERR_TLS, 0, t->error, "%s: %s", who, what);
 }
 
-/* Why it is DEAD; HSB_OK: closed as it should be, or alive.                                  */
+static void hsb__tls_error_of_alert(int error, hsb_error *out)
+{
+    const int sent = error - BR_ERR_SEND_FATAL_ALERT, heard = error - BR_ERR_RECV_FATAL_ALERT;
+    if (sent >= 0)
+        hsb__error_set(out, HSB_ERR_TLS, 0, error, "TLS: %s", hsb__tls_refusal_text(sent));
+    else
+        hsb__error_set(out, HSB_ERR_TLS, 0, error, "TLS: the client ended it: %s (alert %d)",
+                       hsb__tls_alert_text(heard), heard);
+}
+
+/* Why it is DEAD; HSB_OK: closed as it should be, or alive.                             */
 static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
 {
     const int e = t->error;
+    const char *text = hsb__tls_find_fault(e)->text;
     hsb__error_clear(out);
     if (e == HSB__TLS_ERR_MEMORY)
         hsb__error_memory(out);
     else if (e == HSB__TLS_ERR_FLOOD)
-        hsb__error_set(out, HSB_ERR_LIMIT, 0, 0, "TLS: %s", hsb__tls_find_fault(e)->text);
+        hsb__error_set(out, HSB_ERR_LIMIT, 0, 0, "TLS: %s", text);
     else if (e == HSB__TLS_ERR_PLAIN)
-        hsb__error_set(out, HSB_ERR_TLS, 0, BR_ERR_UNSUPPORTED_VERSION, "%s",
-                       hsb__tls_find_fault(e)->text);
-    else if (e >= BR_ERR_SEND_FATAL_ALERT)
-        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s",
-                       hsb__tls_refusal_text(e - BR_ERR_SEND_FATAL_ALERT));
+        hsb__error_set(out, HSB_ERR_TLS, 0, BR_ERR_UNSUPPORTED_VERSION, "%s", text);
     else if (e >= BR_ERR_RECV_FATAL_ALERT)
-        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: the client ended it: %s (alert %d)",
-                       hsb__tls_alert_text(e - BR_ERR_RECV_FATAL_ALERT),
-                       e - BR_ERR_RECV_FATAL_ALERT);
+        hsb__tls_error_of_alert(e, out);
     else if (e > BR_ERR_X509_OK)
         hsb__tls_error_of_chain(t, out);
     else if (e)
-        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s", hsb__tls_find_fault(e)->text);
+        hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s", text);
     else if (t->phase == HSB__TLS_DEAD && !t->info.version)
-        hsb__error_set(out, HSB_ERR_CLOSED, 0, 0, "TLS: the client left within the handshake");
+        hsb__error_set(out, HSB_ERR_CLOSED, 0, 0, "TLS: the client left in the handshake");
 }
 
-/* --- the I/O buffer ------------------------------------------------------------------------ */
-static void hsb__tls_give_io(hsb__tls *t)
-{
-    hsb__pool_put(t->pool->blocks, t->io, t->io_size);
-    t->io = NULL;
-}
-
+/* --- the I/O buffers -------------------------------------------------------------------- */
 static bool hsb__tls_get_io(hsb__tls *t)
 {
     t->io_size = BR_SSL_BUFSIZE_BIDI + HSB__TLS_FLIGHT;
@@ -6477,30 +6608,39 @@ static bool hsb__tls_get_io(hsb__tls *t)
     return t->io != NULL;
 }
 
+static void hsb__tls_give_io(hsb__tls *t)
+{
+    hsb__pool_put(t->pool->blocks, t->io, t->io_size);
+    t->io = NULL;
+}
+
 static bool hsb__tls_in_flight(const hsb__tls *t)
 {
     return t->flight_at < t->flight_end;
 }
 
-/* --- the end of a connection ---------------------------------------------------------------- */
+/* --- the end of a connection ------------------------------------------------------------- */
 
-/* BearSSL sends an alert for few of its errors, and a client would see a bare end.  While
-   nothing of ours is encrypted an alert is seven plain bytes that we can send in its place:
-   if the engine is not within a record, and if the error is not itself an alert.             */
+/* For most of its errors BearSSL sends no alert, and the client sees a bare end.  As long
+   as nothing of ours is encrypted, an alert is seven plain bytes that anybody can send: if
+   the engine is not within a record, and if the error is not an alert itself.            */
 static void hsb__tls_make_alert(hsb__tls *t)
 {
     const br_ssl_engine_context *eng = &t->server.eng;
-    bool in_record = hsb__tls_in_flight(t) || (eng->oxa == eng->oxb && eng->oxa != eng->oxc);
-    bool by_engine = t->error >= BR_ERR_RECV_FATAL_ALERT && t->error < HSB__TLS_ERR_MEMORY;
-    if (eng->out.vtable != &br_sslrec_out_clear_vtable || in_record || by_engine)
+    const bool clear = eng->out.vtable == &br_sslrec_out_clear_vtable;
+    const bool in_record = eng->oxa == eng->oxb && eng->oxa != eng->oxc;
+    const bool is_alert = t->error >= BR_ERR_RECV_FATAL_ALERT &&
+                          t->error < HSB__TLS_ERR_MEMORY;
+    if (!clear || in_record || hsb__tls_in_flight(t) || is_alert)
         return;
-    const char record[7] = { HSB__RECORD_ALERT, 3, 3, 0, 2, 2, (char)hsb__tls_find_fault(t->error)->alert };
+    const unsigned char record[7] = { HSB__RECORD_ALERT, 3, 3, 0, 2, 2,
+                                      hsb__tls_find_fault(t->error)->alert };
     memcpy(t->alert, record, sizeof record);
     t->own = t->alert;
     t->own_len = sizeof record;
 }
 
-/* error 0: closed as it should be.                                                             */
+/* error 0: closed as it should be.                                                        */
 static void hsb__tls_die(hsb__tls *t, int error)
 {
     if (t->phase == HSB__TLS_DEAD)
@@ -6514,7 +6654,7 @@ static void hsb__tls_die(hsb__tls *t, int error)
         hsb__tls_give_io(t);
 }
 
-/* A first byte that starts no TLS record: most likely a browser that was given http://.        */
+/* A first byte that no TLS record has: most likely somebody wrote http:// for https://.   */
 static void hsb__tls_answer_plain(hsb__tls *t)
 {
     static const char answer[] =
@@ -6529,9 +6669,22 @@ static void hsb__tls_answer_plain(hsb__tls *t)
     t->own_len = sizeof answer - 1;
 }
 
-/* --- the end of a handshake --------------------------------------------------------------------
-   Here and nowhere else an identity is believed: the chain verified, or the session that brought
-   it was resumed, and the handshake is complete.                                                 */
+/* --- the end of a handshake ---------------------------------------------------------------
+   Here and nowhere else a client is believed: its chain verified, now or when the session
+   began that it resumes, and the handshake is complete.                                   */
+static bool hsb__tls_believe_client(hsb__tls *t)
+{
+    const hsb__policy *p = &t->policy;
+    if (p->ask && p->verified) {
+        t->client = hsb__cert_describe(t->pool->memory, p->leaf.der, p->leaf.len);
+        if (!t->client)
+            hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
+    } else if (p->require) {
+        hsb__tls_die(t, BR_ERR_NO_CLIENT_AUTH);
+    }
+    return t->phase != HSB__TLS_DEAD;
+}
+
 static void hsb__tls_fill_info(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
@@ -6549,35 +6702,26 @@ static void hsb__tls_fill_info(hsb__tls *t)
 
 static void hsb__tls_complete(hsb__tls *t)
 {
-    hsb__policy *p = &t->policy;
-    if (!hsb__policy_holds(p)) {
+    br_ssl_session_parameters *session = &t->server.eng.session;
+    if (!hsb__policy_holds(&t->policy)) {
         hsb__tls_die(t, BR_ERR_RESUME_MISMATCH);
         return;
     }
-    if (p->ask && p->verified) {
-        t->client = hsb__cert_describe(t->pool->memory, p->leaf, p->leaf_len);
-        if (!t->client) {
-            hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
-            return;
-        }
-    }
-    if (p->require && !t->client) {
-        hsb__tls_die(t, BR_ERR_NO_CLIENT_AUTH);
+    if (!hsb__tls_believe_client(t))
         return;
-    }
     hsb__tls_fill_info(t);
-    hsb__policy_end(p);
-    hsb__memory_wipe(t->server.eng.session.master_secret, sizeof t->server.eng.session.master_secret);
+    hsb__policy_end(&t->policy);
+    hsb__memory_wipe(session->master_secret, sizeof session->master_secret);
     t->phase = HSB__TLS_OPEN;
 }
 
-/* After anything that may have moved the engine.  Two ways to get stuck in 0.6 end here too:
-   state 0, in which it neither takes nor gives, is closed; and SENDAPP alone is left when one
-   record holds two requests for renegotiation, of which it never reads the second.              */
+/* After whatever may have moved the engine.  0.6 can get stuck in two states, and they end
+   here too: in 0 it neither takes nor gives; and SENDAPP alone is left when one record held
+   two requests for renegotiation, of which it never reads the second.                     */
 static void hsb__tls_advance(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
-    unsigned state = br_ssl_engine_current_state(eng);
+    const unsigned state = br_ssl_engine_current_state(eng);
     if (state == BR_SSL_CLOSED || state == 0)
         hsb__tls_die(t, br_ssl_engine_last_error(eng));
     else if (state == BR_SSL_SENDAPP)
@@ -6588,31 +6732,38 @@ static void hsb__tls_advance(hsb__tls *t)
         hsb__tls_complete(t);
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------------- */
 
-/* What is the same for every connection of every security.  The generator is seeded here, and a
-   context that goes back to the pool stays seeded.  rng_os_rand_done keeps BearSSL from seeding it
-   once more by RDRAND (behind a CPUID) or /dev/urandom (behind a descriptor).                     */
-static bool hsb__tls_init(hsb__tls *t)
+/* The generator is seeded here, once: an unused context stays seeded.  rng_os_rand_done
+   keeps 0.6 from doing it again, by RDRAND behind a CPUID that a virtual machine traps, or
+   by /dev/urandom, which a chroot does not have.                                          */
+static bool hsb__tls_seed(br_ssl_engine_context *eng)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
     unsigned char seed[32];
     if (!hsb__os_entropy(seed, sizeof seed))
         return false;
+    br_ssl_engine_inject_entropy(eng, seed, sizeof seed);
+    eng->rng_os_rand_done = 1;
+    hsb__memory_wipe(seed, sizeof seed);
+    return true;
+}
+
+/* What is the same for every connection.  The hashes are also those that are believed in
+   signatures and offered in CertificateRequest: no SHA-1, no MD5.                         */
+static bool hsb__tls_init(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
     br_ssl_server_zero(&t->server);
     br_ssl_engine_set_versions(eng, BR_TLS12, BR_TLS12);
-    br_ssl_engine_set_hash(eng, br_sha256_ID, &br_sha256_vtable);   /* no SHA-1, no MD5: not in  */
-    br_ssl_engine_set_hash(eng, br_sha384_ID, &br_sha384_vtable);   /* signatures, and not in    */
-    br_ssl_engine_set_hash(eng, br_sha512_ID, &br_sha512_vtable);   /* CertificateRequest        */
+    br_ssl_engine_set_hash(eng, br_sha256_ID, &br_sha256_vtable);
+    br_ssl_engine_set_hash(eng, br_sha384_ID, &br_sha384_vtable);
+    br_ssl_engine_set_hash(eng, br_sha512_ID, &br_sha512_vtable);
     br_ssl_engine_set_prf_sha256(eng, &br_tls12_sha256_prf);
     br_ssl_engine_set_prf_sha384(eng, &br_tls12_sha384_prf);
     br_ssl_engine_set_gcm(eng, &br_sslrec_in_gcm_vtable, &br_sslrec_out_gcm_vtable);
     br_ssl_engine_set_cbc(eng, &br_sslrec_in_cbc_vtable, &br_sslrec_out_cbc_vtable);
     br_ssl_engine_set_chapol(eng, &br_sslrec_in_chapol_vtable, &br_sslrec_out_chapol_vtable);
-    br_ssl_engine_inject_entropy(eng, seed, sizeof seed);
-    eng->rng_os_rand_done = 1;
-    hsb__memory_wipe(seed, sizeof seed);
-    return true;
+    return hsb__tls_seed(eng);
 }
 
 static void hsb__tls_set_crypto(br_ssl_engine_context *eng, const hsb__crypto *c)
@@ -6627,31 +6778,36 @@ static void hsb__tls_set_crypto(br_ssl_engine_context *eng, const hsb__crypto *c
     br_ssl_engine_set_poly1305(eng, c->poly1305);
 }
 
-/* What depends on the security and the listener: setters only, for the context may have served
-   others before.  BR_OPT_ENFORCE_SERVER_PREFERENCES stays off, so that >>policy sees the client's
-   order.  The buffer is set anew each time, because only that undoes a maximum fragment length
-   which an earlier client asked for (RFC 6066 4).                                                */
-static bool hsb__tls_configure(hsb__tls *t, hsb_security *s, bool request, bool require)
+/* What depends on the security and the listener.  Flags and names: the last handshake may
+   have taken them away.                                                                   */
+static void hsb__tls_set_policy(hsb__tls *t)
 {
     br_ssl_server_context *server = &t->server;
-    br_ssl_engine_context *eng = &server->eng;
     hsb__policy *p = &t->policy;
-    hsb__policy_start(p, server, t->pool->blocks, s, request, require);
-    hsb__tls_set_crypto(eng, &s->crypto);
-    br_ssl_engine_set_suites(eng, s->suites, s->suite_count);
-    br_ssl_engine_set_protocol_names(eng, s->alpn, s->alpn_count);
-    br_ssl_engine_set_all_flags(eng, BR_OPT_NO_RENEGOTIATION |
-                                         (require ? 0 : BR_OPT_TOLERATE_NO_CLIENT_AUTH));
-    br_ssl_engine_set_x509(eng, &p->x509.class);
+    const hsb_security *s = p->security;
+    const uint32_t tolerate = p->require ? 0 : BR_OPT_TOLERATE_NO_CLIENT_AUTH;
+    hsb__tls_set_crypto(&server->eng, &s->crypto);
+    br_ssl_engine_set_suites(&server->eng, s->suites, s->suite_count);
+    br_ssl_engine_set_protocol_names(&server->eng, s->alpn, s->alpn_count);
+    br_ssl_engine_set_all_flags(&server->eng, BR_OPT_NO_RENEGOTIATION | tolerate);
+    br_ssl_engine_set_x509(&server->eng, &p->x509.class);
     br_ssl_server_set_policy(server, &p->choice.class);
     br_ssl_server_set_cache(server, &p->cache.class);
     br_ssl_server_set_trust_anchor_names(server, p->ask ? s->authorities.list : NULL,
                                          p->ask ? s->authorities.count : 0);
-    memset(eng->server_name, 0, sizeof eng->server_name);       /* see hsb__policy_server_name    */
+}
+
+/* The buffer is set for every connection, since nothing else undoes a maximum fragment
+   length that the last client asked for (RFC 6066 4), and the next would be told of it.
+   version_out is for alerts before ServerHello: 0.6 leaves it 0, and no client understands
+   "protocol version" in a record of version 0.0.                                          */
+static bool hsb__tls_reset(hsb__tls *t)
+{
+    br_ssl_engine_context *eng = &t->server.eng;
+    memset(eng->server_name, 0, sizeof eng->server_name);   /* see hsb__policy_server_name  */
     br_ssl_engine_set_buffer(eng, t->io, BR_SSL_BUFSIZE_BIDI, 1);
-    bool ready = br_ssl_server_reset(server) != 0;
-    eng->version_out = BR_TLS10;        /* until ServerHello; 0.6 leaves 0 there, and no client
-                                           understands an alert (70) of version 0.0               */
+    const bool ready = br_ssl_server_reset(&t->server) != 0;
+    eng->version_out = BR_TLS10;
     return ready;
 }
 
@@ -6671,8 +6827,7 @@ static hsb__tls *hsb__tls_take(hsb__tls_pool *pool)
     return t;
 }
 
-/* Everything but the engine's setup and its generator is set back and, as far as it is secret,
-   wiped.                                                                                           */
+/* Sets everything back but the engine's setup and its generator, and wipes what is secret. */
 static void hsb__tls_wipe(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
@@ -6713,17 +6868,18 @@ static void hsb__tls_pool_close(hsb__tls_pool *pool)
     pool->unused_count = 0;
 }
 
-/* NULL: no memory or no randomness.  Retains security until release.                                */
-static hsb__tls *hsb__tls_open(hsb__tls_pool *pool, hsb_security *security, bool request, bool require)
+/* NULL: no memory, or no randomness.  Retains security until release.                     */
+static hsb__tls *hsb__tls_open(hsb__tls_pool *pool, hsb_security *security, bool request,
+                               bool require)
 {
     hsb__tls *t = hsb__tls_take(pool);
     if (!t)
         return NULL;
     t->pool = pool;
     hsb__security_retain(security);
-    t->policy.security = security;
-    t->policy.pool = pool->blocks;
-    if (hsb__tls_get_io(t) && hsb__tls_configure(t, security, request, require))
+    hsb__policy_start(&t->policy, &t->server, pool->blocks, security, request, require);
+    hsb__tls_set_policy(t);
+    if (hsb__tls_get_io(t) && hsb__tls_reset(t))
         return t;
     hsb__tls_release(pool, t);
     return NULL;
@@ -6734,79 +6890,82 @@ static hsb__tls_phase hsb__tls_phase_of(const hsb__tls *t)
     return (hsb__tls_phase)t->phase;
 }
 
-/* NULL before OPEN.  Good until release.                                                             */
+/* NULL before OPEN.  Good until release.                                                  */
 static const hsb_tls_info *hsb__tls_info_of(const hsb__tls *t)
 {
     return t->info.version ? &t->info : NULL;
 }
 
-/* close_notify came.                                                                                 */
 static bool hsb__tls_peer_shut(const hsb__tls *t)
 {
     return t->server.eng.shutdown_recv != 0;
 }
 
-/* --- resting ----------------------------------------------------------------------------------------
-   Between two requests no byte lives in the I/O buffers if the state is exactly SENDAPP|RECVREC (no
-   record to send, no plaintext to take), no header has begun and no plaintext is in the open record.
-   The registers are offsets, so the buffers may then go to somebody else and come back elsewhere.     */
+/* --- resting -------------------------------------------------------------------------------
+   No byte lives in the I/O buffers if the state is exactly SENDAPP|RECVREC (no record to
+   send, no plaintext to take), no header has begun, and no plaintext is in the open record.
+   The engine's registers are offsets, so the buffers may go and come back elsewhere.       */
 static bool hsb__tls_rest(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
     if (!t->io)
         return true;
-    if (t->phase != HSB__TLS_OPEN || hsb__tls_in_flight(t) || eng->ixa != 0 || eng->oxa != eng->oxc ||
-        br_ssl_engine_current_state(eng) != (BR_SSL_SENDAPP | BR_SSL_RECVREC))
+    if (t->phase != HSB__TLS_OPEN || hsb__tls_in_flight(t) ||
+        br_ssl_engine_current_state(eng) != (BR_SSL_SENDAPP | BR_SSL_RECVREC) ||
+        eng->ixa != 0 || eng->oxa != eng->oxc)
         return false;
     hsb__tls_give_io(t);
     eng->ibuf = eng->obuf = NULL;
     return true;
 }
 
-/* The way back; without memory the connection is lost.                                                */
+/* The way back, and false if there is none: without memory the connection is lost.         */
 static bool hsb__tls_wake(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
-    if (t->io || t->phase == HSB__TLS_DEAD)
-        return t->phase != HSB__TLS_DEAD;
+    if (t->phase == HSB__TLS_DEAD)
+        return false;
+    if (t->io)
+        return true;
     if (!hsb__tls_get_io(t)) {
         hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
         return false;
     }
     eng->ibuf = t->io;
-    eng->obuf = t->io + eng->ibuf_len;      /* as br_ssl_engine_set_buffer() does                       */
+    eng->obuf = t->io + eng->ibuf_len;      /* as br_ssl_engine_set_buffer() does it         */
     return true;
 }
 
-/* --- in ------------------------------------------------------------------------------------------------ */
+/* --- in -------------------------------------------------------------------------------- */
 
-/* A record is over.  Count it if it brought nothing: an empty one, a warning, a renegotiation request.
-   They may all be sent for ever.                                                                         */
+/* A record is over.  Those that bring nothing - empty ones, warnings, requests for
+   renegotiation - may be sent for ever: count them.  After our close_notify everything is
+   dropped, and that is as it should be.                                                    */
 static void hsb__tls_count_record(hsb__tls *t, bool empty)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    const br_ssl_engine_context *eng = &t->server.eng;
     size_t len;
-    if (t->phase == HSB__TLS_OPEN && !(eng->application_data & 1))
-        return;                             /* closing: whatever comes is dropped, and that is right         */
-    if (t->phase == HSB__TLS_OPEN ? br_ssl_engine_recvapp_buf(eng, &len) != NULL
-                                  : !empty && eng->record_type_in != HSB__RECORD_ALERT)
+    bool useful = !empty && eng->record_type_in != HSB__RECORD_ALERT;
+    if (t->phase == HSB__TLS_OPEN)
+        useful = br_ssl_engine_recvapp_buf(eng, &len) || !(eng->application_data & 1);
+    if (useful)
         t->quiet = 0;
     else if (t->quiet <= HSB__TLS_QUIET)
         t->quiet++;
 }
 
-/* Gives the engine what is needed for one record, at most.  The bytes may lie in its buffer already.   */
+/* Gives the engine bytes, up to the end of one record at most.                             */
 static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size_t len)
 {
     br_ssl_engine_context *eng = &t->server.eng;
-    size_t used = 0, room, payload = 0;
+    size_t used = 0, room, payload;
     while (used < len) {
         unsigned char *at = br_ssl_engine_recvrec_buf(eng, &room);
-        bool in_header = eng->ixa < 5;
-        size_t n = len - used < room ? len - used : room;
+        const bool in_header = eng->ixa < 5;
+        const size_t n = len - used < room ? len - used : room;
         if (!at)
             break;
-        if (at != bytes + used)
+        if (at != bytes + used)                 /* see hsb__tls_feed_hello                   */
             memmove(at, bytes + used, n);
         br_ssl_engine_recvrec_ack(eng, n);
         used += n;
@@ -6818,19 +6977,11 @@ static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size
     return used;
 }
 
-/* How much of the first record is wanted before the engine gets it: the header, then all of it.  A header
-   that the engine is going to refuse is all there is.                                                     */
-static size_t hsb__tls_hello_size(const hsb__tls *t)
-{
-    size_t payload = t->hello_len < 5 ? 0 : (size_t)t->io[3] << 8 | t->io[4];
-    return payload > 16384 ? 5 : 5 + payload;
-}
-
-/* When all suites of a ClientHello are read, 0.6 looks up each of the 48 places of client_suites in its
-   table, and for an empty place it goes through all of the table: 2 million instructions of its
-   interpreter, a quarter of a full handshake.  So it gets the message up to there; the empty places are
-   filled with what stands first in the table (with static RSA, so choose() never takes it); then it gets
-   the rest.                                                                                               */
+/* When all suites of a ClientHello are read, 0.6 looks up each of the 48 places of
+   client_suites in its table, and for an empty place goes through all of the table: two
+   million instructions of its interpreter, a quarter of a full handshake.  So it gets the
+   message up to there; then the empty places are filled with what stands first in the
+   table (a suite with static RSA, which choose() never takes); then it gets the rest.      */
 static void hsb__tls_fill_suites(hsb__tls *t)
 {
     for (size_t i = 0; i < BR_MAX_CIPHER_SUITES; i++)
@@ -6838,12 +6989,34 @@ static void hsb__tls_fill_suites(hsb__tls *t)
             t->server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
 }
 
-/* The first record is kept back until it is whole: its ClientHello decides what may be resumed.  It
-   waits in the engine's own input buffer, at the place where the engine would have put it, so that it
-   need not be copied.                                                                                    */
-static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
+/* The first record: its ClientHello decides what load() may resume.                        */
+static void hsb__tls_take_hello(hsb__tls *t)
 {
     hsb__hello hello;
+    size_t cut = 0;
+    t->hello_done = true;
+    if (hsb__hello_read(&hello, t->io, t->hello_len)) {
+        t->policy.hello = &hello;
+        cut = (size_t)(hello.suites.ptr + hello.suites.len - (const char *)t->io);
+        if (hsb__tls_feed_record(t, t->io, cut) == cut)
+            hsb__tls_fill_suites(t);
+    }
+    hsb__tls_feed_record(t, t->io + cut, t->hello_len - cut);
+    t->policy.hello = NULL;
+}
+
+/* How much of the first record is wanted: its header, then all of it.  Of one that the
+   engine is going to refuse the header is enough.                                          */
+static size_t hsb__tls_hello_size(const hsb__tls *t)
+{
+    const size_t payload = t->hello_len < 5 ? 0 : (size_t)t->io[3] << 8 | t->io[4];
+    return payload > 16384 ? 5 : 5 + payload;
+}
+
+/* The first record is kept back until it is whole.  It waits in the engine's own input
+   buffer, right where the engine will want it.                                             */
+static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
+{
     size_t used = 0;
     if (t->hello_len == 0 && bytes[0] != HSB__RECORD_HANDSHAKE) {
         hsb__tls_answer_plain(t);
@@ -6851,65 +7024,63 @@ static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_
     }
     while (used < len && t->hello_len < hsb__tls_hello_size(t))
         t->io[t->hello_len++] = bytes[used++];
-    if (t->hello_len < hsb__tls_hello_size(t))
-        return used;
-    t->hello_done = true;
-    bool read = hsb__hello_read(&hello, t->io, t->hello_len);
-    size_t cut = read ? (size_t)((unsigned char *)(uintptr_t)hello.suites.ptr + hello.suites.len - t->io) : 5;
-    t->policy.hello = read ? &hello : NULL;
-    if (hsb__tls_feed_record(t, t->io, cut) == cut) {
-        hsb__tls_fill_suites(t);
-        hsb__tls_feed_record(t, t->io + cut, t->hello_len - cut);
-    }
-    t->policy.hello = NULL;
+    if (t->hello_len == hsb__tls_hello_size(t))
+        hsb__tls_take_hello(t);
     return used;
 }
 
-/* Takes at most what completes one record; 0: not now, for plaintext waits, or in a handshake records to
-   send.  (So that they have gone out when we have to send an alert.)  What comes after the end is
-   swallowed.                                                                                              */
+/* In a handshake nothing is taken before all has been sent: so an alert can follow it.     */
+static bool hsb__tls_must_send(const hsb__tls *t)
+{
+    size_t len;
+    return t->phase == HSB__TLS_HANDSHAKE &&
+           (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->server.eng, &len));
+}
+
+/* Takes at most what completes one record; 0: not now, for plaintext or records wait.  What
+   comes after the end is swallowed.                                                        */
 static size_t hsb__tls_feed(hsb__tls *t, const void *bytes, size_t len)
 {
-    size_t waiting;
     if (len == 0 || hsb__tls_peer_shut(t) || !hsb__tls_wake(t))
         return len;
-    if (t->phase == HSB__TLS_HANDSHAKE &&
-        (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->server.eng, &waiting)))
+    if (hsb__tls_must_send(t))
         return 0;
-    size_t used = t->hello_done ? hsb__tls_feed_record(t, bytes, len)
-                                : hsb__tls_feed_hello(t, bytes, len);
-    if (t->phase == HSB__TLS_DEAD)
-        return used;
-    if (t->phase == HSB__TLS_HANDSHAKE && (t->handshake_bytes += (uint32_t)used) > HSB__TLS_HANDSHAKE_BYTES)
+    const size_t used = t->hello_done ? hsb__tls_feed_record(t, bytes, len)
+                                      : hsb__tls_feed_hello(t, bytes, len);
+    if (t->phase == HSB__TLS_HANDSHAKE)
+        t->handshake_bytes += (uint32_t)used;
+    if (t->handshake_bytes > HSB__TLS_HANDSHAKE_BYTES)
         t->quiet = HSB__TLS_QUIET + 1;
     hsb__tls_advance(t);
     return used;
 }
 
-/* Decrypted bytes that wait; len 0: none.  Good until the next call here.                                  */
+/* Decrypted bytes that wait; len 0: none.  Good until the next call here.                  */
 static hsb_str hsb__tls_plain(hsb__tls *t)
 {
     size_t len = 0;
-    const unsigned char *at = t->io && t->phase == HSB__TLS_OPEN
-                                  ? br_ssl_engine_recvapp_buf(&t->server.eng, &len) : NULL;
+    const unsigned char *at = NULL;
+    if (t->io && t->phase == HSB__TLS_OPEN)
+        at = br_ssl_engine_recvapp_buf(&t->server.eng, &len);
     return hsb__text_make((const char *)at, len);
 }
 
 static void hsb__tls_plain_taken(hsb__tls *t, size_t n)
 {
-    if (n)                                  /* an ack of 0 is not allowed                                   */
+    if (n)                                      /* acknowledging 0 is forbidden              */
         br_ssl_engine_recvapp_ack(&t->server.eng, n);
 }
 
-/* --- out ------------------------------------------------------------------------------------------------- */
+/* --- out ------------------------------------------------------------------------------- */
 
-/* Where plaintext may be written; NULL: not now.  Good until the next call here.                           */
+/* Where plaintext may be written; NULL: not now.  Good until the next call here.           */
 static char *hsb__tls_room(hsb__tls *t, size_t *len)
 {
+    const br_ssl_engine_context *eng = &t->server.eng;
     *len = 0;
-    if (t->phase != HSB__TLS_OPEN || !(t->server.eng.application_data & 1) || !hsb__tls_wake(t))
+    if (t->phase != HSB__TLS_OPEN || !(eng->application_data & 1) || !hsb__tls_wake(t))
         return NULL;
-    return (char *)br_ssl_engine_sendapp_buf(&t->server.eng, len);
+    return (char *)br_ssl_engine_sendapp_buf(eng, len);
 }
 
 static void hsb__tls_room_filled(hsb__tls *t, size_t n)
@@ -6920,24 +7091,24 @@ static void hsb__tls_room_filled(hsb__tls *t, size_t n)
     br_ssl_engine_sendapp_ack(&t->server.eng, n);
 }
 
-/* Ends the record, if there is anything in it.  Call it once an answer is complete: head and body share
-   a record.                                                                                                */
+/* Ends the record, if there is something in it.  Not after each piece of an answer: head
+   and body belong in one record.                                                           */
 static void hsb__tls_flush(hsb__tls *t)
 {
     if (t->io && t->phase == HSB__TLS_OPEN)
         br_ssl_engine_flush(&t->server.eng, 0);
 }
 
-/* The engine makes the records of a handshake one by one, each when the last is sent: ServerHello,
-   ChangeCipherSpec and Finished of a resumed one would be three packets.  Small ones are put together
-   behind the I/O buffers.                                                                                */
+/* The engine makes the records of a handshake one by one, each when the last is gone: a
+   resumed one would go out as three packets.  They are put together here.                  */
 static void hsb__tls_gather(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
     unsigned char *flight = t->io + BR_SSL_BUFSIZE_BIDI, *at;
     size_t len;
     t->flight_at = t->flight_end = 0;
-    while ((at = br_ssl_engine_sendrec_buf(eng, &len)) != NULL && len <= HSB__TLS_FLIGHT - t->flight_end) {
+    while ((at = br_ssl_engine_sendrec_buf(eng, &len)) != NULL &&
+           len <= HSB__TLS_FLIGHT - t->flight_end) {
         memcpy(flight + t->flight_end, at, len);
         t->flight_end += len;
         br_ssl_engine_sendrec_ack(eng, len);
@@ -6945,53 +7116,44 @@ static void hsb__tls_gather(hsb__tls *t)
     hsb__tls_advance(t);
 }
 
-/* Bytes for the socket; len 0: none.                                                                         */
+/* Bytes for the socket; len 0: none.  Good until the next call here.                       */
 static hsb_str hsb__tls_records(hsb__tls *t)
 {
     size_t len = 0;
     const unsigned char *at = NULL;
     if (t->phase == HSB__TLS_HANDSHAKE && !hsb__tls_in_flight(t))
         hsb__tls_gather(t);
-    if (hsb__tls_in_flight(t))
-        return hsb__text_make((const char *)t->io + BR_SSL_BUFSIZE_BIDI + t->flight_at,
-                              t->flight_end - t->flight_at);
-    if (t->own_len)
+    if (hsb__tls_in_flight(t)) {
+        at = t->io + BR_SSL_BUFSIZE_BIDI + t->flight_at;
+        len = t->flight_end - t->flight_at;
+    } else if (t->own_len) {
         return hsb__text_make(t->own, t->own_len);
-    if (t->io && t->phase != HSB__TLS_DEAD)
+    } else if (t->io && t->phase != HSB__TLS_DEAD) {
         at = br_ssl_engine_sendrec_buf(&t->server.eng, &len);
+    }
     return hsb__text_make((const char *)at, len);
 }
 
-static void hsb__tls_flight_sent(hsb__tls *t, size_t n)
-{
-    t->flight_at += n;
-    if (t->phase == HSB__TLS_DEAD && !hsb__tls_in_flight(t))
-        hsb__tls_give_io(t);
-}
-
-static void hsb__tls_own_sent(hsb__tls *t, size_t n)
-{
-    t->own += n;
-    t->own_len -= n;
-}
-
-/* The first n bytes of hsb__tls_records went out.                                                            */
+/* The first n bytes of hsb__tls_records are on their way.                                  */
 static void hsb__tls_records_sent(hsb__tls *t, size_t n)
 {
-    if (n == 0)                             /* an ack of 0 is not allowed                                     */
+    if (n == 0)                                 /* acknowledging 0 is forbidden              */
         return;
-    if (hsb__tls_in_flight(t))
-        hsb__tls_flight_sent(t, n);
-    else if (t->own_len)
-        hsb__tls_own_sent(t, n);
-    else if (t->phase != HSB__TLS_DEAD) {
+    if (hsb__tls_in_flight(t)) {
+        t->flight_at += n;
+        if (t->phase == HSB__TLS_DEAD && !hsb__tls_in_flight(t))
+            hsb__tls_give_io(t);
+    } else if (t->own_len) {
+        t->own += n;
+        t->own_len -= n;
+    } else if (t->phase != HSB__TLS_DEAD) {
         br_ssl_engine_sendrec_ack(&t->server.eng, n);
         hsb__tls_advance(t);
     }
 }
 
-/* close_notify after what is queued.  Plaintext that nobody took would keep 0.6 from ever finishing: it is
-   dropped.  What the peer still sends is dropped by the engine.                                               */
+/* close_notify, after what is queued.  Plaintext that nobody took is dropped, for with it
+   0.6 would never end; what the client still sends is dropped by the engine.               */
 static void hsb__tls_shut(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->server.eng;
@@ -7254,7 +7416,7 @@ typedef enum hsb__head_state {
     HSB__HEAD_AT_VALUE_LF,
     HSB__HEAD_AT_LAST_LF,       /* the LF of the empty line                            */
     HSB__HEAD_FINISHED,
-    HSB__HEAD_REFUSED           /* status and reason say why                           */
+    HSB__HEAD_REFUSED
 } hsb__head_state;
 
 typedef struct hsb__head {
@@ -7266,8 +7428,8 @@ typedef struct hsb__head {
     hsb__span        version;
     int              host_fields, coding_fields;
     bool             in_trailers, says_close, says_keep_alive;
-    int              status;    /* after HSB__HEAD_REFUSED                             */
-    const char      *reason;
+    int              status;    /* of FINISHED and REFUSED: what to answer             */
+    const char      *reason;    /* of REFUSED                                          */
     /* the result; borrowed by the layers above, who only read it */
     hsb__span   method, target, path, query;
     hsb__span   host;           /* the target's authority, else the Host field         */
@@ -7515,12 +7677,10 @@ static int hsb__head_target(hsb__head *h, const char *bytes)
 /* RFC 9112 2.2: an empty line before the request line is skipped; here one.           */
 static int hsb__head_at_start(hsb__head *h, const char *bytes)
 {
-    if (bytes[h->at] == '\r') {
-        h->at++;
-        return hsb__head_go(h, HSB__HEAD_AT_START_LF);
-    }
-    h->method = hsb__head_span(h->at, h->at);
-    return hsb__head_go(h, HSB__HEAD_IN_METHOD);
+    if (bytes[0] != '\r')
+        return hsb__head_go(h, HSB__HEAD_IN_METHOD);
+    h->at++;
+    return hsb__head_go(h, HSB__HEAD_AT_START_LF);
 }
 
 static int hsb__head_at_start_lf(hsb__head *h, const char *bytes)
@@ -7528,7 +7688,6 @@ static int hsb__head_at_start_lf(hsb__head *h, const char *bytes)
     if (bytes[h->at] != '\n')
         return hsb__head_refuse(h, 400, "CR without LF");
     h->at++;
-    h->method = hsb__head_span(h->at, h->at);
     return hsb__head_go(h, HSB__HEAD_IN_METHOD);
 }
 
@@ -7538,7 +7697,7 @@ static int hsb__head_in_method(hsb__head *h, const char *bytes, size_t len)
     h->at = hsb__head_skip_token(bytes, h->at, len);
     if (h->at == len)
         return HSB__HEAD_MORE;
-    h->method = hsb__head_span(h->method.at, h->at);
+    h->method = hsb__head_span(bytes[0] == '\r' ? 2 : 0, h->at);
     if (bytes[h->at] != ' ' || h->method.len == 0)
         return hsb__head_refuse(h, 400, "method is not a token");
     h->at++;
@@ -7779,6 +7938,7 @@ static int hsb__head_at_last_lf(hsb__head *h, const char *bytes)
     h->at++;
     h->end = h->at;
     h->state = HSB__HEAD_FINISHED;
+    h->status = HSB__HEAD_DONE;
     if (!h->in_trailers) {
         h->trailer_from = h->field_count;
         h->keep_alive = !h->says_close && (h->minor > 0 || h->says_keep_alive);
@@ -7802,27 +7962,10 @@ static int hsb__head_step(hsb__head *h, const char *bytes, size_t len)
     case HSB__HEAD_IN_VALUE:        return hsb__head_in_value(h, bytes, len);
     case HSB__HEAD_AT_VALUE_LF:     return hsb__head_at_value_lf(h, bytes);
     case HSB__HEAD_AT_LAST_LF:      return hsb__head_at_last_lf(h, bytes);
-    case HSB__HEAD_FINISHED:        return HSB__HEAD_DONE;
+    case HSB__HEAD_FINISHED:
     case HSB__HEAD_REFUSED:         break;
     }
     return h->status;
-}
-
-/* Judges the bytes that are new, but none behind h->stop: a head not done there is too long. */
-static int hsb__head_run(hsb__head *h, const char *bytes, size_t len)
-{
-    size_t end = len < h->stop ? len : h->stop;
-    int result = HSB__HEAD_NEXT;
-    if (h->state >= HSB__HEAD_FINISHED)
-        return h->state == HSB__HEAD_FINISHED ? HSB__HEAD_DONE : h->status;
-    while (result == HSB__HEAD_NEXT && h->at < end)
-        result = hsb__head_step(h, bytes, end);
-    if (result == HSB__HEAD_NEXT)
-        result = HSB__HEAD_MORE;
-    if (result == HSB__HEAD_MORE && h->at == h->stop)
-        return hsb__head_refuse(h, 431, h->in_trailers ? "trailers are too long"
-                                                       : "head is too long");
-    return result;
 }
 
 static size_t hsb__head_at_most(size_t limit)
@@ -7841,10 +7984,21 @@ static void hsb__head_start(hsb__head *h, const hsb__head_limits *limits)
 }
 
 /* bytes[0..len) is all of the head that has come so far, at least as much as the last time,
-   and perhaps more than the head; h->end tells how much was.  A refusal is final.     */
+   and perhaps more than the head; h->end tells how much was.  A refusal is final.  Behind
+   h->stop no byte is looked at: what is not finished there is too long.               */
 static int hsb__head_parse(hsb__head *h, const char *bytes, size_t len)
 {
-    return hsb__head_run(h, bytes, len);
+    const size_t end = len < h->stop ? len : h->stop;
+    int result = HSB__HEAD_NEXT;
+    if (h->state >= HSB__HEAD_FINISHED)
+        return h->status;
+    while (result == HSB__HEAD_NEXT && h->at < end)
+        result = hsb__head_step(h, bytes, end);
+    if (result != HSB__HEAD_NEXT && result != HSB__HEAD_MORE)
+        return result;
+    if (h->at < h->stop)
+        return HSB__HEAD_MORE;
+    return hsb__head_refuse(h, 431, h->in_trailers ? "trailers are too long" : "head is too long");
 }
 
 /* RFC 9112 7.1.2.  The trailers of a chunked body, which the caller appends behind the head in
@@ -7858,7 +8012,7 @@ static int hsb__head_parse_trailers(hsb__head *h, const char *bytes, size_t len,
         h->at = from;
         h->stop = from + h->limits.bytes;
     }
-    return hsb__head_run(h, bytes, len);
+    return hsb__head_parse(h, bytes, len);
 }
 
 /* For on_error: "two Content-Length fields"                                           */
