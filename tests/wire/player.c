@@ -520,6 +520,11 @@ static void at_late(hsb_request *req)
     hsb_request_after(req, 3, answer_late, NULL);
 }
 
+static void at_slow(hsb_request *req)
+{
+    hsb_request_after(req, 60, answer_late, NULL);
+}
+
 static void at_deferred(hsb_request *req)
 {
     hsb_ticket_resume(hsb_request_defer(req), answer_late, NULL);
@@ -616,6 +621,13 @@ static void head_pause(hsb_request *req)
     hsb_request_after(req, 3, go_on, NULL);
 }
 
+static void head_pause_long(hsb_request *req)
+{
+    hsb_request_stream(req);
+    hsb_request_pause(req);
+    hsb_request_after(req, 120, go_on, NULL);
+}
+
 /* An answer that is begun before the body has come, and echoes it. */
 static void head_duplex(hsb_request *req)
 {
@@ -658,6 +670,7 @@ static const struct route {
     { "/too-much", NULL, at_too_much },
     { "/abort", NULL, at_abort },
     { "/late", NULL, at_late },
+    { "/slow", NULL, at_slow },
     { "/deferred", NULL, at_deferred },
     { "/dropped", NULL, at_dropped },
     { "/close", NULL, at_close },
@@ -669,6 +682,7 @@ static const struct route {
     { "/refuse", head_refuse, at_nothing },
     { "/stream", head_stream, at_stream },
     { "/pause", head_pause, at_stream },
+    { "/pause-long", head_pause_long, at_stream },
     { "/duplex", head_duplex, at_duplex },
 };
 
