@@ -8825,9 +8825,9 @@ static bool hsb__response_frame(hsb_request *req, int status, int64_t length)
 {
     bool head = hsb__request_method_is(req, "HEAD");
     bool body = hsb__frame_has_body(status);
-    req->bodiless = head || !body;
-    req->promised = length;
-    if (length == HSB__LENGTH_CHUNKED && req->head.minor == 0)
+    req->bodiless = head || !body || status == 205;
+    req->promised = status == 205 ? 0 : length;         /* RFC 9110 15.3.6: always empty */
+    if (req->promised == HSB__LENGTH_CHUNKED && req->head.minor == 0)
         req->promised = HSB__LENGTH_CLOSE;
     req->keep_alive = req->head.keep_alive && !req->close_after && !req->loop->options.no_keep_alive &&
                       !req->loop->closing && hsb__response_can_skip_body(req) &&
