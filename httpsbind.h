@@ -1300,7 +1300,7 @@ static bool hsb__text_decimal(hsb_str s, int64_t max, int64_t *out)
     int64_t n = 0;
     for (size_t i = 0; i < s.len; i++) {
         int64_t digit = s.ptr[i] - '0';
-        if (!hsb__text_is_digit(s.ptr[i]) || n > (max - digit) / 10)
+        if (!hsb__text_is_digit(s.ptr[i]) || digit > max || n > (max - digit) / 10)
             return false;
         n = n * 10 + digit;
     }

@@ -1,0 +1,249 @@
+/* >>text: ASCII compare, token characters, numbers, lists, dates.  Inputs end at a guard
+   page. */
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+
+#include "guard.h"
+#include "random.h"
+
+#include <setjmp.h>
+#include <cmocka.h>
+
+static hsb_str tight(const char *z)
+{
+    return hsb__text_make(guard_copy(z, strlen(z)), strlen(z));
+}
+
+static void test_make(void **state)
+{
+    (void)state;
+    assert_int_equal(hsb__text_of("abc").len, 3);
+    assert_int_equal(hsb__text_of("").len, 0);
+    assert_non_null(hsb__text_of("").ptr);
+    assert_null(hsb__text_of(NULL).ptr);
+    assert_int_equal(hsb__text_of(NULL).len, 0);
+    assert_null(hsb__text_absent().ptr);
+    assert_int_equal(hsb__text_absent().len, 0);
+}
+
+static void test_equal(void **state)
+{
+    (void)state;
+    assert_true(hsb__text_equal(tight("abc"), tight("abc")));
+    assert_false(hsb__text_equal(tight("abc"), tight("abd")));
+    assert_false(hsb__text_equal(tight("abc"), tight("ab")));
+    assert_false(hsb__text_equal(tight("abc"), tight("ABC")));
+    assert_true(hsb__text_equal(tight(""), hsb__text_absent()));
+    assert_true(hsb__text_equal_nocase(tight("aBc"), tight("AbC")));
+    assert_true(hsb__text_equal_nocase(tight(""), hsb__text_absent()));
+    assert_false(hsb__text_equal_nocase(tight("abc"), tight("abcd")));
+    assert_true(hsb__text_is(tight("abc"), "abc"));
+    assert_false(hsb__text_is(tight("abc"), "abcd"));
+    assert_true(hsb__text_is_nocase(tight("Host"), "hOST"));
+    assert_false(hsb__text_is_nocase(hsb__text_absent(), "a"));
+}
+
+/* Only the letters of ASCII have two cases: not '@' and '`', nor what Latin-1 has above. */
+static void test_lower(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        int wanted = c >= 'A' && c <= 'Z' ? c + 32 : c;
+        assert_int_equal((unsigned char)hsb__text_lower((char)c), wanted);
+    }
+    assert_false(hsb__text_equal_nocase(tight("@"), tight("`")));
+    assert_false(hsb__text_equal_nocase(tight("["), tight("{")));
+    assert_false(hsb__text_equal_nocase(tight("\xC9"), tight("\xE9")));
+}
+
+/* RFC 9110 5.6.2, 5.5 */
+static void test_classes(void **state)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+                                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        char text[1] = { (char)c };
+        hsb_str s = hsb__text_make(guard_copy(text, 1), 1);
+        bool tchar = c != 0 && strchr(token, c) != NULL;
+        bool value = c == '\t' || (c >= ' ' && c != 127);
+        assert_int_equal(hsb__text_is_tchar((char)c), tchar);
+        assert_int_equal(hsb__text_is_token(s), tchar);
+        assert_int_equal(hsb__text_is_field_char((char)c), value);
+        assert_int_equal(hsb__text_is_field_value(s), value);
+        assert_int_equal(hsb__text_is_digit((char)c), c >= '0' && c <= '9');
+    }
+    assert_false(hsb__text_is_token(tight("")));
+    assert_true(hsb__text_is_token(tight(token)));
+    assert_false(hsb__text_is_token(tight("a b")));
+    assert_true(hsb__text_is_field_value(tight("")));
+    assert_false(hsb__text_is_field_value(tight("a\r\nb: c")));
+}
+
+static void test_trim(void **state)
+{
+    static const struct { const char *in, *out; } list[] = {
+        { "", "" }, { " ", "" }, { " \t \t", "" }, { "a", "a" }, { " a", "a" }, { "a\t", "a" },
+        { "\t a b \t", "a b" }, { "\ra\n", "\ra\n" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        assert_true(hsb__text_is(hsb__text_trim(tight(list[i].in)), list[i].out));
+    assert_null(hsb__text_trim(hsb__text_absent()).ptr);
+}
+
+static void test_hex(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        int wanted = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                   : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        assert_int_equal(hsb__text_hex((char)c), wanted);
+    }
+}
+
+static void test_decimal(void **state)
+{
+    static const struct { const char *in; int64_t max, out; } list[] = {        /* -1: refused */
+        { "0", 0, 0 }, { "1", 0, -1 }, { "7", 9, 7 }, { "007", 9, 7 }, { "10", 9, -1 },
+        { "65535", 65535, 65535 }, { "65536", 65535, -1 }, { "99999", 65535, -1 },
+        { "9223372036854775807", INT64_MAX, INT64_MAX }, { "9223372036854775808", INT64_MAX, -1 },
+        { "9223372036854775810", INT64_MAX, -1 }, { "92233720368547758070", INT64_MAX, -1 },
+        { "18446744073709551616", INT64_MAX, -1 }, { "18446744073709551621", INT64_MAX, -1 },
+        { "00000000000000000000000000000000000012", 12, 12 },
+        { "", 9, -1 }, { " 1", 9, -1 }, { "1 ", 9, -1 }, { "-1", 9, -1 }, { "+1", 9, -1 },
+        { "1a", 99, -1 }, { "a", 99, -1 }, { "0x1", 99, -1 }, { "1.0", 99, -1 }, { "\xB2", 9, -1 } };
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int64_t n = 4711;
+        bool good = hsb__text_decimal(tight(list[i].in), list[i].max, &n);
+        assert_int_equal(good, list[i].out >= 0);
+        if (good)
+            assert_true(n == list[i].out);
+    }
+    int64_t n;
+    assert_false(hsb__text_decimal(hsb__text_absent(), 9, &n));
+}
+
+static void test_print(void **state)
+{
+    char out[21], wanted[32];
+    uint64_t n = 0;
+    (void)state;
+    for (int i = 0; i < 2000; i++) {
+        size_t len = hsb__text_print(out, n);
+        snprintf(wanted, sizeof wanted, "%llu", (unsigned long long)n);
+        assert_true(hsb__text_is(hsb__text_make(out, len), wanted));
+        n = i < 20 ? n * 10 + 9 : random_next() >> random_below(64);
+    }
+    assert_int_equal(hsb__text_print(out, UINT64_MAX), 20);
+}
+
+static void check_list(const char *in, const char *wanted)
+{
+    hsb_str rest = tight(in), element;
+    char out[256] = "";
+    while (hsb__text_next_element(&rest, &element))
+        snprintf(out + strlen(out), sizeof out - strlen(out), "[%.*s]", (int)element.len, element.ptr);
+    assert_string_equal(out, wanted);
+    assert_int_equal(rest.len, 0);
+}
+
+/* RFC 9110 5.6.1: empty elements are passed over */
+static void test_list(void **state)
+{
+    hsb_str rest = hsb__text_absent(), element;
+    (void)state;
+    assert_false(hsb__text_next_element(&rest, &element));
+    check_list("", "");
+    check_list(" ,\t, ", "");
+    check_list("a", "[a]");
+    check_list("a,b", "[a][b]");
+    check_list(" a , b c\t,, d", "[a][b c][d]");
+    check_list("a;q=\"x,y\",b", "[a;q=\"x,y\"][b]");
+    check_list("\"a\\\",b\",c", "[\"a\\\",b\"][c]");
+    check_list("\"a,b", "[\"a,b]");
+    check_list("\"a\\", "[\"a\\]");
+    check_list("a\\,b", "[a\\][b]");
+}
+
+/* RFC 9110 5.6.7 */
+static void test_date_text(void **state)
+{
+    static const struct { int64_t seconds; const char *text; } list[] = {
+        { 0, "Thu, 01 Jan 1970 00:00:00 GMT" },
+        { 784111777, "Sun, 06 Nov 1994 08:49:37 GMT" },
+        { 951782400, "Tue, 29 Feb 2000 00:00:00 GMT" },
+        { 951868799, "Tue, 29 Feb 2000 23:59:59 GMT" },
+        { 1709164800, "Thu, 29 Feb 2024 00:00:00 GMT" },
+        { 4107542400, "Mon, 01 Mar 2100 00:00:00 GMT" },
+        { 253402300799, "Fri, 31 Dec 9999 23:59:59 GMT" },
+        { -1, "Wed, 31 Dec 1969 23:59:59 GMT" } };
+    char out[HSB__DATE_TEXT];
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int64_t seconds = 4711;
+        hsb__date_print(out, list[i].seconds);
+        assert_string_equal(out, list[i].text);
+        assert_true(hsb__date_parse(tight(out), &seconds));
+        assert_true(seconds == list[i].seconds);
+    }
+    hsb__date_print(out, INT64_MAX / 2);                /* nonsense, but 29 bytes of it */
+    assert_int_equal(strlen(out), HSB__DATE_TEXT - 1);
+    hsb__date_print(out, INT64_MIN / 2);
+    assert_int_equal(strlen(out), HSB__DATE_TEXT - 1);
+}
+
+/* Every day of five centuries, against the C library. */
+static void test_date_calendar(void **state)
+{
+    (void)state;
+    for (int64_t day = -50000; day < 130000; day++) {
+        int64_t seconds = day * 86400 + (day * 7919 % 86400 + 86400) % 86400;
+        time_t t = (time_t)seconds;
+        struct tm tm;
+        assert_non_null(gmtime_r(&t, &tm));
+        hsb__date d = hsb__date_split(seconds);
+        assert_true(d.year == tm.tm_year + 1900 && d.month == tm.tm_mon + 1 && d.day == tm.tm_mday);
+        assert_true(d.hour == tm.tm_hour && d.minute == tm.tm_min && d.second == tm.tm_sec);
+        assert_int_equal(d.weekday, tm.tm_wday);
+        assert_true(hsb__date_days(d.year, d.month, d.day) == day);
+    }
+}
+
+static void test_date_refused(void **state)
+{
+    static const char *const list[] = {
+        "", "Sun, 06 Nov 1994 08:49:37 GM", "Sun, 06 Nov 1994 08:49:37 GMT ",
+        "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 UTC",
+        "Sun, 06 nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 00 Nov 1994 08:49:37 GMT",
+        "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 06 Nov 1994 08:60:37 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT", "Sun, 6  Nov 1994 08:49:37 GMT", "Sun, -6 Nov 1994 08:49:37 GMT",
+        "Sun. 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08-49-37 GMT", "Sun, 06 Nov 19 4 08:49:37 GMT",
+        "Sun, 06 vDe 1994 08:49:37 GMT" };
+    int64_t seconds;
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        if (hsb__date_parse(tight(list[i]), &seconds))
+            fail_msg("taken for a date: %s", list[i]);
+    assert_false(hsb__date_parse(hsb__text_absent(), &seconds));
+    assert_true(hsb__date_parse(tight("Sat, 31 Dec 2016 23:59:60 GMT"), &seconds));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_make),
+        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_lower),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_trim),
+        cmocka_unit_test(test_hex),
+        cmocka_unit_test(test_decimal),
+        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_date_text),
+        cmocka_unit_test(test_date_calendar),
+        cmocka_unit_test(test_date_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
