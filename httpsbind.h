@@ -11605,6 +11605,8 @@ static void hsb__conn_expire(hsb_conn *c)
 static void hsb__conn_destroy(hsb_conn *c)
 {
     const hsb_hooks *hooks = &c->loop->options.hooks;
+    if (c->request.detached)                    /* lost before hsb__conn_enter_stream came to it       */
+        c->stream = c->request.detached;
     if (hsb__conn_ends_body(c)) {
         struct linger reset = { 1, 0 };
         setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
