@@ -11481,9 +11481,7 @@ static void hsb__conn_stream_ended(hsb_conn *c)
 static bool hsb__conn_turn_stream(hsb_conn *c)
 {
     hsb_stream *s = c->stream;
-    if (s->cut)
-        hsb__conn_cut(c);
-    else if (!s->ended && !s->paused && hsb__conn_input_ended(c))
+    if (!s->ended && !s->paused && hsb__conn_input_ended(c))
         hsb__conn_stream_ended(c);
     else if (s->closing && (!hsb__conn_has_output(c) || (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD)))
         hsb__conn_close(c);
@@ -11509,7 +11507,7 @@ static bool hsb__conn_turn_closing(hsb_conn *c)
 
 static bool hsb__conn_turn(hsb_conn *c)
 {
-    if (c->drop == HSB__DROP_NOW && c->phase < HSB__DEAD) {
+    if ((c->drop == HSB__DROP_NOW || (c->stream && c->stream->cut)) && c->phase < HSB__DEAD) {
         hsb__conn_cut(c);
         return true;
     }
