@@ -4,7 +4,8 @@
      fault_plan("recv", 3, EINTR)       the third recv from now on fails so, once
      injected.forever = true               and every later one
      injected.cut = 5                      recv, send and pread take 5 bytes at most
-     injected.monotonic_us, .wall          what the clocks are ahead
+     injected.leap_at = 4               the fifth wait in the poller ends with clocks that
+     injected.leap_us, .leap_wall       are so much ahead (microseconds and seconds)
      fault_none()                       all is well again                                  */
 #ifndef TESTS_FAULT_FAULTS_H
 #define TESTS_FAULT_FAULTS_H
@@ -23,7 +24,8 @@ static struct {
     bool        hit;            /* it has failed                                           */
     long        seen;           /* of these calls so far                                   */
     size_t      cut;            /* 0: not                                                  */
-    int64_t     monotonic_us, wall;
+    long        leap_at, polls;
+    int64_t     leap_us, leap_wall;
 } injected;
 
 static long faults_tried;       /* in this program                                         */
@@ -45,6 +47,8 @@ static inline int fault_ask(const char *call, size_t *count)
 {
     if (count && injected.cut && *count > injected.cut)
         *count = injected.cut;
+    if (strcmp(call, "poll") == 0)
+        injected.polls++;
     if (!injected.call || strcmp(call, injected.call) != 0)
         return 0;
     injected.seen++;
@@ -57,10 +61,12 @@ static inline int fault_ask(const char *call, size_t *count)
 static inline int fault_clock(clockid_t clock, struct timespec *t)
 {
     int result = clock_gettime(clock, t);
+    if (injected.polls <= injected.leap_at)
+        return result;
     if (clock == CLOCK_REALTIME) {
-        t->tv_sec += (time_t)injected.wall;
+        t->tv_sec += (time_t)injected.leap_wall;
     } else {
-        int64_t us = (int64_t)t->tv_sec * 1000000 + t->tv_nsec / 1000 + injected.monotonic_us;
+        int64_t us = (int64_t)t->tv_sec * 1000000 + t->tv_nsec / 1000 + injected.leap_us;
         t->tv_sec = (time_t)(us / 1000000);
         t->tv_nsec = (long)(us % 1000000 * 1000);
     }
