@@ -4909,7 +4909,8 @@ static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, h
    Purpose  the immutable, counted object behind hsb_security: identities by server
             name, trust, the fastest primitives of this CPU, and the session cache
    Uses     >>platform >>memory >>text >>error >>pem >>key >>cert
-   Names    hsb__crypto_*, hsb__host_*, hsb__session_*, hsb__sessions_*, hsb__security_*
+   Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
+            hsb__security_*
    Tests    tests/unit/security.c
 
    Threads.  Servers on several threads use one security at once.  After new two things
@@ -4919,18 +4920,18 @@ static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, h
    What BearSSL takes for the best on this machine.  Asking costs a CPUID instruction
    each, which a virtual machine traps (13-20 us): once a security, never a connection.  */
 typedef struct hsb__crypto {
-    const br_ec_impl           *ec;
-    br_ecdsa_sign               ecdsa_sign;
-    br_ecdsa_vrfy               ecdsa_verify;
-    br_rsa_pkcs1_sign           rsa_sign;
-    br_rsa_pkcs1_vrfy           rsa_verify;
+    const br_ec_impl            *ec;
+    br_ecdsa_sign                ecdsa_sign;
+    br_ecdsa_vrfy                ecdsa_verify;
+    br_rsa_pkcs1_sign            rsa_sign;
+    br_rsa_pkcs1_vrfy            rsa_verify;
     const br_block_cbcenc_class *cbc_encrypt;
     const br_block_cbcdec_class *cbc_decrypt;
-    const br_block_ctr_class   *ctr;
-    br_ghash                    ghash;
-    br_chacha20_run             chacha20;
-    br_poly1305_run             poly1305;
-    bool                        aes_is_fast;    /* AES and GHASH in hardware           */
+    const br_block_ctr_class    *ctr;
+    br_ghash                     ghash;
+    br_chacha20_run              chacha20;
+    br_poly1305_run              poly1305;
+    bool                         aes_is_fast;   /* AES and GHASH in hardware           */
 } hsb__crypto;
 
 /* The least time of a few tries, in us, for 16 KiB.                                     */
