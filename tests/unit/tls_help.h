@@ -1,0 +1,334 @@
+/* A TLS engine of ours and an OpenSSL client, joined by memory: no socket, no thread, so that
+   every byte goes where and in what pieces the test says.  Include httpsbind.h first. */
+#ifndef TLS_HELP_H
+#define TLS_HELP_H
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#define DATA "tests/data/"
+
+/* What a server's thread owns. */
+typedef struct help_server {
+    hsb__memory memory;
+    hsb__pool blocks;
+    hsb__tls_pool pool;
+    hsb_security *security;
+    bool request, require;
+} help_server;
+
+static inline hsb_identity help_identity(const char *chain, const char *key)
+{
+    hsb_identity i;
+    memset(&i, 0, sizeof i);
+    i.chain.path = chain;
+    i.key.path = key;
+    return i;
+}
+
+static inline hsb_security_desc help_desc(const char *chain, const char *key)
+{
+    hsb_security_desc d;
+    memset(&d, 0, sizeof d);
+    d.identity = help_identity(chain, key);
+    return d;
+}
+
+static inline hsb_security *help_security(const hsb_security_desc *desc)
+{
+    hsb_error err;
+    memset(&err, 0, sizeof err);
+    hsb_security *s = hsb__security_new(desc, &err);
+    if (!s)
+        print_error("%s\n", err.text);
+    assert_non_null(s);
+    return s;
+}
+
+static inline void help_server_open(help_server *s, const hsb_security_desc *desc)
+{
+    memset(s, 0, sizeof *s);
+    s->security = help_security(desc);
+    s->blocks.memory = s->pool.memory = &s->memory;
+    s->pool.blocks = &s->blocks;
+}
+
+/* Everything came back. */
+static inline void help_server_close(help_server *s)
+{
+    hsb__tls_pool_close(&s->pool);
+    hsb__pool_close(&s->blocks);
+    assert_int_equal(s->memory.used, 0);
+    assert_int_equal(s->security->references, 1);
+    hsb__security_release(s->security);
+}
+
+/* What the client does; all zero: TLS 1.2, no server name, no ALPN, no certificate. */
+typedef struct help_client {
+    const char *name, *alpn;            /* alpn: names, each after a byte with its length    */
+    const char *cert, *key;
+    const char *suites, *curves, *signatures;
+    int max_version, min_version;
+    SSL_SESSION *session;
+    long options;
+    int fragment;                       /* TLSEXT_max_fragment_length_*                      */
+} help_client;
+
+typedef struct help_pair {
+    help_server *server;
+    hsb__tls *tls;
+    SSL *ssl;
+    BIO *in, *out;                      /* to the client, from the client                    */
+    unsigned char held[1 << 17];        /* from the client, not yet taken by the engine      */
+    size_t held_len;
+    size_t cut;                         /* feed so many bytes at a time; 0: all there are    */
+    int alert;                          /* last one that the client received; -1: none       */
+    int failed;                         /* the client's SSL_get_error, if it failed          */
+    size_t feeds;
+} help_pair;
+
+static inline void help_hear_alert(const SSL *ssl, int where, int ret)
+{
+    help_pair *p = SSL_get_ex_data(ssl, 0);
+    if (where == SSL_CB_READ_ALERT)
+        p->alert = ret & 0xFF;
+}
+
+static inline SSL *help_client_new(const help_client *c)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    assert_non_null(ctx);
+    SSL_CTX_set_security_level(ctx, 0);
+    assert_int_equal(SSL_CTX_set_min_proto_version(ctx, c->min_version), 1);
+    assert_int_equal(SSL_CTX_set_max_proto_version(ctx, c->max_version ? c->max_version
+                                                                       : TLS1_2_VERSION), 1);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | (uint64_t)c->options);
+    if (c->cert) {
+        assert_int_equal(SSL_CTX_use_certificate_chain_file(ctx, c->cert), 1);
+        assert_int_equal(SSL_CTX_use_PrivateKey_file(ctx, c->key, SSL_FILETYPE_PEM), 1);
+    }
+    if (c->suites)
+        assert_int_equal(SSL_CTX_set_cipher_list(ctx, c->suites), 1);
+    if (c->curves)
+        assert_int_equal(SSL_CTX_set1_curves_list(ctx, c->curves), 1);
+    if (c->signatures)
+        assert_int_equal(SSL_CTX_set1_sigalgs_list(ctx, c->signatures), 1);
+    if (c->fragment)
+        assert_int_equal(SSL_CTX_set_tlsext_max_fragment_length(ctx, (uint8_t)c->fragment), 1);
+    SSL *ssl = SSL_new(ctx);
+    SSL_CTX_free(ctx);
+    assert_non_null(ssl);
+    if (c->name)
+        assert_int_equal(SSL_set_tlsext_host_name(ssl, c->name), 1);
+    if (c->alpn)
+        assert_int_equal(SSL_set_alpn_protos(ssl, (const unsigned char *)c->alpn,
+                                             (unsigned)strlen(c->alpn)), 0);
+    if (c->session)
+        assert_int_equal(SSL_set_session(ssl, c->session), 1);
+    SSL_set_connect_state(ssl);
+    return ssl;
+}
+
+/* Without a client: the test writes the client's bytes itself. */
+static inline void help_open_raw(help_pair *p, help_server *s)
+{
+    memset(p, 0, sizeof *p);
+    p->server = s;
+    p->alert = -1;
+    p->tls = hsb__tls_open(&s->pool, s->security, s->request, s->require);
+    assert_non_null(p->tls);
+}
+
+static inline void help_open(help_pair *p, help_server *s, const help_client *c)
+{
+    help_open_raw(p, s);
+    p->ssl = help_client_new(c);
+    p->in = BIO_new(BIO_s_mem());
+    p->out = BIO_new(BIO_s_mem());
+    SSL_set_bio(p->ssl, p->in, p->out);
+    SSL_set_ex_data(p->ssl, 0, p);
+    SSL_set_info_callback(p->ssl, help_hear_alert);
+}
+
+static inline void help_close(help_pair *p)
+{
+    hsb__tls_release(&p->server->pool, p->tls);
+    SSL_free(p->ssl);
+    ERR_clear_error();
+}
+
+static inline void help_hold(help_pair *p, const void *bytes, size_t len)
+{
+    assert_true(len <= sizeof p->held - p->held_len);
+    memcpy(p->held + p->held_len, bytes, len);
+    p->held_len += len;
+}
+
+/* Records of the server to the client. */
+static inline bool help_move_records(help_pair *p)
+{
+    bool moved = false;
+    hsb_str records;
+    while ((records = hsb__tls_records(p->tls)).len) {
+        size_t n = p->cut && p->cut < records.len ? p->cut : records.len;
+        if (p->in)
+            assert_int_equal(BIO_write(p->in, records.ptr, (int)n), n);
+        hsb__tls_records_sent(p->tls, n);
+        moved = true;
+    }
+    return moved;
+}
+
+/* What the client has to say, in the pieces that the test wants. */
+static inline bool help_move_bytes(help_pair *p)
+{
+    int got = p->out ? BIO_read(p->out, p->held + p->held_len,
+                                (int)(sizeof p->held - p->held_len)) : 0;
+    if (got > 0)
+        p->held_len += (size_t)got;
+    if (!p->held_len)
+        return false;
+    size_t n = p->cut && p->cut < p->held_len ? p->cut : p->held_len;
+    unsigned char *exact = malloc(n);       /* so that a sanitizer sees reads beyond it     */
+    memcpy(exact, p->held, n);
+    size_t used = hsb__tls_feed(p->tls, exact, n);
+    free(exact);
+    assert_true(used <= n);
+    memmove(p->held, p->held + used, p->held_len - used);
+    p->held_len -= used;
+    p->feeds++;
+    return used > 0;
+}
+
+static inline bool help_move_client(help_pair *p)
+{
+    if (!p->ssl || p->failed || SSL_is_init_finished(p->ssl))
+        return false;
+    int ret = SSL_do_handshake(p->ssl), why = SSL_get_error(p->ssl, ret);
+    if (ret != 1 && why != SSL_ERROR_WANT_READ)
+        p->failed = why;
+    return ret == 1;
+}
+
+/* Until nothing moves. */
+static inline void help_run(help_pair *p)
+{
+    bool moved = true;
+    while (moved) {
+        moved = help_move_client(p);
+        moved |= help_move_records(p);
+        moved |= help_move_bytes(p);
+    }
+}
+
+static inline const char *help_error(const help_pair *p)
+{
+    static hsb_error err;
+    hsb__tls_error_of(p->tls, &err);
+    return err.status == HSB_OK ? "" : err.text;
+}
+
+static inline void help_expect_open(help_pair *p)
+{
+    if (hsb__tls_phase_of(p->tls) != HSB__TLS_OPEN)
+        print_error("not open: %s; client hears alert %d\n", help_error(p), p->alert);
+    assert_int_equal(hsb__tls_phase_of(p->tls), HSB__TLS_OPEN);
+    assert_true(SSL_is_init_finished(p->ssl));
+}
+
+/* Both ends failed, the client with this alert, and the server with this text. */
+static inline void help_expect_dead(help_pair *p, int alert, const char *text)
+{
+    assert_int_equal(hsb__tls_phase_of(p->tls), HSB__TLS_DEAD);
+    assert_null(hsb__tls_info_of(p->tls));
+    assert_string_equal(help_error(p), text);
+    assert_int_equal(p->alert, alert);
+    assert_int_not_equal(p->failed, 0);
+}
+
+/* All plaintext that the server gets, as a string. */
+static inline const char *help_server_read(help_pair *p)
+{
+    static char text[1 << 18];
+    size_t len = 0;
+    for (;;) {
+        help_run(p);
+        hsb_str plain = hsb__tls_plain(p->tls);
+        if (!plain.len)
+            break;
+        assert_true(len + plain.len < sizeof text);
+        memcpy(text + len, plain.ptr, plain.len);
+        len += plain.len;
+        hsb__tls_plain_taken(p->tls, plain.len);
+    }
+    text[len] = '\0';
+    return text;
+}
+
+static inline void help_server_write(help_pair *p, const void *bytes, size_t len)
+{
+    const char *at = bytes;
+    while (len) {
+        size_t room;
+        char *to = hsb__tls_room(p->tls, &room);
+        if (!to) {
+            assert_true(help_move_records(p));
+            continue;
+        }
+        size_t n = len < room ? len : room;
+        memcpy(to, at, n);
+        hsb__tls_room_filled(p->tls, n);
+        at += n;
+        len -= n;
+    }
+    hsb__tls_flush(p->tls);
+}
+
+static inline const char *help_client_read(help_pair *p)
+{
+    static char text[1 << 18];
+    int len = 0, got;
+    help_run(p);
+    while ((got = SSL_read(p->ssl, text + len, (int)sizeof text - 1 - len)) > 0)
+        len += got;
+    text[len] = '\0';
+    return text;
+}
+
+static inline void help_client_write(help_pair *p, const char *text)
+{
+    assert_int_equal(SSL_write(p->ssl, text, (int)strlen(text)), strlen(text));
+}
+
+/* A request and its answer. */
+static inline void help_exchange(help_pair *p)
+{
+    help_client_write(p, "ping");
+    assert_string_equal(help_server_read(p), "ping");
+    help_server_write(p, "pong", 4);
+    assert_string_equal(help_client_read(p), "pong");
+}
+
+/* A handshake from begin to end; returns the client's session, to resume it. */
+static inline SSL_SESSION *help_visit(help_server *s, const help_client *c, bool resumed)
+{
+    help_pair *p = malloc(sizeof *p);
+    help_open(p, s, c);
+    help_run(p);
+    help_expect_open(p);
+    help_exchange(p);
+    assert_int_equal(hsb__tls_info_of(p->tls)->resumed, resumed);
+    assert_int_equal(SSL_session_reused(p->ssl), resumed);
+    SSL_SESSION *session = SSL_get1_session(p->ssl);
+    SSL_set_shutdown(p->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    help_close(p);
+    free(p);
+    return session;
+}
+
+#endif
