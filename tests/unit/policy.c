@@ -1,6 +1,6 @@
-/* >>policy: the ClientHello reader.  It reads what anybody sends, so each input ends at a guard
-   page; what it makes of it decides whether a session may resume.  (The rest of >>policy is
-   tested with an engine around it, in tls.c.) */
+/* >>policy: the ClientHello reader.  It reads what anybody sends, so each input ends at a
+   guard page; what it makes of it decides whether a session may resume.  (The rest of
+   >>policy is tested with an engine around it, in tls.c.) */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
@@ -120,7 +120,7 @@ static void whole(void **state)
     assert_false(hsb__hello_has_protocol(&h, ""));
     assert_true(hsb__hello_has_suite(&h, 0xC02B));
     assert_true(hsb__hello_has_suite(&h, 0xCCA9));
-    assert_false(hsb__hello_has_suite(&h, 0x2BC0));         /* across two of them              */
+    assert_false(hsb__hello_has_suite(&h, 0x2BC0));         /* across two of them */
     assert_false(hsb__hello_has_suite(&h, 0xC030));
     p.id.len = 0;
     assert_true(reads(&p, &h));
@@ -142,7 +142,7 @@ static void refused(void **state)
         p.type = headers[i].message;
         assert_false(reads(&p, &h));
     }
-    for (int off = -3; off <= 3; off++) {                   /* lengths that do not fit          */
+    for (int off = -3; off <= 3; off++) {                   /* lengths that do not fit */
         p = usual();
         p.record_off = off;
         assert_int_equal(reads(&p, &h), off == 0);
@@ -151,7 +151,7 @@ static void refused(void **state)
         assert_int_equal(reads(&p, &h), off == 0);
     }
     p = usual();
-    p.suites.len = 5;                                       /* half a suite                     */
+    p.suites.len = 5;                                       /* half a suite */
     assert_false(reads(&p, &h));
     p = usual();
     p.id = hsb__text_make("0123456789abcdef0123456789ABCDEF!", 33);
@@ -174,7 +174,8 @@ static void odd_names(void **state)
     add_name(&p.extensions, 0, "b", 1);
     assert_false(reads(&p, &h));
     static const struct { const char *value; size_t len; } values[] = {
-        { "", 0 }, { "\0", 1 }, { "\0\0", 2 }, { "\0\1\0", 3 }, { "\0\4\0\0\1", 5 }, { "\0\5\0\0\1x", 6 },
+        { "", 0 }, { "\0", 1 }, { "\0\0", 2 }, { "\0\1\0", 3 }, { "\0\4\0\0\1", 5 },
+        { "\0\5\0\0\1x", 6 },
         { "\0\4\0\0\1xy", 7 }, { "\0\5\0\0\1xy", 7 }, { "\0\10\0\0\1x\0\0\1y", 10 },
         { "\0\4\0\0\2x", 6 },
     };
@@ -192,7 +193,8 @@ static void odd_names(void **state)
 static void odd_protocols(void **state)
 {
     static const struct { const char *value; size_t len; } values[] = {
-        { "", 0 }, { "\0", 1 }, { "\0\0", 2 }, { "\0\1\0", 3 }, { "\0\3\1x\0", 5 }, { "\0\2\2x", 4 },
+        { "", 0 }, { "\0", 1 }, { "\0\0", 2 }, { "\0\1\0", 3 }, { "\0\3\1x\0", 5 },
+        { "\0\2\2x", 4 },
         { "\0\2\1xx", 5 }, { "\0\3\1x", 4 },
     };
     hsb__hello h;
@@ -223,14 +225,15 @@ static void cut_anywhere(void **state)
     const bytes record = build(&p);
     for (size_t len = 0; len < record.len; len++)
         assert_false(hsb__hello_read(&h, guard_copy(record.at, len), len));
-    for (size_t len = 9; len < record.len; len++) {         /* the same with lengths that fit   */
+    for (size_t len = 9; len < record.len; len++) {  /* the same with lengths that fit */
         bytes cut = record;
         cut.at[3] = (char)((len - 5) >> 8);
         cut.at[4] = (char)(len - 5);
         cut.at[7] = (char)((len - 9) >> 8);
         cut.at[8] = (char)(len - 9);
-        size_t before_extensions = 9 + 2 + 32 + 33 + 8 + 2;
-        assert_int_equal(hsb__hello_read(&h, guard_copy(cut.at, len), len), len == before_extensions);
+        const size_t before_extensions = 9 + 2 + 32 + 33 + 8 + 2;
+        assert_int_equal(hsb__hello_read(&h, guard_copy(cut.at, len), len),
+                         len == before_extensions);
     }
 }
 
@@ -252,7 +255,8 @@ static void change_anything(void **state)
                 const hsb_str spans[] = { h.suites, h.server_name, h.protocols };
                 for (size_t s = 0; s < 3; s++)
                     if (spans[s].ptr)
-                        assert_true(spans[s].ptr >= at && spans[s].ptr + spans[s].len <= at + record.len);
+                        assert_true(spans[s].ptr >= at &&
+                                    spans[s].ptr + spans[s].len <= at + record.len);
                 hsb__hello_has_suite(&h, 0xFFFF);
                 hsb__hello_has_protocol(&h, "http/1.1");
             }

@@ -1,4 +1,4 @@
-/* >>security: names and identities, the session cache, and everything that new may be given. */
+/* >>security: names and identities, the session cache, and all that new may be given. */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
@@ -9,7 +9,7 @@ static hsb_security_desc usual(void)
     return help_desc(DATA "server-p256.pem", DATA "server-p256.key");
 }
 
-/* --- host names -------------------------------------------------------------------------- */
+/* --- host names ------------------------------------------------------------------- */
 
 static const char *normal(const char *name, size_t len)
 {
@@ -22,13 +22,14 @@ static const char *normal(const char *name, size_t len)
 static void names(void **state)
 {
     static const char *const good[][2] = {
-        { "localhost", "localhost" }, { "LocalHost", "localhost" }, { "a.b-c.D_1", "a.b-c.d_1" },
-        { "example.org.", "example.org" }, { "1.example", "1.example" }, { "xn--bcher-kva.example", "xn--bcher-kva.example" },
-        { "1.2.3.4a", "1.2.3.4a" },
+        { "localhost", "localhost" }, { "LocalHost", "localhost" },
+        { "a.b-c.D_1", "a.b-c.d_1" }, { "example.org.", "example.org" },
+        { "1.example", "1.example" }, { "1.2.3.4a", "1.2.3.4a" },
+        { "xn--bcher-kva.example", "xn--bcher-kva.example" },
     };
     static const char *const bad[] = {
-        "", ".", "..", "a..b", ".a", "a..", "127.0.0.1", "1", "a.1", "::1", "[::1]", "a b", "a/b", "a\tb",
-        "*.example.org", "a*", "\xC3\xA4.example", "a:443",
+        "", ".", "..", "a..b", ".a", "a..", "127.0.0.1", "1", "a.1", "::1", "[::1]", "a b",
+        "a/b", "a\tb", "*.example.org", "a*", "\xC3\xA4.example", "a:443",
     };
     char longest[300];
     (void)state;
@@ -42,10 +43,10 @@ static void names(void **state)
     for (size_t i = 63; i < sizeof longest; i += 64)
         longest[i] = '.';
     assert_int_equal(strlen(normal(longest, 255)), 255);
-    assert_int_equal(strlen(normal(longest, 256)), 255);        /* a dot at the end              */
+    assert_int_equal(strlen(normal(longest, 256)), 255);        /* a dot at the end */
     assert_string_equal(normal(longest, 257), "");
     longest[63] = 'a';
-    assert_string_equal(normal(longest, 100), "");              /* a label of 64                 */
+    assert_string_equal(normal(longest, 100), "");              /* a label of 64 */
 }
 
 static void patterns(void **state)
@@ -56,7 +57,8 @@ static void patterns(void **state)
     assert_string_equal(out, "*.example.org");
     assert_true(hsb__host_normalise_pattern(out, hsb__text_of("www.Example.org")));
     assert_string_equal(out, "www.example.org");
-    static const char *const bad[] = { "*", "*.", "*.*.org", "w*.example.org", "*example.org", "*..org", "" };
+    static const char *const bad[] = { "*", "*.", "*.*.org", "w*.example.org", "*example.org",
+                                       "*..org", "" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(hsb__host_normalise_pattern(out, hsb__text_of(bad[i])));
     memset(longest, 'a', sizeof longest);
@@ -67,7 +69,7 @@ static void patterns(void **state)
     assert_false(hsb__host_normalise_pattern(out, hsb__text_make(longest, 257)));
 }
 
-/* --- who answers ----------------------------------------------------------------------------- */
+/* --- who answers ------------------------------------------------------------------ */
 
 static const hsb__identity *first_of(const hsb_security *s, const char *name, bool rsa)
 {
@@ -92,19 +94,19 @@ static void who_answers(void **state)
     };
     hsb_security_desc desc = usual();
     (void)state;
-    more[4].server_name = "*.Given.Test.";          /* instead of what its certificate says        */
+    more[4].server_name = "*.Given.Test.";          /* instead of what its certificate says */
     desc.identities = more;
     desc.identity_count = 7;
     hsb_security *s = help_security(&desc);
     const hsb__identity *id = s->identities;
     assert_ptr_equal(first_of(s, "", false), &id[0]);
-    assert_ptr_equal(first_of(s, "", true), &id[7]);                    /* shares "localhost"      */
-    assert_ptr_equal(first_of(s, "localhost", false), &id[0]);          /* not the fourth          */
+    assert_ptr_equal(first_of(s, "", true), &id[7]);  /* shares "localhost" */
+    assert_ptr_equal(first_of(s, "localhost", false), &id[0]);          /* not the fourth */
     assert_ptr_equal(first_of(s, "localhost", true), &id[7]);
     assert_ptr_equal(first_of(s, "www.example.org", false), &id[1]);
     assert_ptr_equal(first_of(s, "www.example.org", true), &id[3]);
     assert_ptr_equal(first_of(s, "ftp.example.org", false), &id[2]);
-    assert_ptr_equal(first_of(s, "ftp.example.org", true), &id[7]);     /* better than nobody      */
+    assert_ptr_equal(first_of(s, "ftp.example.org", true), &id[7]);  /* better than nobody */
     assert_ptr_equal(first_of(s, "a.b.example.org", false), &id[0]);
     assert_ptr_equal(first_of(s, "example.org", false), &id[0]);
     assert_ptr_equal(first_of(s, "org", false), &id[0]);
@@ -112,11 +114,20 @@ static void who_answers(void **state)
     assert_ptr_equal(first_of(s, "given.test", false), &id[0]);
     hsb__security_release(s);
 
-    memset(&desc.identity, 0, sizeof desc.identity);                    /* no default: the first   */
+    memset(&desc.identity, 0, sizeof desc.identity);  /* no default: the first */
     s = help_security(&desc);
     assert_int_equal(s->identity_count, 7);
     assert_ptr_equal(first_of(s, "", false), &s->identities[0]);
     assert_ptr_equal(first_of(s, "", true), &s->identities[2]);
+    hsb__security_release(s);
+
+    desc = help_desc(DATA "server-rsa2048.pem", DATA "server-rsa2048.key");
+    desc.identities = more + 4;  /* of those, the second has no name at all */
+    desc.identity_count = 2;
+    s = help_security(&desc);
+    assert_ptr_equal(first_of(s, "", true), &s->identities[0]);
+    assert_ptr_equal(first_of(s, "localhost", false), &s->identities[2]);
+    assert_ptr_equal(first_of(s, "x.given.test", false), &s->identities[1]);
     hsb__security_release(s);
 }
 
@@ -129,7 +140,8 @@ static void a_thousand_names(void **state)
     (void)state;
     for (int i = 0; i < COUNT; i++) {
         more[i] = help_identity(DATA "server-www.pem", DATA "server-www.key");
-        snprintf(given[i], sizeof given[i], i % 2 ? "h%d.example" : "*.w%d.example", i * 7919 % COUNT);
+        snprintf(given[i], sizeof given[i], i % 2 ? "h%d.example" : "*.w%d.example",
+                 i * 7919 % COUNT);
         more[i].server_name = given[i];
     }
     desc.identities = more;
@@ -147,7 +159,7 @@ static void a_thousand_names(void **state)
     free(more);
 }
 
-/* --- what new may be given ------------------------------------------------------------------------ */
+/* --- what new may be given -------------------------------------------------------- */
 
 static void shown(void **state)
 {
@@ -155,8 +167,10 @@ static void shown(void **state)
     (void)state;
     hsb_security *s = help_security(&desc);
     hsb_str pem = hsb__security_pem(s);
-    BIO *bio = BIO_new_mem_buf(pem.ptr, (int)pem.len), *file = BIO_new_file(DATA "server-p256.pem", "r");
-    X509 *out = PEM_read_bio_X509(bio, NULL, NULL, NULL), *in = PEM_read_bio_X509(file, NULL, NULL, NULL);
+    BIO *bio = BIO_new_mem_buf(pem.ptr, (int)pem.len);
+    BIO *file = BIO_new_file(DATA "server-p256.pem", "r");
+    X509 *out = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    X509 *in = PEM_read_bio_X509(file, NULL, NULL, NULL);
     unsigned char digest[32];
     unsigned len;
     assert_non_null(out);
@@ -185,8 +199,8 @@ static void refuse(const hsb_security_desc *desc, hsb_status status, const char 
 static void refused(void **state)
 {
     static char long_name[257];
-    const char *const empty_alpn[] = { "h2", "", NULL }, *const long_alpn[] = { long_name, NULL },
-               *const no_alpn[] = { NULL };
+    const char *const empty_alpn[] = { "h2", "", NULL }, *const no_alpn[] = { NULL },
+               *const long_alpn[] = { long_name, NULL };
     const char *many[260];
     hsb_identity more = help_identity(DATA "server-www.pem", DATA "server-www.key");
     hsb_security_desc desc;
@@ -231,10 +245,10 @@ static void refused(void **state)
     assert_null(hsb__security_new(&desc, &err));
     assert_int_equal(err.status, HSB_ERR_KEY);
     desc = usual();
-    desc.trusted.path = DATA "authorities.pem";     /* more names than CertificateRequest holds    */
+    desc.trusted.path = DATA "authorities.pem";  /* more names than CertificateRequest holds */
     assert_null(hsb__security_new(&desc, &err));
     assert_int_equal(err.status, HSB_ERR_LIMIT);
-    desc.client_authorities.path = DATA "ca.pem";   /* which then need not hold them               */
+    desc.client_authorities.path = DATA "ca.pem";   /* which then need not hold them */
     s = help_security(&desc);
     assert_int_equal(s->trusted.count, 128);
     assert_int_equal(s->authorities.count, 1);
@@ -261,7 +275,8 @@ static void meter_release(void *ptr, size_t size, void *user)
 
 static void every_allocation_fails_once(void **state)
 {
-    const hsb_identity more = help_identity(DATA "server-several.pem", DATA "server-several.key");
+    const hsb_identity more = help_identity(DATA "server-several.pem",
+                                            DATA "server-several.key");
     (void)state;
     for (int self_signed = 0; self_signed < 2; self_signed++) {
         hsb_security *s = NULL;
@@ -288,7 +303,7 @@ static void every_allocation_fails_once(void **state)
     }
 }
 
-/* --- sessions ------------------------------------------------------------------------------------------ */
+/* --- sessions --------------------------------------------------------------------- */
 
 typedef struct cache { hsb__memory memory; hsb__pool pool; hsb__sessions all; } cache;
 
@@ -327,7 +342,7 @@ static void save(cache *c, uint32_t n, const char *leaf)
 {
     hsb__session s = session(n);
     s.leaf_len = (uint32_t)strlen(leaf);
-    hsb__sessions_save(&c->all, &s, (const unsigned char *)leaf);
+    hsb__sessions_save(&c->all, &s, leaf);
 }
 
 /* Its leaf, or NULL: not found. */
@@ -336,14 +351,15 @@ static const char *load(cache *c, uint32_t n)
     static char text[20000];
     const hsb__session wanted = session(n);
     hsb__session out;
-    unsigned char *leaf;
-    size_t size = 0;
-    if (!hsb__sessions_load(&c->all, wanted.id, wanted.binding, &out, &c->pool, &leaf, &size))
+    hsb__leaf leaf = { NULL, 0, 0 };
+    if (!hsb__sessions_load(&c->all, wanted.id, wanted.binding, &out, &c->pool, &leaf))
         return NULL;
     assert_memory_equal(out.secret, wanted.secret, 48);
     assert_int_equal(out.suite, wanted.suite);
-    snprintf(text, sizeof text, "%.*s", (int)out.leaf_len, leaf ? (char *)leaf : "");
-    hsb__pool_put(&c->pool, leaf, size);
+    assert_int_equal(leaf.len, out.leaf_len);
+    snprintf(text, sizeof text, "%.*s", (int)leaf.len, leaf.der ? (char *)leaf.der : "");
+    hsb__leaf_drop(&c->pool, &leaf);
+    assert_null(leaf.der);
     return text;
 }
 
@@ -358,15 +374,14 @@ static void cache_keeps(void **state)
     assert_string_equal(load(&c, 1), "");
     assert_string_equal(load(&c, 2), "certificate of two");
     assert_null(load(&c, 3));
-    save(&c, 1, "somebody else");                   /* an ID that is taken stays whose it is         */
+    save(&c, 1, "somebody else");                   /* an ID that is taken stays whose it is */
     assert_string_equal(load(&c, 1), "");
-    hsb__session wanted = session(1), out;
-    unsigned char *leaf;
-    size_t size;
+    hsb__session wanted = session(2), out;
+    hsb__leaf leaf = { NULL, 0, 0 };
     wanted.binding[31] ^= 1;
-    assert_false(hsb__sessions_load(&c.all, wanted.id, wanted.binding, &out, &c.pool, &leaf, &size));
-    assert_null(leaf);
-    assert_string_equal(load(&c, 1), "");
+    assert_false(hsb__sessions_load(&c.all, wanted.id, wanted.binding, &out, &c.pool, &leaf));
+    assert_null(leaf.der);
+    assert_string_equal(load(&c, 2), "certificate of two");
     cache_close(&c);
 }
 
@@ -385,7 +400,7 @@ static void cache_forgets_in_time(void **state)
     assert_null(load(&c, 1));
     assert_null(load(&c, 2));
     assert_null(load(&c, 3));
-    assert_ptr_equal(c.all.newest, c.all.oldest);   /* and gone with it                              */
+    assert_ptr_equal(c.all.newest, c.all.oldest);   /* and gone with it */
     cache_close(&c);
 }
 
@@ -399,7 +414,7 @@ static void cache_is_bounded(void **state)
     for (uint32_t n = 0; n < 1000; n++) {
         save(&c, n, n % 3 ? "" : "with a certificate of another size");
         if (n >= 50) {
-            assert_non_null(load(&c, 7));           /* used all the time: never the oldest           */
+            assert_non_null(load(&c, 7));           /* used all the time: never the oldest */
             assert_non_null(load(&c, n - 1));
         } else {
             load(&c, 7);
@@ -408,7 +423,7 @@ static void cache_is_bounded(void **state)
         assert_true(c.memory.used - c.pool.kept <= 20000);
     }
     assert_null(load(&c, 8));
-    save(&c, 2000, large);                          /* takes nearly all                              */
+    save(&c, 2000, large);                          /* takes nearly all */
     assert_string_equal(load(&c, 2000), large);
     assert_null(load(&c, 980));
     assert_non_null(load(&c, 999));
@@ -467,14 +482,15 @@ static void *use_cache(void *arg)
     for (uint32_t n = 0; n < 20000; n++) {
         const hsb__session wanted = session(n % 97);
         hsb__session s = wanted, out;
-        unsigned char *leaf;
-        size_t size;
+        hsb__leaf leaf = { NULL, 0, 0 };
         s.leaf_len = n % 5 * 10;
-        hsb__sessions_save(&shared->all, &s, (const unsigned char *)"0123456789012345678901234567890123456789");
-        if (hsb__sessions_load(&shared->all, wanted.id, wanted.binding, &out, &own.pool, &leaf, &size)) {
-            if (memcmp(out.secret, wanted.secret, 48) != 0 || (out.leaf_len && memcmp(leaf, "0123456789", 10)))
+        hsb__sessions_save(&shared->all, &s, "0123456789012345678901234567890123456789");
+        if (hsb__sessions_load(&shared->all, wanted.id, wanted.binding, &out, &own.pool,
+                               &leaf)) {
+            if (memcmp(out.secret, wanted.secret, 48) != 0 ||
+                (leaf.len && memcmp(leaf.der, "0123456789", 10) != 0))
                 abort();
-            hsb__pool_put(&own.pool, leaf, size);
+            hsb__leaf_drop(&own.pool, &leaf);
         }
     }
     hsb__pool_close(&own.pool);
@@ -494,7 +510,7 @@ static void cache_among_threads(void **state)
     cache_close(&c);
 }
 
-/* --- primitives -------------------------------------------------------------------------------------------- */
+/* --- primitives ------------------------------------------------------------------- */
 
 static void primitives(void **state)
 {
@@ -504,7 +520,8 @@ static void primitives(void **state)
     hsb__crypto_detect(&c);
     assert_non_null(c.ec);
     assert_true(c.ecdsa_sign && c.ecdsa_verify && c.rsa_sign && c.rsa_verify);
-    assert_true(c.cbc_encrypt && c.cbc_decrypt && c.ctr && c.ghash && c.chacha20 && c.poly1305);
+    assert_true(c.cbc_encrypt && c.cbc_decrypt && c.ctr && c.ghash);
+    assert_true(c.chacha20 && c.poly1305);
     assert_true(c.ec->supported_curves >> BR_EC_curve25519 & 1);
     assert_int_equal(c.aes_is_fast, (br_aes_x86ni_ctr_get_vtable() && br_ghash_pclmul_get()) ||
                                     (br_aes_pwr8_ctr_get_vtable() && br_ghash_pwr8_get()));

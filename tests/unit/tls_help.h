@@ -89,7 +89,7 @@ typedef struct help_pair {
     size_t cut;                         /* feed so many bytes at a time; 0: all there are    */
     int alert;                          /* last one that the client received; -1: none       */
     int failed;                         /* the client's SSL_get_error, if it failed          */
-    size_t feeds;
+    char text[1 << 18];                 /* what was read last                                */
 } help_pair;
 
 static inline void help_hear_alert(const SSL *ssl, int where, int ret)
@@ -201,7 +201,6 @@ static inline bool help_move_bytes(help_pair *p)
     assert_true(used <= n);
     memmove(p->held, p->held + used, p->held_len - used);
     p->held_len -= used;
-    p->feeds++;
     return used > 0;
 }
 
@@ -254,20 +253,19 @@ static inline void help_expect_dead(help_pair *p, int alert, const char *text)
 /* All plaintext that the server gets, as a string. */
 static inline const char *help_server_read(help_pair *p)
 {
-    static char text[1 << 18];
     size_t len = 0;
     for (;;) {
         help_run(p);
         hsb_str plain = hsb__tls_plain(p->tls);
         if (!plain.len)
             break;
-        assert_true(len + plain.len < sizeof text);
-        memcpy(text + len, plain.ptr, plain.len);
+        assert_true(len + plain.len < sizeof p->text);
+        memcpy(p->text + len, plain.ptr, plain.len);
         len += plain.len;
         hsb__tls_plain_taken(p->tls, plain.len);
     }
-    text[len] = '\0';
-    return text;
+    p->text[len] = '\0';
+    return p->text;
 }
 
 static inline void help_server_write(help_pair *p, const void *bytes, size_t len)
@@ -291,13 +289,12 @@ static inline void help_server_write(help_pair *p, const void *bytes, size_t len
 
 static inline const char *help_client_read(help_pair *p)
 {
-    static char text[1 << 18];
     int len = 0, got;
     help_run(p);
-    while ((got = SSL_read(p->ssl, text + len, (int)sizeof text - 1 - len)) > 0)
+    while ((got = SSL_read(p->ssl, p->text + len, (int)sizeof p->text - 1 - len)) > 0)
         len += got;
-    text[len] = '\0';
-    return text;
+    p->text[len] = '\0';
+    return p->text;
 }
 
 static inline void help_client_write(help_pair *p, const char *text)
