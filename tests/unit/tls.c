@@ -1,5 +1,7 @@
 /* >>tls and >>policy: an engine of ours against an OpenSSL client, joined by memory.  What may
    go wrong with BearSSL 0.6 in a server is a test here, on full and on resumed handshakes. */
+static const char *failing;             /* the system call that fails */
+#define HSB_FAULT(call, count) ((void)(count), failing && !strcmp(call, failing) ? EIO : 0)
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
@@ -529,6 +531,8 @@ static void bad_client_certificates(void **state)
           "client certificate: not issued by anybody who is trusted" },
         { "impostor", "impostor", 42, "client certificate: wrong signature" },
         { "bad-signature", "p256", 42, "client certificate: wrong signature" },
+        { "intermediate-bad-signature", "intermediate", 42,
+          "client certificate: wrong signature" },
         { "chain100", "chain100", 43,
           "client certificate, number 11 of its chain: chain, certificate or key too large" },
     };
@@ -665,6 +669,9 @@ static void cancelled_hit(void **state)
     assert_false(p->resumed);
     assert_false(p->verified);
     assert_null(p->leaf.der);
+    assert_true(hsb__policy_holds(p));
+    p->resumed = true;                          /* bound to anything but what the engine read */
+    assert_false(hsb__policy_holds(p));
     help_close(&m.p);
     help_server_close(&m.s);
 }
@@ -1015,6 +1022,35 @@ static void garbage(void **state)
         assert_memory_equal(records.ptr, alert, 7);
         help_close(&p);
     }
+    help_server_close(&s);
+}
+
+/* Who talks while our flight waits is not listened to before it is out: so the alert that he
+   gets for it comes between two records. */
+static void alert_after_the_flight(void **state)
+{
+    static const unsigned char out_of_order[9] = { 22, 3, 3, 0, 4, 20, 0, 0, 0 };
+    const hsb_security_desc desc = usual();
+    (void)state;
+    help_server s;
+    help_pair p;
+    help_server_open(&s, &desc);
+    help_open(&p, &s, &(help_client){ 0 });
+    help_move_client(&p);
+    help_move_bytes(&p);
+    assert_int_equal(hsb__tls_feed(p.tls, out_of_order, 9), 0);
+    hsb_str flight = hsb__tls_records(p.tls);
+    BIO_write(p.in, flight.ptr, 10);
+    hsb__tls_records_sent(p.tls, 10);
+    assert_int_equal(hsb__tls_feed(p.tls, out_of_order, 9), 0);
+    help_move_records(&p);
+    help_hold(&p, out_of_order, 9);
+    help_move_bytes(&p);
+    help_run(&p);
+    assert_int_equal(hsb__tls_phase_of(p.tls), HSB__TLS_DEAD);
+    assert_string_equal(help_error(&p), "TLS: message out of order");
+    assert_int_equal(p.alert, 10);
+    help_close(&p);
     help_server_close(&s);
 }
 
@@ -1543,6 +1579,25 @@ static void every_allocation_fails_once(void **state)
     }
 }
 
+static void no_randomness(void **state)
+{
+    const hsb_security_desc desc = usual();
+    (void)state;
+    help_server s;
+    help_server_open(&s, &desc);
+    failing = "getentropy";
+    assert_null(hsb__tls_open(&s.pool, s.security, false, false));
+    failing = NULL;
+    hsb__tls *t = hsb__tls_open(&s.pool, s.security, false, false);
+    hsb__tls_release(&s.pool, t);
+    failing = "getentropy";                     /* one that was used has all it needs         */
+    t = hsb__tls_open(&s.pool, s.security, false, false);
+    assert_non_null(t);
+    hsb__tls_release(&s.pool, t);
+    failing = NULL;
+    help_server_close(&s);
+}
+
 /* The master secret of a connection is nowhere when it is over, but in the cache; and
    nowhere at all when the cache is gone. */
 static void secrets_are_wiped(void **state)
@@ -1678,6 +1733,7 @@ int main(void)
         cmocka_unit_test(nul_in_the_name),
         cmocka_unit_test(plain_http),
         cmocka_unit_test(garbage),
+        cmocka_unit_test(alert_after_the_flight),
         cmocka_unit_test(changed_bytes),
         cmocka_unit_test(client_leaves),
         cmocka_unit_test(floods_in_the_handshake),
@@ -1691,6 +1747,7 @@ int main(void)
         cmocka_unit_test(fragment_length),
         cmocka_unit_test(steady_state_allocates_nothing),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(no_randomness),
         cmocka_unit_test(secrets_are_wiped),
         cmocka_unit_test(pool_is_bounded),
         cmocka_unit_test(nobody_trusted),
