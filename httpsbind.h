@@ -9487,16 +9487,14 @@ static void hsb__files_respond(hsb_request *req, const char *path, const char *t
 }
 
 /* --- folders ------------------------------------------------------------------------------------- */
-/* Decodes a request's path to a relative name: no NUL, no backslash, no "." or ".." segment
-   however it is written.  Leading slashes go.                                                 */
+/* Decodes a request's path to a relative name: no NUL, no "." or ".." segment however it is
+   written.  Leading slashes go.  A backslash is a character like any other (POSIX).           */
 static bool hsb__files_relative(hsb_str path, char *out, size_t size)
 {
     size_t len;
     if (!hsb__percent_decode(path, false, out, size - 1, &len))
         return false;
     out[len] = '\0';
-    if (memchr(out, '\\', len))
-        return false;
     for (const char *at = out; at < out + len;) {
         size_t n = strcspn(at, "/");
         if ((n == 1 && at[0] == '.') || (n == 2 && at[0] == '.' && at[1] == '.'))
