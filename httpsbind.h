@@ -8639,6 +8639,7 @@ struct hsb_request {
     int64_t        written;     /* bytes of body queued                                */
     bool keep_alive;            /* decided when the head is written; before: what came  */
     bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
+    bool in_parts;              /* hsb_response_begin                                    */
     bool close_after, aborted, drain_due;
 
     hsb_stream    *detached;    /* leaves HTTP when the hook returns                    */
@@ -8817,6 +8818,8 @@ static bool hsb__response_can_skip_body(const hsb_request *req)
         return true;
     if (req->continue_due)          /* RFC 9110 10.1.1: it may come, or it may not       */
         return false;
+    if (req->in_parts && req->streamed)     /* on_body reads on; or see hsb__conn_skip_part */
+        return true;
     return req->head.chunked || req->head.content_length - req->received <= HSB__SKIP;
 }
 
@@ -8970,6 +8973,7 @@ static void hsb__response_redirect(hsb_request *req, int status, const char *loc
 /* --- in parts ------------------------------------------------------------------------------ */
 static void hsb__response_begin(hsb_request *req, int status, int64_t length)
 {
+    req->in_parts = true;
     if (!hsb__response_status_allowed(req, status))
         hsb__response_plain_status(req, 500);
     else

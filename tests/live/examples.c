@@ -615,6 +615,7 @@ static void echo_gives_back(void **state)
             snprintf(length, sizeof length, "Content-Length: %zu\r\n", sizes[i]);
             assert_true(has_field(&t, chunked ? "Transfer-Encoding: chunked\r\n" : length));
             assert_false(has_field(&t, chunked ? "Content-Length" : "Transfer-Encoding"));
+            assert_false(has_field(&t, "Connection: close"));
             drop(&t);
         }
     free(body.at);
