@@ -8640,6 +8640,7 @@ struct hsb_request {
     int64_t        written;     /* bytes of body queued                                */
     bool keep_alive;            /* decided when the head is written; before: what came  */
     bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
+    bool in_parts;              /* hsb_response_begin                                    */
     bool close_after, aborted, drain_due;
 
     hsb_stream    *detached;    /* leaves HTTP when the hook returns                    */
@@ -8818,6 +8819,8 @@ static bool hsb__response_can_skip_body(const hsb_request *req)
         return true;
     if (req->continue_due)          /* RFC 9110 10.1.1: it may come, or it may not       */
         return false;
+    if (req->in_parts && req->streamed)     /* on_body reads on; or see hsb__conn_skip_part */
+        return true;
     return req->head.chunked || req->head.content_length - req->received <= HSB__SKIP;
 }
 
@@ -8971,6 +8974,7 @@ static void hsb__response_redirect(hsb_request *req, int status, const char *loc
 /* --- in parts ------------------------------------------------------------------------------ */
 static void hsb__response_begin(hsb_request *req, int status, int64_t length)
 {
+    req->in_parts = true;
     if (!hsb__response_status_allowed(req, status))
         hsb__response_plain_status(req, 500);
     else
@@ -9488,16 +9492,14 @@ static void hsb__files_respond(hsb_request *req, const char *path, const char *t
 }
 
 /* --- folders ------------------------------------------------------------------------------------- */
-/* Decodes a request's path to a relative name: no NUL, no backslash, no "." or ".." segment
-   however it is written.  Leading slashes go.                                                 */
+/* Decodes a request's path to a relative name: no NUL, no "." or ".." segment however it is
+   written.  Leading slashes go.  A backslash is a character like any other (POSIX).           */
 static bool hsb__files_relative(hsb_str path, char *out, size_t size)
 {
     size_t len;
     if (!hsb__percent_decode(path, false, out, size - 1, &len))
         return false;
     out[len] = '\0';
-    if (memchr(out, '\\', len))
-        return false;
     for (const char *at = out; at < out + len;) {
         size_t n = strcspn(at, "/");
         if ((n == 1 && at[0] == '.') || (n == 2 && at[0] == '.' && at[1] == '.'))
