@@ -44,7 +44,7 @@ static bool same_key(const hsb__key *a, const hsb__key *b)
            memcmp(a->rsa.iq, b->rsa.iq, a->rsa.iqlen) == 0;
 }
 
-/* --- what is taken ------------------------------------------------------------------------ */
+/* --- what is taken ----------------------------------------------------------------- */
 
 static void kinds(void **state)
 {
@@ -62,7 +62,8 @@ static void kinds(void **state)
         hsb__key k;
         assert_true(key_of(&m, &k, keys[i].name, NULL));
         assert_int_equal(k.type, keys[i].type);
-        assert_int_equal(k.type == BR_KEYTYPE_RSA ? (int)k.rsa.n_bitlen : k.ec.curve, keys[i].size);
+        assert_int_equal(k.type == BR_KEYTYPE_RSA ? (int)k.rsa.n_bitlen : k.ec.curve,
+                         keys[i].size);
         hsb__key_free(&m, &k);
         assert_int_equal(k.type, 0);
     }
@@ -113,7 +114,7 @@ static void coats(void **state)
     assert_int_equal(m.used, 0);
 }
 
-/* --- what is refused ------------------------------------------------------------------------ */
+/* --- what is refused --------------------------------------------------------------- */
 
 static void errors(void **state)
 {
@@ -160,7 +161,7 @@ static void errors(void **state)
     }
 }
 
-/* --- encryption ------------------------------------------------------------------------------ */
+/* --- encryption -------------------------------------------------------------------- */
 
 static void derive(const br_hash_class *hash, const char *password, const char *salt,
                    uint32_t rounds, size_t len, const char *hex)
@@ -182,8 +183,10 @@ static void derive(const br_hash_class *hash, const char *password, const char *
 static void pbkdf2(void **state)
 {
     (void)state;
-    derive(&br_sha1_vtable, "password", "salt", 1, 20, "0c60c80f961f0e71f3a9b524af6012062fe037a6");
-    derive(&br_sha1_vtable, "password", "salt", 2, 20, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957");
+    derive(&br_sha1_vtable, "password", "salt", 1, 20,
+           "0c60c80f961f0e71f3a9b524af6012062fe037a6");
+    derive(&br_sha1_vtable, "password", "salt", 2, 20,
+           "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957");
     derive(&br_sha1_vtable, "password", "salt", 4096, 20,
            "4b007901b765489abead49d926f721d065a429c1");
     derive(&br_sha1_vtable, "passwordPASSWORDpassword", "saltSALTsaltSALTsaltSALTsaltSALTsalt",
@@ -204,7 +207,9 @@ typedef struct locked {
     int         pad[16];            /* the last bytes before encryption; 0: as should be   */
 } locked;
 
-static const locked usual = { 1, -1, "1.2.840.113549.2.9", "2.16.840.1.101.3.4.1.2", 16, 16, 0, { 0 } };
+static const locked usual = {
+    1, -1, "1.2.840.113549.2.9", "2.16.840.1.101.3.4.1.2", 16, 16, 0, { 0 },
+};
 
 static void put_integer(hsb__der_out *out, uint32_t n)
 {
@@ -302,7 +307,7 @@ static void encrypted(void **state)
     locked l = usual;
     (void)state;
     assert_null(unlocked(&l, "secret"));
-    l.prf = NULL;                                       /* RFC 8018 A.2: DEFAULT SHA-1        */
+    l.prf = NULL;                                       /* RFC 8018 A.2: DEFAULT SHA-1       */
     assert_null(unlocked(&l, "secret"));
     l = usual, l.key_length = 16;
     assert_null(unlocked(&l, "secret"));
@@ -317,7 +322,7 @@ static void encrypted_badly(void **state)
     (void)state;
     l.rounds = 0;
     assert_string_equal(unlocked(&l, "secret"), malformed);
-    l = usual, l.key_length = 32;                       /* AES-128 takes 16                   */
+    l = usual, l.key_length = 32;                       /* AES-128 takes 16                  */
     assert_string_equal(unlocked(&l, "secret"), malformed);
     l = usual, l.key_length = 0;
     assert_string_equal(unlocked(&l, "secret"), malformed);
@@ -325,7 +330,7 @@ static void encrypted_badly(void **state)
     assert_string_equal(unlocked(&l, "secret"), malformed);
     l = usual, l.cut = 1;
     assert_string_equal(unlocked(&l, "secret"), malformed);
-    l = usual, l.cut = 16;                              /* a whole block                      */
+    l = usual, l.cut = 16;                              /* a whole block                     */
     assert_string_equal(unlocked(&l, "secret"), wrong);
     l = usual, l.pad[15] = 17;
     assert_string_equal(unlocked(&l, "secret"), wrong);
@@ -333,7 +338,7 @@ static void encrypted_badly(void **state)
     assert_string_equal(unlocked(&l, "secret"), wrong);
     l = usual, l.pad[15] = 3, l.pad[14] = 3, l.pad[13] = 2;
     assert_string_equal(unlocked(&l, "secret"), wrong);
-    l = usual, l.pad[15] = 1;                           /* right as padding, wrong as a key   */
+    l = usual, l.pad[15] = 1;                           /* right as padding, wrong as a key  */
     assert_string_equal(unlocked(&l, "secret"), wrong);
 }
 
@@ -348,7 +353,7 @@ static void many_wrong_passwords(void **state)
     }
 }
 
-/* --- hostile bytes ----------------------------------------------------------------------------- */
+/* --- hostile bytes ----------------------------------------------------------------- */
 
 static const struct { const char *name, *password; } all[] = {
     { "server-rsa2048.key", NULL }, { "server-rsa2048.pkcs1.key", NULL },
@@ -411,37 +416,55 @@ static const char *read_bytes(const char *name, const char *bytes, size_t len)
 #define OID_P384 "\x06\x05\x2B\x81\x04\x00\x22"
 #define OID_EC   "\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01"
 
-static void small_keys(void **state)
+#define SEC1(bytes)  READ("EC PRIVATE KEY", bytes)
+#define PKCS8(bytes) READ("PRIVATE KEY", bytes)
+
+static void small_sec1_keys(void **state)
 {
     static const char malformed[] = "malformed private key";
     (void)state;
-    assert_null(READ("EC PRIVATE KEY", "\x30\x12\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256));
-    assert_string_equal(READ("EC PRIVATE KEY", "\x30\x12\x02\x01\x02\x04\x01\x07\xA0\x0A" OID_P256),
-                        malformed);                                     /* version            */
-    assert_string_equal(READ("EC PRIVATE KEY", "\x30\x11\x02\x01\x01\x04\x00\xA0\x0A" OID_P256),
-                        malformed);                                     /* no number          */
-    assert_string_equal(READ("EC PRIVATE KEY", "\x30\x06\x02\x01\x01\x04\x01\x07"),
+    assert_null(SEC1("\x30\x12\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256));
+    assert_string_equal(SEC1("\x30\x12\x02\x01\x02\x04\x01\x07\xA0\x0A" OID_P256),
+                        malformed);                             /* version                   */
+    assert_string_equal(SEC1("\x30\x11\x02\x01\x01\x04\x00\xA0\x0A" OID_P256),
+                        malformed);                             /* no number                 */
+    assert_string_equal(SEC1("\x30\x13\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256 "\x00"),
+                        malformed);                             /* something more in it      */
+    assert_string_equal(SEC1("\x30\x12\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256 "\x00"),
+                        malformed);                             /* or behind it              */
+    assert_string_equal(SEC1("\x30\x06\x02\x01\x01\x04\x01\x07"),
                         "EC key that does not tell its curve");
-    assert_string_equal(READ("EC PRIVATE KEY", "\x30\x0A\x02\x01\x01\x04\x01\x07\xA0\x02\x30\x00"),
+    assert_string_equal(SEC1("\x30\x0A\x02\x01\x01\x04\x01\x07\xA0\x02\x30\x00"),
                         "EC parameters spelled out are not supported: only named curves are");
-    assert_string_equal(READ("EC PRIVATE KEY", "\x30\x13\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256
-                             "\x00"), malformed);                       /* something more     */
-    assert_string_equal(READ("EC PRIVATE KEY", "\x30\x12\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256
-                             "\x00"), malformed);                       /* behind it          */
-    assert_null(READ("PRIVATE KEY", "\x30\x22\x02\x01\x00\x30\x13" OID_EC OID_P256
-                     "\x04\x08\x30\x06\x02\x01\x01\x04\x01\x07"));
-    assert_string_equal(READ("PRIVATE KEY", "\x30\x2B\x02\x01\x00\x30\x13" OID_EC OID_P256
-                             "\x04\x11\x30\x0F\x02\x01\x01\x04\x01\x07\xA0\x07" OID_P384),
-                        malformed);                                     /* two curves         */
-    assert_string_equal(READ("PRIVATE KEY", "\x30\x1A\x02\x01\x00\x30\x0B" OID_EC "\x30\x00"
-                             "\x04\x08\x30\x06\x02\x01\x01\x04\x01\x07"),
+}
+
+static void small_pkcs8_keys(void **state)
+{
+    (void)state;
+    assert_null(PKCS8("\x30\x22\x02\x01\x00\x30\x13" OID_EC OID_P256
+                      "\x04\x08\x30\x06\x02\x01\x01\x04\x01\x07"));
+    assert_string_equal(PKCS8("\x30\x2B\x02\x01\x00\x30\x13" OID_EC OID_P256
+                              "\x04\x11\x30\x0F\x02\x01\x01\x04\x01\x07\xA0\x07" OID_P384),
+                        "malformed private key");               /* two curves                */
+    assert_string_equal(PKCS8("\x30\x1A\x02\x01\x00\x30\x0B" OID_EC "\x30\x00"
+                              "\x04\x08\x30\x06\x02\x01\x01\x04\x01\x07"),
                         "EC parameters spelled out are not supported: only named curves are");
-    assert_string_equal(READ("PRIVATE KEY", "\x30\x0A\x02\x01\x00\x30\x05\x06\x03\x2B\x65\x71"),
+}
+
+static void other_kinds(void **state)
+{
+    static const char unknown[] = "kind of key not supported: only RSA and EC are";
+    (void)state;
+    assert_string_equal(PKCS8("\x30\x0A\x02\x01\x00\x30\x05\x06\x03\x2B\x65\x71"),
                         "Ed448 keys are not supported");
-    assert_string_equal(READ("PRIVATE KEY", "\x30\x0A\x02\x01\x00\x30\x05\x06\x03\x2B\x65\x7F"),
-                        "kind of key not supported: only RSA and EC are");
-    assert_string_equal(READ("DSA PRIVATE KEY", ""),
-                        "kind of key not supported: only RSA and EC are");
+    assert_string_equal(PKCS8("\x30\x0A\x02\x01\x00\x30\x05\x06\x03\x2B\x65\x7F"), unknown);
+    assert_string_equal(PKCS8("\x30\x0E\x02\x01\x00\x30\x09"
+                              "\x06\x07\x2A\x86\x48\xCE\x38\x04\x01"),
+                        "DSA keys are not supported");
+    assert_string_equal(PKCS8("\x30\x10\x02\x01\x00\x30\x0B"
+                              "\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x0A"),
+                        "RSA keys bound to PSS are not supported");
+    assert_string_equal(READ("DSA PRIVATE KEY", ""), unknown);
     assert_string_equal(READ("OPENSSH PRIVATE KEY", ""),
                         "OpenSSH's own kind of key; convert it with ssh-keygen -p -m PEM");
 }
@@ -466,21 +489,21 @@ static void rsa_sizes(void **state)
     static const char small[] = "RSA key too small: 2048 to 4096 bits are supported";
     static const char large[] = "RSA key too large: 2048 to 4096 bits are supported";
     (void)state;
-    assert_null(rsa_of(257, 128, 1));                           /* 2049 bits                  */
-    assert_null(rsa_of(512, 256, 0x7F));                        /* 4095                       */
-    assert_string_equal(rsa_of(256, 128, 0x7F), small);         /* 2047                       */
+    assert_null(rsa_of(257, 128, 1));                           /* 2049 bits                 */
+    assert_null(rsa_of(512, 256, 0x7F));                        /* 4095                      */
+    assert_string_equal(rsa_of(256, 128, 0x7F), small);         /* 2047                      */
     assert_string_equal(rsa_of(1, 1, 1), small);
-    assert_string_equal(rsa_of(513, 256, 1), large);            /* 4097                       */
-    assert_string_equal(rsa_of(615, 308, 0x7F), large);         /* 4919, and on to 4992: where */
-    assert_string_equal(rsa_of(620, 310, 0x7F), large);         /*   BearSSL's decoder overflows */
+    assert_string_equal(rsa_of(513, 256, 1), large);            /* 4097                      */
+    assert_string_equal(rsa_of(615, 308, 0x7F), large);  /* 4919, and on to 4992: where      */
+    assert_string_equal(rsa_of(620, 310, 0x7F), large);  /*   BearSSL's decoder overflows    */
     assert_string_equal(rsa_of(625, 312, 1), large);
     assert_string_equal(rsa_of(512, 257, 0x7F),
                         "RSA key with factors of unequal size is not supported");
-    assert_string_equal(rsa_of(512, 256, 0xFF), "malformed private key");       /* negative   */
-    assert_string_equal(rsa_of(512, 256, 0), "malformed private key");  /* not the shortest   */
+    assert_string_equal(rsa_of(512, 256, 0xFF), "malformed private key");       /* negative  */
+    assert_string_equal(rsa_of(512, 256, 0), "malformed private key");  /* not the shortest  */
 }
 
-/* --- the rest ------------------------------------------------------------------------------------ */
+/* --- the rest ---------------------------------------------------------------------- */
 
 static void generated(void **state)
 {
@@ -499,8 +522,8 @@ static void generated(void **state)
     assert_int_equal(m.used, 0);
 }
 
-static void wiped_of(const char *name, const char *password, const unsigned char *x, size_t len,
-                     bool loads)
+static void wiped_of(const char *name, const char *password, const unsigned char *x,
+                     size_t len, bool loads)
 {
     bool done = false;
     for (int fail_at = 1; !done; fail_at++) {
@@ -560,7 +583,9 @@ int main(void)
         cmocka_unit_test(many_wrong_passwords),
         cmocka_unit_test(every_truncation),
         cmocka_unit_test(every_byte_spoilt),
-        cmocka_unit_test(small_keys),
+        cmocka_unit_test(small_sec1_keys),
+        cmocka_unit_test(small_pkcs8_keys),
+        cmocka_unit_test(other_kinds),
         cmocka_unit_test(rsa_sizes),
         cmocka_unit_test(generated),
         cmocka_unit_test(wiped),

@@ -1,0 +1,51 @@
+/* Any bytes as a certificate: the walk, its key, and what is told of it to the user. */
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+
+/* Texts are UTF-8 without controls, so that no one is misled by what he sees. */
+static void must_be_text(hsb_str s)
+{
+    uint32_t c;
+    if (!s.ptr)
+        abort();
+    while (s.len)
+        if (!hsb__cert_next_char(&s, HSB__DER_UTF8, &c) || c < ' ' || (c >= 0x7F && c < 0xA0))
+            abort();
+}
+
+static void must_be_names(const hsb_certificate *c)
+{
+    if (c->name_count < 0 || c->name_count > HSB__CERT_NAMES)
+        abort();
+    for (int i = 0; i < c->name_count; i++) {
+        if (c->names[i].len == 0 || memchr(c->names[i].ptr, ' ', c->names[i].len))
+            abort();
+        must_be_text(c->names[i]);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    hsb__memory m = { 0 };
+    hsb__cert cert;
+    br_x509_pkey key;
+    hsb_str name;
+    bool ok = hsb__cert_walk(&cert, data, size);
+    hsb_certificate *c = hsb__cert_describe(&m, data, size);
+    if (c && !ok)
+        abort();
+    if (ok && !hsb__cert_public_key(&cert, &key) && key.key_type == BR_KEYTYPE_RSA &&
+        (key.key.rsa.nlen < 256 || key.key.rsa.nlen > 512))
+        abort();
+    while (ok && hsb__cert_next_dns(&cert.san, &name))
+        must_be_text(name);
+    if (c) {
+        must_be_text(c->subject);
+        must_be_text(c->issuer);
+        must_be_names(c);
+        hsb__cert_forget(&m, c);
+    }
+    if (m.used)
+        abort();
+    return 0;
+}
