@@ -26,6 +26,10 @@ typedef struct made {
     size_t        len;
 } made;
 
+#define OID_RSA  "\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01"
+#define OID_EC   "\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01"
+#define OID_P256 "\x06\x08\x2A\x86\x48\xCE\x3D\x03\x01\x07"
+
 static void put_extension(hsb__der_out *out, const char *oid, const void *value, size_t len)
 {
     size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
@@ -34,9 +38,17 @@ static void put_extension(hsb__der_out *out, const char *oid, const void *value,
     hsb__der_close(out, mark);
 }
 
-/* subject: a whole Name; extensions: what the list holds, or len 0. */
-static void make(made *c, hsb_str subject, hsb_str extensions)
+typedef struct parts {
+    hsb_str subject;            /* a whole Name; absent: an empty one                        */
+    hsb_str key;                /* what SubjectPublicKeyInfo holds                           */
+    hsb_str extensions;         /* what the list holds; absent: no list                      */
+    hsb_str behind;             /* the extensions, where nothing should be                   */
+} parts;
+
+static void make(made *c, const parts *p)
 {
+    const hsb_str empty = hsb__text_make("\x30\x00", 2);
+    const hsb_str subject = p->subject.ptr ? p->subject : empty;
     hsb__der_out out = { c->bytes, 0, sizeof c->bytes, false };
     size_t cert = hsb__der_open(&out, HSB__DER_SEQUENCE);
     size_t tbs = hsb__der_open(&out, HSB__DER_SEQUENCE);
@@ -45,12 +57,13 @@ static void make(made *c, hsb_str subject, hsb_str extensions)
     hsb__der_put(&out, "\x30\x00", 2);                                  /* issuer: empty     */
     hsb__chain_put_validity(&out, 1000000000);
     hsb__der_put(&out, subject.ptr, subject.len);
-    hsb__der_put(&out, "\x30\x00", 2);                                  /* no key            */
-    if (extensions.len) {
+    hsb__der_put_element(&out, HSB__DER_SEQUENCE, p->key.ptr, p->key.len);
+    if (p->extensions.ptr) {
         size_t wrapped = hsb__der_open(&out, HSB__DER_EXPLICIT + 3);
-        hsb__der_put_element(&out, HSB__DER_SEQUENCE, extensions.ptr, extensions.len);
+        hsb__der_put_element(&out, HSB__DER_SEQUENCE, p->extensions.ptr, p->extensions.len);
         hsb__der_close(&out, wrapped);
     }
+    hsb__der_put(&out, p->behind.ptr, p->behind.len);
     hsb__der_close(&out, tbs);
     hsb__chain_put_signature_kind(&out);
     hsb__chain_put_bits(&out, "signature", 9);
@@ -70,7 +83,9 @@ static const char *subject_of(const char *name, size_t len)
     static char text[70000];
     static made c;
     hsb__memory m = { 0 };
-    make(&c, hsb__text_make(name, len), hsb__text_absent());
+    parts p = { 0 };
+    p.subject = hsb__text_make(name, len);
+    make(&c, &p);
     hsb_certificate *shown = describe(&m, &c);
     if (!shown)
         return NULL;
@@ -199,7 +214,9 @@ static const char *san_of(const char *general_names, size_t len)
     hsb__der_put_element(&inner, HSB__DER_SEQUENCE, general_names, len);
     hsb__der_out out = { (unsigned char *)extension, 0, sizeof extension, false };
     put_extension(&out, "2.5.29.17", wrapped, inner.len);
-    make(&c, hsb__text_make("\x30\x00", 2), hsb__text_make(extension, out.len));
+    parts p = { 0 };
+    p.extensions = hsb__text_make(extension, out.len);
+    make(&c, &p);
     free(wrapped);
     hsb_certificate *shown = describe(&m, &c);
     if (!shown)
@@ -254,7 +271,9 @@ static void many_names(void **state)
 static bool walks(const char *extensions, size_t len, hsb__cert *out)
 {
     static made c;
-    make(&c, hsb__text_make("\x30\x00", 2), hsb__text_make(extensions, len));
+    parts p = { 0 };
+    p.extensions = hsb__text_make(extensions, len);
+    make(&c, &p);
     return hsb__cert_walk(out, (const unsigned char *)guard_copy(c.bytes, c.len), c.len);
 }
 #define WALKS(der) walks(der, sizeof der - 1, &cert)
@@ -284,6 +303,52 @@ static void extensions(void **state)
     assert_false(WALKS("\x30\x0E\x06\x03\x55\x1D\x11\x04\x07\x30\x03\x82\x01" "a\x05\x00"));
     assert_false(WALKS("\x31\x00"));
     assert_false(WALKS("\x30"));
+}
+
+static void something_behind(void **state)
+{
+    static made c;
+    hsb__cert cert;
+    parts p = { 0 };
+    (void)state;
+    p.behind = hsb__text_make("\x05\x00", 2);
+    make(&c, &p);
+    assert_false(hsb__cert_walk(&cert, c.bytes, c.len));
+}
+
+/* What is said of a public key. */
+static const char *key_error(const char *key, size_t len)
+{
+    static made c;
+    hsb__cert cert;
+    br_x509_pkey out;
+    parts p = { 0 };
+    p.key = hsb__text_make(key, len);
+    make(&c, &p);
+    assert_true(hsb__cert_walk(&cert, c.bytes, c.len));
+    return hsb__cert_public_key(&cert, &out);
+}
+#define KEY_ERROR(der) key_error(der, sizeof der - 1)
+
+static void public_keys(void **state)
+{
+    (void)state;
+    assert_null(KEY_ERROR("\x30\x13" OID_EC OID_P256 "\x03\x03\x00\x04\x01"));
+    assert_string_equal(KEY_ERROR(""), "malformed");
+    assert_string_equal(KEY_ERROR("\x30\x09" OID_EC "\x03\x03\x00\x04\x01"), "malformed");
+    assert_string_equal(KEY_ERROR("\x30\x13" OID_EC OID_P256 "\x03\x03\x01\x04\x00"),
+                        "malformed");                           /* seven bits                */
+    assert_string_equal(KEY_ERROR("\x30\x13" OID_EC OID_P256 "\x03\x03\x00\x04\x01\x05\x00"),
+                        "malformed");                           /* something behind it       */
+    assert_string_equal(KEY_ERROR("\x30\x0B" OID_EC "\x30\x00\x03\x03\x00\x04\x01"),
+                        "EC parameters spelled out are not supported: only named curves are");
+    assert_string_equal(KEY_ERROR("\x30\x05\x06\x03\x2B\x65\x71\x03\x02\x00\x01"),
+                        "Ed448 keys are not supported");
+    assert_string_equal(KEY_ERROR("\x30\x0B" OID_RSA "\x03\x07\x00\x30\x04\x02\x01\x01\x02"),
+                        "malformed");
+    assert_string_equal(KEY_ERROR("\x30\x0B" OID_RSA
+                                  "\x03\x09\x00\x30\x06\x02\x01\x07\x02\x01\x03"),
+                        "RSA key too small: 2048 to 4096 bits are supported");
 }
 
 /* --- beside OpenSSL ---------------------------------------------------------------- */
@@ -439,20 +504,39 @@ static void every_byte_spoilt(void **state)
     hsb__pem_free(&m, o);
 }
 
+/* A certificate of that size, most of it in the signature. */
+static size_t sized(made *c, size_t size)
+{
+    static made small;
+    const parts none = { 0 };
+    make(&small, &none);
+    hsb_str rest = hsb__text_make((char *)small.bytes, small.len), cert, tbs;
+    assert_true(hsb__der_take(&rest, HSB__DER_SEQUENCE, &cert));
+    assert_true(hsb__der_whole(&cert, HSB__DER_SEQUENCE, &tbs));
+    static const unsigned char filler[65536];
+    hsb__der_out out = { c->bytes, 0, sizeof c->bytes, false };
+    size_t mark = hsb__der_open(&out, HSB__DER_SEQUENCE);
+    hsb__der_put(&out, tbs.ptr, tbs.len);
+    hsb__chain_put_signature_kind(&out);
+    hsb__der_put_element(&out, HSB__DER_BITS, filler, size - out.len - 6);
+    hsb__der_close(&out, mark);         /* the six: two lengths of three bytes, and a tag    */
+    return out.len;
+}
+
 static void too_large(void **state)
 {
-    static char unit[66000];
     static made c;
     hsb__memory m = { 0 };
-    hsb__der_out out = { (unsigned char *)unit, 0, sizeof unit, false };
+    hsb__cert cert;
     (void)state;
-    put_extension(&out, "2.999.3", c.bytes, 65000);
-    make(&c, hsb__text_make("\x30\x00", 2), hsb__text_make(unit, out.len));
-    hsb_certificate *shown_large = describe(&m, &c);
-    assert_non_null(shown_large);
-    hsb__cert_forget(&m, shown_large);
-    memset(c.bytes, 0, sizeof c.bytes);
-    assert_null(hsb__cert_describe(&m, c.bytes, 65537));
+    c.len = sized(&c, 65536);
+    assert_int_equal(c.len, 65536);
+    hsb_certificate *largest = describe(&m, &c);
+    assert_non_null(largest);
+    hsb__cert_forget(&m, largest);
+    c.len = sized(&c, 65537);
+    assert_true(hsb__cert_walk(&cert, c.bytes, c.len));
+    assert_null(describe(&m, &c));
 }
 
 static void describe_without_memory(void **state)
@@ -656,11 +740,11 @@ static void spoilt_rsa_key(void **state)
     assert_true(hsb__chain_load(&m, &c, &pem, NULL));
     pem = help_data("server-rsa2048.key");
     assert_true(hsb__key_load(&m, &k, &pem, NULL, NULL));
-    unsigned char *const parts[] = { k.rsa.p, k.rsa.q, k.rsa.dp, k.rsa.dq, k.rsa.iq };
+    unsigned char *const numbers[] = { k.rsa.p, k.rsa.q, k.rsa.dp, k.rsa.dq, k.rsa.iq };
     for (size_t i = 0; i < 5; i++) {
-        parts[i][100] ^= 1;
+        numbers[i][100] ^= 1;
         assert_false(hsb__chain_fits_key(&c, &k, "a.key", NULL));
-        parts[i][100] ^= 1;
+        numbers[i][100] ^= 1;
     }
     assert_true(hsb__chain_fits_key(&c, &k, "a.key", NULL));
     hsb__chain_free(&m, &c);
@@ -897,7 +981,9 @@ static void self_signed_names(void **state)
     x = self_signed("2001:db8::7", 1790000000);
     assert_int_equal(X509_check_ip_asc(x, "2001:db8::7", 0), 1);
     X509_free(x);
-    x = self_signed(many, 1790000000);
+    x = self_signed(many, 1790000000);          /* too long for a common name                */
+    same_text(hsb__text_of("CN=self-signed"), X509_get_subject_name(x));
+    same_text(hsb__text_of("CN=self-signed"), X509_get_issuer_name(x));
     assert_int_equal(X509_check_host(x, many, 0, 0, NULL), 1);
     assert_int_equal(openssl_verdict(x, 1790000000), X509_V_OK);
     X509_free(x);
@@ -947,6 +1033,7 @@ static void self_signed_refused(void **state)
     static const char *const bad[] = {
         "", ".", "a b", "a..b", ".a", "a,b", "*", "*.", "*.*.a", "a.*.b", "m\xC3\xBCller.de",
         "1234567890123456789012345678901234567890123456789012345678901234.org",
+        "www.1234567890123456789012345678901234567890123456789012345678901234",
         "https://a", "a/b", "a:443",
     };
     char name[300], text[200];
@@ -999,6 +1086,8 @@ int main(void)
         cmocka_unit_test(alternative_names),
         cmocka_unit_test(many_names),
         cmocka_unit_test(extensions),
+        cmocka_unit_test(something_behind),
+        cmocka_unit_test(public_keys),
         cmocka_unit_test(as_openssl_sees_them),
         cmocka_unit_test(odd_subject),
         cmocka_unit_test(next_dns),

@@ -342,6 +342,30 @@ static void encrypted_badly(void **state)
     assert_string_equal(unlocked(&l, "secret"), wrong);
 }
 
+/* What is left of a block; -1: not padded. */
+static int unpadded(const char *block)
+{
+    hsb_str data = hsb__text_make(guard_copy(block, 16), 16);
+    return hsb__key_unpad(&data) ? (int)data.len : -1;
+}
+
+static void padding(void **state)
+{
+    char sixteen[16];
+    (void)state;
+    assert_int_equal(unpadded("123456789012345\x01"), 15);
+    assert_int_equal(unpadded("1234567890123\x03\x03\x03"), 13);
+    assert_int_equal(unpadded("123456789012345\x00"), -1);
+    assert_int_equal(unpadded("1234567890123\x03\x02\x03"), -1);
+    assert_int_equal(unpadded("1234567890123\x02\x03\x03"), -1);
+    assert_int_equal(unpadded("123456789012345\x11"), -1);
+    assert_int_equal(unpadded("123456789012345\xFF"), -1);
+    memset(sixteen, 16, sizeof sixteen);
+    assert_int_equal(unpadded(sixteen), 0);
+    sixteen[0] = 15;
+    assert_int_equal(unpadded(sixteen), -1);
+}
+
 /* Of 4096 wrong passwords about 16 leave what looks like padding: no one is the wiser. */
 static void many_wrong_passwords(void **state)
 {
@@ -426,6 +450,13 @@ static void small_sec1_keys(void **state)
     assert_null(SEC1("\x30\x12\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256));
     assert_string_equal(SEC1("\x30\x12\x02\x01\x02\x04\x01\x07\xA0\x0A" OID_P256),
                         malformed);                             /* version                   */
+    assert_string_equal(SEC1("\x30\x12\x02\x01\x00\x04\x01\x07\xA0\x0A" OID_P256),
+                        malformed);
+    assert_null(SEC1("\x30\x31\x02\x01\x01\x04\x20" "12345678901234567890123456789012"
+                     "\xA0\x0A" OID_P256));
+    assert_string_equal(SEC1("\x30\x32\x02\x01\x01\x04\x21" "123456789012345678901234567890123"
+                             "\xA0\x0A" OID_P256),
+                        malformed);                             /* more than the curve takes */
     assert_string_equal(SEC1("\x30\x11\x02\x01\x01\x04\x00\xA0\x0A" OID_P256),
                         malformed);                             /* no number                 */
     assert_string_equal(SEC1("\x30\x13\x02\x01\x01\x04\x01\x07\xA0\x0A" OID_P256 "\x00"),
@@ -580,6 +611,7 @@ int main(void)
         cmocka_unit_test(pbkdf2),
         cmocka_unit_test(encrypted),
         cmocka_unit_test(encrypted_badly),
+        cmocka_unit_test(padding),
         cmocka_unit_test(many_wrong_passwords),
         cmocka_unit_test(every_truncation),
         cmocka_unit_test(every_byte_spoilt),

@@ -492,8 +492,8 @@ static void written(void **state)
 static void written_oids(void **state)
 {
     static const char *const texts[] = {
-        "2.5.4.3", "1.2.840.113549.1.1.1", "0.0", "2.0", "2.999.3", "0.9.2342.19200300.100.1.25",
-        "1.3.4294967295",
+        "2.5.4.3", "1.2.840.113549.1.1.1", "0.0", "2.0", "2.999.3", "1.3.4294967295",
+        "0.9.2342.19200300.100.1.25",
     };
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
