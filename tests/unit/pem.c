@@ -192,6 +192,19 @@ static void files(void **state)
     assert_int_equal(strncmp(file_error(path), "...aaa", 6), 0);
 }
 
+static void a_pipe(void **state)
+{
+    char path[] = "/tmp/httpsbind-pem-XXXXXX", fifo[sizeof path + 8], text[sizeof fifo + 40];
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    snprintf(fifo, sizeof fifo, "%s/fifo", path);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    snprintf(text, sizeof text, "%s: a pipe and no file", fifo);
+    assert_string_equal(file_error(fifo), text);
+    unlink(fifo);
+    rmdir(path);
+}
+
 static void large_files(void **state)
 {
     static const char block[] = "-----BEGIN A-----\nAQID\n-----END A-----\n";
@@ -536,6 +549,7 @@ int main(void)
         cmocka_unit_test(every_length),
         cmocka_unit_test(only),
         cmocka_unit_test(files),
+        cmocka_unit_test(a_pipe),
         cmocka_unit_test(large_files),
         cmocka_unit_test(large_text),
         cmocka_unit_test(is_set),
