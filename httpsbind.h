@@ -180,13 +180,18 @@
 
    The implementation is C99 or later, the API part also C++11.  With -std=c99 (not gnu99)
    include httpsbind.h before any system header, or compile with -D_GNU_SOURCE: it says so
-   if it matters.  BearSSL 0.6 and later; compile with the headers of the library that you
-   link.                                                                               */
+   if it matters.  The same on 32-bit systems, or -D_FILE_OFFSET_BITS=64.  BearSSL 0.6 and
+   later; compile with the headers of the library that you link.                        */
 
 #ifndef HTTPSBIND_H
 #define HTTPSBIND_H
-#if (defined(HTTPSBIND_IMPLEMENTATION) || defined(HTTPSBIND_STATIC)) && !defined(_GNU_SOURCE)
-#  define _GNU_SOURCE 1       /* before the first system header: see >>config             */
+#if defined(HTTPSBIND_IMPLEMENTATION) || defined(HTTPSBIND_STATIC)
+#  ifndef _GNU_SOURCE
+#    define _GNU_SOURCE 1     /* before the first system header: see >>config             */
+#  endif
+#  ifndef _FILE_OFFSET_BITS
+#    define _FILE_OFFSET_BITS 64        /* files beyond 2 GiB also where off_t has 32 bits  */
+#  endif
 #endif
 #include <stdbool.h>
 #include <stddef.h>
@@ -751,7 +756,7 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 HSB__ASSERT_STATIC(char_is_a_byte, CHAR_BIT == 8);
 HSB__ASSERT_STATIC(int_has_32_bits, sizeof(int) >= 4);
 HSB__ASSERT_STATIC(size_holds_unsigned, sizeof(size_t) >= sizeof(unsigned));
-HSB__ASSERT_STATIC(files_are_large, sizeof(off_t) >= 8);
+HSB__ASSERT_STATIC(files_are_large, sizeof(off_t) >= 8);   /* -D_FILE_OFFSET_BITS=64 */
 HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
 
 /* ===== >>platform ================================================================
@@ -9841,7 +9846,7 @@ static hsb_str hsb__websocket_utf8_start(hsb_str s, size_t max)
     size_t len = s.len < max ? s.len : max;
     len = hsb__websocket_utf8_feed(&u, s.ptr, len);
     if (u.need)                                     /* back to before the last lead     */
-        while (len-- && ((unsigned char)s.ptr[len] & 0xC0) == 0x80)
+        while (len && ((unsigned char)s.ptr[--len] & 0xC0) == 0x80)
             ;
     return hsb__text_make(s.ptr, len);
 }
