@@ -2048,7 +2048,7 @@ static unsigned hsb__poller_events(uint32_t got)
            (got & (EPOLLERR | EPOLLHUP) ? HSB__BROKEN : 0u);
 }
 
-static int hsb__poller_wait_system(hsb__poller *p, int timeout_ms)
+static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 {
     struct epoll_event got[HSB__POLLER_BATCH];
     int n = epoll_wait(p->fd, got, HSB__POLLER_BATCH, timeout_ms);
@@ -2090,16 +2090,16 @@ static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want
 {
     struct kevent change[3];
     uintptr_t fd = (uintptr_t)w->fd;
-    unsigned short read = want & HSB__READ ? EV_ADD : EV_ADD | EV_CLEAR;
-    unsigned short write = want & HSB__WRITE ? EV_ADD : EV_DELETE;
+    unsigned short add_read = want & HSB__READ ? EV_ADD : EV_ADD | EV_CLEAR;
+    unsigned short set_write = want & HSB__WRITE ? EV_ADD : EV_DELETE;
     unsigned differs = w->armed ^ want;
     int n = 0;
     if (w->armed && differs & HSB__READ)
         EV_SET(&change[n++], fd, EVFILT_READ, EV_DELETE, 0, 0, w);
     if (!w->armed || differs & HSB__READ)
-        EV_SET(&change[n++], fd, EVFILT_READ, read, 0, 0, w);
+        EV_SET(&change[n++], fd, EVFILT_READ, add_read, 0, 0, w);
     if (differs & HSB__WRITE)
-        EV_SET(&change[n++], fd, EVFILT_WRITE, write, 0, 0, w);
+        EV_SET(&change[n++], fd, EVFILT_WRITE, set_write, 0, 0, w);
     return kevent(p->fd, change, n, NULL, 0, NULL) == 0;
 }
 
@@ -2124,7 +2124,7 @@ static unsigned hsb__poller_events(const struct kevent *got)
     return events;
 }
 
-static int hsb__poller_wait_system(hsb__poller *p, int timeout_ms)
+static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 {
     struct kevent got[HSB__POLLER_BATCH];
     struct timespec t;
@@ -2213,7 +2213,7 @@ static unsigned hsb__poller_events(short got)
 }
 
 /* Where more are ready than a batch holds, the next one begins behind the last told.    */
-static int hsb__poller_wait_system(hsb__poller *p, int timeout_ms)
+static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 {
     int n = poll(p->fds, (nfds_t)p->count, timeout_ms), len = 0;
     for (int looked = 0; looked < p->count && len < n && len < HSB__POLLER_BATCH; looked++) {
@@ -2240,7 +2240,7 @@ static bool hsb__poller_open(hsb__poller *p, hsb__memory *m, hsb_error *err)
 {
     memset(p, 0, sizeof *p);
     p->memory = m;
-    if (!hsb__poller_open_system(p) || hsb__os_fails(HSB_FAULT("poller", NULL)))
+    if (hsb__os_fails(HSB_FAULT("poller", NULL)) || !hsb__poller_open_system(p))
         return hsb__error_system(err, errno, "poller");
     return true;
 }
@@ -2284,17 +2284,18 @@ static void hsb__poller_drop(hsb__poller *p, hsb__watch *w)
             p->batch[i].watch = NULL;
 }
 
-/* Waits, calls nobody.  -1: until something happens.                                    */
+/* Waits, calls nobody.  -1: until something happens; a signal, too, ends the wait.       */
 static void hsb__poller_collect(hsb__poller *p, int timeout_ms)
 {
     HSB_ASSERT(p->batch_len == 0);      /* a ready function must not wait                */
     if (hsb__os_fails(HSB_FAULT("poll", NULL)))
         return;
-    int n = hsb__poller_wait_system(p, timeout_ms);
-    p->batch_len = n > 0 ? n : 0;       /* EINTR, too, is a reason to look around        */
+    int n = hsb__poller_collect_system(p, timeout_ms);
+    p->batch_len = n > 0 ? n : 0;
 }
 
-/* Calls whom collect has found, except for what is no longer wanted; how many.          */
+/* Calls whom collect has found, except for what is no longer wanted; returns how many.
+   A kqueue tells READ and WRITE in two calls.                                           */
 static int hsb__poller_dispatch(hsb__poller *p)
 {
     int calls = 0;
@@ -2455,6 +2456,14 @@ static const char *hsb__listener_what(char out[HSB__LISTENER_WHAT], const char *
     return out;
 }
 
+/* The name of the interface, if there is one in the address, may cost errno.           */
+static bool hsb__listener_fail(hsb_error *err, const char *verb, const hsb_address *a)
+{
+    char what[HSB__LISTENER_WHAT];
+    int code = errno;
+    return hsb__error_system(err, code, hsb__listener_what(what, verb, a));
+}
+
 static bool hsb__listener_may_join(const hsb__listener *other, bool v6_only, bool shared,
                                    hsb_error *err)
 {
@@ -2463,18 +2472,18 @@ static bool hsb__listener_may_join(const hsb__listener *other, bool v6_only, boo
                           v6_only != other->v6_only ? "v6_only differs" : NULL;
     if (!differs)
         return true;
-    return hsb__error_set(err, HSB_ERR_SHARED, 0, 0, "%s: already bound in this process, and %s",
-                          hsb__listener_what(what, "bind", &other->wanted), differs);
+    hsb__listener_what(what, "bind", &other->wanted);
+    return hsb__error_set(err, HSB_ERR_SHARED, 0, 0,
+                          "%s: already bound in this process, and %s", what, differs);
 }
 
 /* Nobody else has the address: a socket of our own                                     */
 static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int backlog,
                                 hsb_error *err)
 {
-    char what[HSB__LISTENER_WHAT];
     l->watch.fd = hsb__listener_make_usable(a, backlog, l->v6_only, &l->address);
     if (l->watch.fd < 0)
-        return hsb__error_system(err, errno, hsb__listener_what(what, "bind", a));
+        return hsb__listener_fail(err, "bind", a);
     l->wanted = *a;
     l->wanted.port = l->address.port;
     return true;
@@ -2483,11 +2492,10 @@ static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int back
 /* The newcomer begins with as many as another has taken: it need not catch up.         */
 static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb_error *err)
 {
-    char what[HSB__LISTENER_WHAT];
     if (!hsb__os_fails(HSB_FAULT("dup", NULL)))
         l->watch.fd = fcntl(other->watch.fd, F_DUPFD_CLOEXEC, 0);
     if (l->watch.fd < 0)
-        return hsb__error_system(err, errno, hsb__listener_what(what, "bind", &other->wanted));
+        return hsb__listener_fail(err, "bind", &other->wanted);
     l->address = other->address;
     l->wanted = other->wanted;
     l->taken = hsb__atomic_get(&other->taken);
@@ -2533,14 +2541,12 @@ static bool hsb__listener_adopt(hsb__listener *l, int fd, hsb_error *err)
     l->v6_only = l->shared = false;
     snprintf(what, sizeof what, "descriptor %d", fd);
     errno = 0;
-    if (!hsb__listener_listens(fd) || !hsb__listener_bound(fd, &l->address) ||
-        l->address.family == HSB_FAMILY_ANY) {
-        if (errno && errno != ENOTSOCK)
-            return hsb__error_system(err, errno, what);
-        return hsb__error_set(err, HSB_ERR_SYSTEM, ENOTSOCK, 0,
+    bool fits = hsb__listener_listens(fd) && hsb__listener_bound(fd, &l->address) &&
+                l->address.family != HSB_FAMILY_ANY;
+    if (!fits && errno != EBADF)
+        return hsb__error_set(err, HSB_ERR_SYSTEM, EINVAL, 0,
                               "%s: not a TCP socket that listens", what);
-    }
-    if (!hsb__os_prepare_fd(fd))
+    if (!fits || !hsb__os_prepare_fd(fd))
         return hsb__error_system(err, errno, what);
     l->watch.fd = fd;
     return true;
@@ -2564,13 +2570,13 @@ typedef enum hsb__accepted {
     HSB__ACCEPT_PAUSE       /* see *err; it would fail again at once: rest a while       */
 } hsb__accepted;
 
-/* What accept() tells of the one connection it was about, the network errors that Linux
-   hands on included; all else concerns us and would come again.                        */
+/* What accept() tells of the one connection that it took off the backlog, with the network
+   errors that Linux hands on.  All else concerns us and would come again.              */
 static bool hsb__listener_lost_one(int code)
 {
     static const int codes[] = {
-        ECONNABORTED, ECONNRESET, EPROTO, EPERM, ETIMEDOUT, ENETDOWN, ENETUNREACH,
-        EHOSTDOWN, EHOSTUNREACH, ENOPROTOOPT, EOPNOTSUPP
+        ECONNABORTED, ECONNRESET, EPROTO, ETIMEDOUT,
+        ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH
     };
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (code == codes[i])
@@ -2582,7 +2588,6 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address
                                           hsb_error *err)
 {
     struct sockaddr_storage ss;
-    char what[HSB__LISTENER_WHAT];
     *fd = hsb__os_accept(l->watch.fd, &ss);
     if (*fd >= 0) {
         hsb__atomic_add(&l->taken, 1);
@@ -2591,9 +2596,9 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address
     }
     if (hsb__os_would_block())
         return HSB__ACCEPT_EMPTY;
-    int code = errno;
-    hsb__error_system(err, code, hsb__listener_what(what, "accept on", &l->address));
-    return hsb__listener_lost_one(code) ? HSB__ACCEPT_AGAIN : HSB__ACCEPT_PAUSE;
+    bool lost_one = hsb__listener_lost_one(errno);
+    hsb__listener_fail(err, "accept on", &l->address);
+    return lost_one ? HSB__ACCEPT_AGAIN : HSB__ACCEPT_PAUSE;
 }
 
 /* --- whose turn it is ----------------------------------------------------------------- */
@@ -2642,12 +2647,12 @@ static void hsb__listener_count(hsb__listener *l, int change)
         hsb__atomic_sub(&l->live, 1);
 }
 
-/* Told by the loop before (true) and after (false) it waits in the poller: between waiting
-   and dispatching, because what is dispatched may take its time.                          */
+/* Told by the loop before (true) and after (false) it waits in the poller.  After means
+   between hsb__poller_collect and hsb__poller_dispatch: what is dispatched may take long.  */
 static void hsb__listener_resting(hsb__listener *l, bool in_poll)
 {
     bool was_idle = hsb__atomic_get(&l->idle);
-    bool idle = in_poll && (l->watch.armed & HSB__READ);
+    bool idle = in_poll && l->shared && (l->watch.armed & HSB__READ);
     if (idle && !was_idle)
         hsb__atomic_add(&l->idle, 1);
     else if (!idle && was_idle)
