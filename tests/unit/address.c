@@ -1,0 +1,271 @@
+/* Numeric addresses: what is one, what is none, and that a text comes back as it was. */
+#define HTTPSBIND_STATIC
+#include "httpsbind.h"
+
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "guard.h"
+
+static bool parse(hsb_address *out, const char *text)
+{
+    return hsb__address_parse(out, guard_copy(text, strlen(text) + 1));
+}
+
+static const char *text_of(const hsb_address *a)
+{
+    static char *buf;
+    static char fill[HSB_ADDRESS_TEXT_MAX];
+    memset(fill, '!', sizeof fill);
+    buf = guard_copy(fill, sizeof fill);
+    return hsb__address_text(a, buf);
+}
+
+/* --- parse ------------------------------------------------------------------------------ */
+static void test_good_ones(void **state)
+{
+    static const struct { const char *text, *printed; hsb_family family; } rows[] = {
+        { "0.0.0.0",                  "0.0.0.0",            HSB_IPV4 },
+        { "127.0.0.1",                "127.0.0.1",          HSB_IPV4 },
+        { "255.255.255.255",          "255.255.255.255",    HSB_IPV4 },
+        { "::",                       "::",                 HSB_IPV6 },
+        { "::1",                      "::1",                HSB_IPV6 },
+        { "[::1]",                    "::1",                HSB_IPV6 },
+        { "[::]",                     "::",                 HSB_IPV6 },
+        { "2001:DB8::A",              "2001:db8::a",        HSB_IPV6 },
+        { "2001:db8:0:0:0:0:0:1",     "2001:db8::1",        HSB_IPV6 },
+        { "2001:0db8::0001",          "2001:db8::1",        HSB_IPV6 },
+        { "1:2:3:4:5:6:7:8",          "1:2:3:4:5:6:7:8",    HSB_IPV6 },
+        { "::ffff:192.0.2.1",         "::ffff:192.0.2.1",   HSB_IPV6 },
+        { "64:ff9b::192.0.2.33",      "64:ff9b::c000:221",  HSB_IPV6 },
+        { "fe80::1",                  "fe80::1",            HSB_IPV6 },
+        { "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255",
+          "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",        HSB_IPV6 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        hsb_address a;
+        memset(&a, 0xFF, sizeof a);
+        assert_true(parse(&a, rows[i].text));
+        assert_int_equal(a.family, rows[i].family);
+        assert_int_equal(a.port, 0);
+        assert_int_equal(a.scope_id, 0);
+        assert_string_equal(text_of(&a), rows[i].printed);
+    }
+}
+
+static void test_bytes_are_in_network_order(void **state)
+{
+    hsb_address a;
+    (void)state;
+    assert_true(parse(&a, "192.0.2.7"));
+    assert_memory_equal(a.bytes, "\xC0\x00\x02\x07\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+    assert_true(parse(&a, "2001:db8::7"));
+    assert_memory_equal(a.bytes, "\x20\x01\x0D\xB8\0\0\0\0\0\0\0\0\0\0\0\x07", 16);
+}
+
+static const char *const bad_ones[] = {
+    "", " ", "localhost", "example.org",
+    /* other forms that some systems take for IPv4, and not all for the same one */
+    "1", "127.1", "127.0.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1",
+    "010.0.0.1", "00.0.0.0", "127.0.0.01", "1.2.3.4.5", "1.2.3.4.", ".1.2.3.4", "1..2.3",
+    "1.2.3.256", "1.2.3.1000", "1.2.3.-4", "+1.2.3.4", "1.2.3.4294967297", "1.2.3.a",
+    /* around the number */
+    " 127.0.0.1", "127.0.0.1 ", "127.0.0.1\n", "\t::1", "::1 ", "127.0.0.1/8", "::1/128",
+    "127.0.0.1:443", "[::1]:443", "*", "*:443", "-", "0.0.0.0%1", "127.0.0.1%lo",
+    /* brackets */
+    "[", "]", "[]", "[::1", "::1]", "[[::1]]", "[::1]]", "[[::1]", "[127.0.0.1]",
+    "[ ::1]", "[::1 ]", "[localhost]", "[::1]x", "x[::1]",
+    /* IPv6 */
+    ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:", ":1:2:3:4:5:6:7",
+    "1:2:3:4:5:6:7:8::9", "12345::", "00001::", "g::", "::1.2.3", "::1.2.3.256", "::01.2.3.4",
+    "1:2:3:4:5:6:7:1.2.3.4", "1.2.3.4::", "::1.2.3.4:5", "::-1", "::0x1",
+    "1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111",
+    /* zones: where there is none, of what can have none, of nobody */
+    "%", "%1", "%lo", "fe80::1%", "[fe80::1%]", "fe80::1%0", "fe80::1%nosuchzone", "fe80::1% 1",
+    "fe80::1%1 ", "fe80::1%-1", "fe80::1%+1", "fe80::1%4294967296", "fe80::1%99999999999999999",
+    "fe80::1%1%1", "fe80::1%%1", "[fe80::1]%1", "%1fe80::1", "fe80%1::1", "::1%1", "::%1",
+    "2001:db8::1%1", "fec0::1%1", "fe00::1%1", "::ffff:127.0.0.1%1", "fe80::1%0x1",
+    "fe80::1%lo:", "fe80::1%lo:443", "[fe80::1%lo:443]", "[fe80::1%lo]:443",
+    "fe80::1%a-name-that-no-interface-can-have",
+};
+
+static void test_bad_ones(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_ones / sizeof *bad_ones; i++) {
+        hsb_address a, before;
+        memset(&a, 0x5A, sizeof a);
+        before = a;
+        if (parse(&a, bad_ones[i]))
+            fail_msg("\"%s\" was taken for %s", bad_ones[i], text_of(&a));
+        assert_memory_equal(&a, &before, sizeof a);
+    }
+}
+
+/* Any byte put anywhere into a good one: the outcome is an address that prints and comes
+   back, or a refusal.                                                                     */
+static void test_one_byte_wrong(void **state)
+{
+    static const char *const good[] = { "127.0.0.1", "[fe80::1%lo]", "::ffff:1.2.3.4" };
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        for (size_t at = 0; at < strlen(good[i]); at++) {
+            for (int byte = 1; byte < 256; byte++) {
+                char text[64];
+                hsb_address a, b;
+                strcpy(text, good[i]);
+                text[at] = (char)byte;
+                if (parse(&a, text)) {
+                    assert_true(parse(&b, text_of(&a)));
+                    assert_true(hsb__address_equal(&a, &b));
+                }
+            }
+        }
+    }
+}
+
+/* --- zones --------------------------------------------------------------------------------- */
+static void test_zones(void **state)
+{
+    char text[64], name[IF_NAMESIZE];
+    hsb_address a, b;
+    (void)state;
+    assert_non_null(if_indextoname(1, name));
+    snprintf(text, sizeof text, "fe80::1%%%s", name);
+    assert_true(parse(&a, text));
+    assert_int_equal(a.scope_id, 1);
+    assert_string_equal(text_of(&a), text);
+    snprintf(text, sizeof text, "[fe80::1%%%s]", name);
+    assert_true(parse(&b, text));
+    assert_true(hsb__address_equal(&a, &b));
+    assert_true(parse(&b, "febf:ffff::1%1"));
+    assert_int_equal(b.scope_id, 1);
+    a.port = 443;
+    snprintf(text, sizeof text, "[fe80::1%%%s]:443", name);
+    assert_string_equal(text_of(&a), text);
+}
+
+static void test_zone_of_no_interface_now(void **state)
+{
+    hsb_address a;
+    (void)state;
+    assert_true(parse(&a, "fe80::1%4294967295"));
+    assert_int_equal(a.scope_id, UINT32_MAX);
+    assert_string_equal(text_of(&a), "fe80::1%4294967295");
+}
+
+/* --- text, equality, the system's form -------------------------------------------------------- */
+static void test_text_with_port(void **state)
+{
+    hsb_address a;
+    (void)state;
+    assert_true(parse(&a, "127.0.0.1"));
+    a.port = 443;
+    assert_string_equal(text_of(&a), "127.0.0.1:443");
+    assert_true(parse(&a, "::1"));
+    a.port = 65535;
+    assert_string_equal(text_of(&a), "[::1]:65535");
+    memset(&a, 0, sizeof a);
+    assert_string_equal(text_of(&a), "unknown");
+}
+
+static void test_longest_text_fits(void **state)
+{
+    hsb_address a;
+    (void)state;
+    memset(&a, 0xFF, sizeof a);
+    a.family = HSB_IPV6;
+    assert_string_equal(text_of(&a),
+                        "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535");
+}
+
+static void test_equal(void **state)
+{
+    hsb_address a, b;
+    (void)state;
+    assert_true(parse(&a, "127.0.0.1"));
+    b = a;
+    b.bytes[4] = 1;                         /* of no meaning in IPv4                       */
+    b.scope_id = 1;
+    assert_true(hsb__address_equal(&a, &b));
+    b.port = 1;
+    assert_false(hsb__address_equal(&a, &b));
+    b = a;
+    b.bytes[3] = 2;
+    assert_false(hsb__address_equal(&a, &b));
+    b = a;
+    b.family = HSB_IPV6;
+    assert_false(hsb__address_equal(&a, &b));
+    assert_true(parse(&a, "fe80::1%1"));
+    b = a;
+    assert_true(hsb__address_equal(&a, &b));
+    b.scope_id = 2;
+    assert_false(hsb__address_equal(&a, &b));
+    b = a;
+    b.bytes[15] = 2;
+    assert_false(hsb__address_equal(&a, &b));
+}
+
+static void test_there_and_back(void **state)
+{
+    static const char *const all[] = { "0.0.0.0", "192.0.2.1", "::", "2001:db8::1", "fe80::2%7" };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct sockaddr_storage ss;
+        hsb_address a, b;
+        memset(&ss, 0xFF, sizeof ss);
+        memset(&b, 0xFF, sizeof b);
+        assert_true(parse(&a, all[i]));
+        a.port = 0x1234;
+        socklen_t len = hsb__address_to_sockaddr(&a, &ss);
+        assert_int_equal(len, a.family == HSB_IPV4 ? sizeof(struct sockaddr_in)
+                                                   : sizeof(struct sockaddr_in6));
+        hsb__address_from_sockaddr(&b, &ss);
+        assert_true(hsb__address_equal(&a, &b));
+    }
+}
+
+static void test_peer_over_ipv4_is_ipv4(void **state)
+{
+    struct sockaddr_storage ss;
+    hsb_address mapped, a;
+    (void)state;
+    assert_true(parse(&mapped, "::ffff:192.0.2.1"));
+    mapped.port = 50000;
+    hsb__address_to_sockaddr(&mapped, &ss);
+    assert_int_equal(ss.ss_family, AF_INET6);
+    hsb__address_from_sockaddr(&a, &ss);
+    assert_string_equal(text_of(&a), "192.0.2.1:50000");
+}
+
+static void test_neither_family(void **state)
+{
+    struct sockaddr_storage ss;
+    hsb_address a;
+    (void)state;
+    memset(&ss, 0xFF, sizeof ss);
+    ss.ss_family = AF_UNIX;
+    hsb__address_from_sockaddr(&a, &ss);
+    assert_int_equal(a.family, HSB_FAMILY_ANY);
+    assert_int_equal(a.port, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good_ones),
+        cmocka_unit_test(test_bytes_are_in_network_order),
+        cmocka_unit_test(test_bad_ones),
+        cmocka_unit_test(test_one_byte_wrong),
+        cmocka_unit_test(test_zones),
+        cmocka_unit_test(test_zone_of_no_interface_now),
+        cmocka_unit_test(test_text_with_port),
+        cmocka_unit_test(test_longest_text_fits),
+        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_peer_over_ipv4_is_ipv4),
+        cmocka_unit_test(test_neither_family),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
