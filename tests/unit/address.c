@@ -21,7 +21,7 @@ static const char *text_of(const hsb_address *a)
     return hsb__address_text(a, buf);
 }
 
-/* --- parse ------------------------------------------------------------------------------ */
+/* --- parse --------------------------------------------------------------------------- */
 static void test_good_ones(void **state)
 {
     static const struct { const char *text, *printed; hsb_family family; } rows[] = {
@@ -77,13 +77,15 @@ static const char *const bad_ones[] = {
     "[", "]", "[]", "[::1", "::1]", "[[::1]]", "[::1]]", "[[::1]", "[127.0.0.1]",
     "[ ::1]", "[::1 ]", "[localhost]", "[::1]x", "x[::1]",
     /* IPv6 */
-    ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:", ":1:2:3:4:5:6:7",
+    ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:",
+    ":1:2:3:4:5:6:7",
     "1:2:3:4:5:6:7:8::9", "12345::", "00001::", "g::", "::1.2.3", "::1.2.3.256", "::01.2.3.4",
     "1:2:3:4:5:6:7:1.2.3.4", "1.2.3.4::", "::1.2.3.4:5", "::-1", "::0x1",
     "1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111:1111",
     /* zones: where there is none, of what can have none, of nobody */
-    "%", "%1", "%lo", "fe80::1%", "[fe80::1%]", "fe80::1%0", "fe80::1%nosuchzone", "fe80::1% 1",
-    "fe80::1%1 ", "fe80::1%-1", "fe80::1%+1", "fe80::1%4294967296", "fe80::1%99999999999999999",
+    "%", "%1", "%lo", "fe80::1%", "[fe80::1%]", "fe80::1%0", "fe80::1%nosuchzone",
+    "fe80::1% 1", "fe80::1%1 ", "fe80::1%-1", "fe80::1%+1", "fe80::1%4294967296",
+    "fe80::1%99999999999999999",
     "fe80::1%1%1", "fe80::1%%1", "[fe80::1]%1", "%1fe80::1", "fe80%1::1", "::1%1", "::%1",
     "2001:db8::1%1", "fec0::1%1", "fe00::1%1", "::ffff:127.0.0.1%1", "fe80::1%0x1",
     "fe80::1%lo:", "fe80::1%lo:443", "[fe80::1%lo:443]", "[fe80::1%lo]:443",
@@ -104,7 +106,7 @@ static void test_bad_ones(void **state)
 }
 
 /* Any byte put anywhere into a good one: the outcome is an address that prints and comes
-   back, or a refusal.                                                                     */
+   back, or a refusal.                                                                    */
 static void test_one_byte_wrong(void **state)
 {
     static const char *const good[] = { "127.0.0.1", "[fe80::1%lo]", "::ffff:1.2.3.4" };
@@ -125,7 +127,7 @@ static void test_one_byte_wrong(void **state)
     }
 }
 
-/* --- zones --------------------------------------------------------------------------------- */
+/* --- zones --------------------------------------------------------------------------- */
 static void test_zones(void **state)
 {
     char text[64], name[IF_NAMESIZE];
@@ -155,7 +157,7 @@ static void test_zone_of_no_interface_now(void **state)
     assert_string_equal(text_of(&a), "fe80::1%4294967295");
 }
 
-/* --- text, equality, the system's form -------------------------------------------------------- */
+/* --- text, equality, the system's form ----------------------------------------------- */
 static void test_text_with_port(void **state)
 {
     hsb_address a;
@@ -186,7 +188,7 @@ static void test_equal(void **state)
     (void)state;
     assert_true(parse(&a, "127.0.0.1"));
     b = a;
-    b.bytes[4] = 1;                         /* of no meaning in IPv4                       */
+    b.bytes[4] = 1;                         /* of no meaning in IPv4                      */
     b.scope_id = 1;
     assert_true(hsb__address_equal(&a, &b));
     b.port = 1;
@@ -209,7 +211,9 @@ static void test_equal(void **state)
 
 static void test_there_and_back(void **state)
 {
-    static const char *const all[] = { "0.0.0.0", "192.0.2.1", "::", "2001:db8::1", "fe80::2%7" };
+    static const char *const all[] = {
+        "0.0.0.0", "192.0.2.1", "::", "2001:db8::1", "fe80::2%7"
+    };
     (void)state;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct sockaddr_storage ss;

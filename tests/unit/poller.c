@@ -10,14 +10,7 @@ static int fault(const char *call, void *count);
 
 #include <sys/time.h>
 
-/* What a server's turn does with the two. */
-static int wait_once(hsb__poller *p, int timeout_ms)
-{
-    hsb__poller_collect(p, timeout_ms);
-    return hsb__poller_dispatch(p);
-}
-
-/* --- counts system calls, and fails the one that was named ---------------------------------- */
+/* --- counts system calls, and fails the one that was named --------------------------- */
 static const char *fault_call;
 static int fault_code;
 static int watch_calls, alloc_calls;
@@ -30,12 +23,12 @@ static int fault(const char *call, void *count)
     return fault_call && strcmp(call, fault_call) == 0 ? fault_code : 0;
 }
 
-/* --- watches that keep a record ----------------------------------------------------------- */
+/* --- watches that keep a record ------------------------------------------------------ */
 typedef struct probe {
     hsb__watch watch;
     int peer;
-    int calls;                      /* since probe_wait began                           */
-    unsigned events;                /*   and what they told                             */
+    int calls;                      /* since probe_wait began                             */
+    unsigned events;                /*   and what they told                               */
     void (*then)(struct probe *);
 } probe;
 
@@ -68,7 +61,7 @@ static void probe_open(probe *p)
     probe_init(p, fds[0], fds[1]);
 }
 
-/* Both ends of a TCP connection: what FIN and RST look like is a matter of TCP.           */
+/* Both ends of a TCP connection: what FIN and RST look like is a matter of TCP.          */
 static void probe_open_tcp(probe *p)
 {
     struct sockaddr_in a;
@@ -106,12 +99,19 @@ static void probe_hear(const probe *p)
     assert_true(read(p->watch.fd, sink, sizeof sink) > 0);
 }
 
-/* What p was told in one turn; kqueue tells READ and WRITE one after the other.           */
+/* What a loop does, less what it does in between.                                        */
+static int turn(int timeout_ms)
+{
+    hsb__poller_collect(&poller, timeout_ms);
+    return hsb__poller_dispatch(&poller);
+}
+
+/* What p was told in one turn; kqueue tells READ and WRITE one after the other.          */
 static unsigned probe_wait(probe *p, int timeout_ms)
 {
     p->calls = 0;
     p->events = 0;
-    wait_once(&poller, timeout_ms);
+    turn(timeout_ms);
     return p->events;
 }
 
@@ -129,7 +129,7 @@ static int teardown(void **state)
     return memory.used == 0 ? 0 : -1;
 }
 
-/* --- what is told -------------------------------------------------------------------------- */
+/* --- what is told -------------------------------------------------------------------- */
 static void test_read_is_level_triggered(void **state)
 {
     probe p;
@@ -214,7 +214,7 @@ static void test_reset_is_broken_whatever_is_wanted(void **state)
     }
 }
 
-/* A request waits for its answer; the next one, pipelined, waits unread: no busy loop.    */
+/* A request waits for its answer; the next one, pipelined, waits unread: no busy loop.   */
 static void test_unread_bytes_do_not_hide_a_reset(void **state)
 {
     probe p;
@@ -233,7 +233,7 @@ static void test_unread_bytes_do_not_hide_a_reset(void **state)
     probe_close(&p);
 }
 
-/* --- while dispatching -------------------------------------------------------------------- */
+/* --- while dispatching --------------------------------------------------------------- */
 enum { CROWD = 200 };
 static probe *crowd[CROWD];
 
@@ -267,7 +267,7 @@ static unsigned roll(unsigned sides)
 }
 
 /* Frees itself now and then, and others: those that come later in the batch, those that
-   were there already, those that wait for the next one.                                   */
+   were there already, those that wait for the next one.                                  */
 static int dropped;
 static void then_drop_some(probe *p)
 {
@@ -286,8 +286,8 @@ static void test_drop_and_free_while_dispatching(void **state)
         for (int i = 0; i < CROWD; i++)
             crowd[i]->then = then_drop_some;
         for (dropped = 0; dropped < CROWD;)
-            assert_true(wait_once(&poller, 1000) > 0);
-        assert_int_equal(wait_once(&poller, 0), 0);
+            assert_true(turn(1000) > 0);
+        assert_int_equal(turn(0), 0);
     }
 }
 
@@ -304,13 +304,13 @@ static void test_what_is_no_longer_wanted_is_not_told(void **state)
     crowd_open();
     for (int i = 0; i < CROWD; i++)
         crowd[i]->then = then_silence_all;
-    assert_int_equal(wait_once(&poller, 1000), 1);
+    assert_int_equal(turn(1000), 1);
     for (int i = 0; i < CROWD; i++)
         crowd_drop(i);
 }
 
 /* The same memory and likely the same descriptor's number, but another socket: nothing
-   waits on it.                                                                            */
+   waits on it.                                                                           */
 static void then_replace_others(probe *p)
 {
     for (int i = 0; i < CROWD; i++) {
@@ -332,7 +332,7 @@ static void test_replaced_watch_hears_nothing_old(void **state)
     crowd_open();
     for (int i = 0; i < CROWD; i++)
         crowd[i]->then = then_replace_others;
-    assert_int_equal(wait_once(&poller, 1000), 1);
+    assert_int_equal(turn(1000), 1);
     for (int i = 0; i < CROWD; i++)
         crowd_drop(i);
 }
@@ -343,7 +343,7 @@ static void test_everybody_gets_a_turn(void **state)
     (void)state;
     crowd_open();
     for (; served < CROWD && rounds < CROWD; rounds++) {
-        wait_once(&poller, 1000);
+        turn(1000);
         served = 0;
         for (int i = 0; i < CROWD; i++)
             served += crowd[i]->calls > 0;
@@ -366,7 +366,7 @@ static void test_drop_between_collect_and_dispatch(void **state)
     assert_int_equal(hsb__poller_dispatch(&poller), 0);
 }
 
-/* --- against a model: random wants, random traffic ------------------------------------------ */
+/* --- against a model: random wants, random traffic ----------------------------------- */
 static void model_step(probe *p, unsigned *want, int *unread)
 {
     switch (roll(5)) {
@@ -400,15 +400,15 @@ static void test_against_a_model(void **state)
     (void)state;
     for (int i = 0; i < MANY; i++)
         probe_open(&p[i]);
-    for (int turn = 0; turn < 2000; turn++) {
+    for (int round = 0; round < 2000; round++) {
         for (int n = 0; n < 5; n++) {
             int i = (int)roll(MANY);
             model_step(&p[i], &want[i], &unread[i]);
         }
         for (int i = 0; i < MANY; i++)
             p[i].events = 0;
-        wait_once(&poller, 0);       /* MANY watches, two filters each, may take two */
-        wait_once(&poller, 0);
+        turn(0);       /* MANY watches, two filters each, may take two */
+        turn(0);
         for (int i = 0; i < MANY; i++) {
             unsigned ready = HSB__WRITE | (unread[i] ? HSB__READ : 0u);
             assert_int_equal(p[i].events, p[i].watch.armed ? want[i] & ready : 0);
@@ -418,13 +418,13 @@ static void test_against_a_model(void **state)
         probe_close(&p[i]);
 }
 
-/* --- waiting ---------------------------------------------------------------------------------- */
+/* --- waiting ------------------------------------------------------------------------- */
 static void test_timeouts(void **state)
 {
     uint64_t began = hsb__os_now_us();
     (void)state;
-    assert_int_equal(wait_once(&poller, 0), 0);
-    assert_int_equal(wait_once(&poller, 30), 0);
+    assert_int_equal(turn(0), 0);
+    assert_int_equal(turn(30), 0);
     uint64_t took = hsb__os_now_us() - began;
     assert_true(took >= 29000 && took < 5000000);
 }
@@ -443,11 +443,11 @@ static void test_a_signal_ends_the_wait(void **state)
     act.sa_handler = on_alarm;
     assert_int_equal(sigaction(SIGALRM, &act, NULL), 0);
     assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
-    assert_int_equal(wait_once(&poller, -1), 0);
+    assert_int_equal(turn(-1), 0);
     assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
     fault_call = "poll";
     fault_code = EINTR;
-    assert_int_equal(wait_once(&poller, -1), 0);
+    assert_int_equal(turn(-1), 0);
 }
 
 static void test_waiting_allocates_nothing(void **state)
@@ -456,7 +456,7 @@ static void test_waiting_allocates_nothing(void **state)
     crowd_open();
     alloc_calls = 0;
     for (int i = 0; i < 5; i++)
-        wait_once(&poller, 1000);
+        turn(1000);
     assert_int_equal(alloc_calls, 0);
     for (int i = 0; i < CROWD; i++)
         crowd_drop(i);
@@ -481,7 +481,7 @@ static void test_descriptor_for_other_loops(void **state)
 #endif
 }
 
-/* --- dropping, failing -------------------------------------------------------------------------- */
+/* --- dropping, failing --------------------------------------------------------------- */
 static void test_drop_of_what_was_never_added(void **state)
 {
     probe p;
@@ -494,7 +494,7 @@ static void test_drop_of_what_was_never_added(void **state)
     probe_close(&p);
 }
 
-/* A duplicate (another sharer's) keeps the socket open, and epoll would go on telling.     */
+/* A duplicate (another sharer's) keeps the socket open, and epoll would go on telling.   */
 static void test_dropped_duplicate_is_silent(void **state)
 {
     probe p;
@@ -531,7 +531,7 @@ static void test_failed_calls_change_nothing(void **state)
     probe_close(&p);
 }
 
-/* What the system refuses, or in the poll backend the allocator; the poller is unharmed.  */
+/* What the system refuses, or in the poll backend the allocator; the poller is unharmed. */
 static void test_add_may_fail(void **state)
 {
     probe p;

@@ -8,7 +8,7 @@ static int fault(const char *call, void *count);
 #include <setjmp.h>
 #include <cmocka.h>
 
-static int fault_after = -1, fault_code;    /* the one after so many lookups fails           */
+static int fault_after = -1, fault_code;    /* the one after so many lookups fails        */
 static int lookups;
 
 static int fault(const char *call, void *count)
@@ -31,7 +31,7 @@ static int lookup(const char *host, hsb_family family)
     return hsb__resolver_lookup(host, family, found, MAX, &err);
 }
 
-/* A label of 64 bytes is no name (RFC 1035 2.3.4): the system's resolver sends nothing.    */
+/* A label of 64 bytes is no name (RFC 1035 2.3.4): the system's resolver sends nothing.  */
 static const char no_name[] =
     "a123456789012345678901234567890123456789012345678901234567890123.invalid";
 
@@ -59,7 +59,7 @@ static void test_number_of_the_other_family(void **state)
     assert_int_equal(lookups, 0);
 }
 
-/* Without care the system would bind all but the last three to places nobody meant.        */
+/* Without care the system would bind all but the last three to places nobody meant.      */
 static void test_bad_numbers_are_no_names(void **state)
 {
     static const char *const bad[] = { "1", "127.1", "010.0.0.1", "0x7f.1", "2130706433",
@@ -118,7 +118,7 @@ static void test_system_errors(void **state)
 {
     (void)state;
     fault_code = EMFILE;
-    fault_after = 1;                        /* the first asks whether it is a number         */
+    fault_after = 1;                        /* the first asks whether it is a number      */
     assert_int_equal(lookup("localhost", HSB_FAMILY_ANY), 0);
     fault_after = -1;
     assert_int_equal(err.status, HSB_ERR_SYSTEM);
@@ -126,17 +126,19 @@ static void test_system_errors(void **state)
     assert_string_equal(err.text, "lookup localhost: Too many open files");
 }
 
-/* --- the answers, as a list that the system might give --------------------------------------- */
+/* --- the answers, as a list that the system might give ------------------------------- */
 static void test_take(void **state)
 {
-    static const char *const answers[] = { "::1", "127.0.0.1", "127.0.0.1", "::1", "127.0.0.2" };
+    static const char *const answers[] = {
+        "::1", "127.0.0.1", "127.0.0.1", "::1", "127.0.0.2"
+    };
     enum { COUNT = sizeof answers / sizeof *answers };
     struct addrinfo list[COUNT + 1];
     struct sockaddr_storage ss[COUNT + 1];
     (void)state;
     memset(list, 0, sizeof list);
     memset(ss, 0, sizeof ss);
-    ss[0].ss_family = AF_UNIX;              /* not ours: left out                            */
+    ss[0].ss_family = AF_UNIX;              /* not ours: left out                         */
     list[0].ai_addrlen = sizeof(struct sockaddr_storage);
     for (int i = 0; i < COUNT; i++) {
         hsb_address a;
@@ -157,7 +159,7 @@ static void test_take(void **state)
     assert_int_equal(hsb__resolver_take(NULL, found, MAX), 0);
 }
 
-/* --- where to bind ------------------------------------------------------------------------------ */
+/* --- where to bind ------------------------------------------------------------------- */
 static void test_bind_address(void **state)
 {
     (void)state;
