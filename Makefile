@@ -104,6 +104,7 @@ check: | $(first)     # one after the other: each of them uses all processors
 	$(MAKE) check-asan
 	$(MAKE) check-tsan
 	$(MAKE) check-poll
+	$(MAKE) check-kqueue
 	$(MAKE) check-fault
 	$(MAKE) check-fuzz
 
@@ -114,9 +115,12 @@ check-static:
 check-asan:
 	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)'
 check-tsan:
-	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared*'
+	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* unit/listener'
 check-poll:
-	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/*'
+	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/* unit/poller unit/listener'
+check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim
+	$(MAKE) test OUT=build/kqueue FLAGS='-DHSB_USE_KQUEUE -Itests/compile/shim' \
+	        WHICH='unit/poller unit/listener live/responses'
 check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
 check-fuzz:
@@ -169,5 +173,5 @@ MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
 .PHONY: all deps deps-check run test check check-compile check-static check-asan check-tsan \
-        check-poll check-fault check-fuzz fuzz bench soak coverage install clean help
+        check-poll check-kqueue check-fault check-fuzz fuzz bench soak coverage install clean help
 .SECONDARY:
