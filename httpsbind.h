@@ -11022,7 +11022,7 @@ static void hsb__conn_end_body(hsb_conn *c)
     req->receiving = HSB__END;
     hsb__pace_stop(&c->pace_in);
     bool wanted = req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
-    if (wanted && !req->detached && !req->aborted)
+    if (wanted && !req->detached && !req->aborted && c->drop != HSB__DROP_NOW)
         hsb__conn_hook_request(c, c->loop->options.hooks.on_request);
 }
 
@@ -11232,6 +11232,8 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
 static bool hsb__conn_wants_input(const hsb_conn *c)
 {
     const hsb_request *req = &c->request;
+    if (c->drop == HSB__DROP_NOW)
+        return false;
     switch (c->phase) {
     case HSB__HANDSHAKE:
         return true;
