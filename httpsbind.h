@@ -12251,7 +12251,8 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     hsb__poller_collect(&s->loop.poller, wait);
     hsb__server_resting(s, false);
     hsb__loop_tick(&s->loop);
-    int count = hsb__poller_dispatch(&s->loop.poller);
+    int count = hsb__server_take_flags(s);      /* before anybody is accepted, should it close    */
+    count += hsb__poller_dispatch(&s->loop.poller);
     hsb__timers_advance(&s->loop.timers, hsb__loop_now_ms(&s->loop));
     count += hsb__server_take_inbox(s);
     count += hsb__server_step_kicked(s);
