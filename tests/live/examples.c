@@ -70,19 +70,19 @@ static void stop(running *r)
 typedef struct bytes { char *at; size_t len; } bytes;
 
 typedef struct transfer {
-    const char *method;                 /* NULL: GET, or POST with a body */
+    const char *method;                 /* NULL: GET, or POST with a body                  */
     const char *body;
     size_t      body_len;
-    bool        chunked;                /* send it so */
-    bool        cut;                    /* leave where the body ends, one byte too early */
-    bool        anyone;                 /* trust whatever certificate it is */
-    const char *field;                  /* one more field to send */
-    const char *cert, *key;             /* of the client */
+    bool        chunked;                /* send it so                                      */
+    bool        cut;                    /* leave where the body ends, one byte too early   */
+    bool        anyone;                 /* trust whatever certificate it is                */
+    const char *field;                  /* one more field to send                          */
+    const char *cert, *key;             /* of the client                                   */
     const char *connect_to;
     void      (*at_first_byte)(void *arg);
     void       *arg;
 
-    CURLcode    code;                   /* from here on: what came */
+    CURLcode    code;                   /* from here on: what came                         */
     size_t      sent;
     long        status;
     bytes       got, head;
@@ -240,7 +240,7 @@ static bytes noise(size_t len)
 }
 
 /* --- folders to serve ------------------------------------------------------------------------ */
-static char top[64];                    /* a folder of our own */
+static char top[64];                    /* a folder of our own                             */
 
 static void path_in(char out[512], const char *name)
 {
@@ -280,7 +280,7 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 static int make_top(void **state)
 {
     (void)state;
-    strcpy(top, "/dev/shm/httpsbind-examples-XXXXXX");      /* memory, where there is some */
+    strcpy(top, "/dev/shm/httpsbind-examples-XXXXXX");      /* memory, where there is some     */
     if (mkdtemp(top))
         return 0;
     strcpy(top, "/tmp/httpsbind-examples-XXXXXX");
@@ -402,7 +402,7 @@ static void serve_gives_nothing_from_outside(void **state)
     make_link("round", "round");
     make_link("stays", "sub");
     make_link("stays.txt", "sub/inside.txt");
-    snprintf(beside, sizeof beside, "%s-beside", top);      /* begins as the root does */
+    snprintf(beside, sizeof beside, "%s-beside", top);      /* begins as the root does       */
     assert_int_equal(mkdir(beside, 0755), 0);
     make_link("beside", beside);
     char pipe_path[512];
@@ -561,7 +561,7 @@ static void renewed(const char *example, const char *done, const char *kept)
     snprintf(url, sizeof url, "https://www.example.org:%d/", r.port);
     snprintf(to, sizeof to, "::localhost:%d", r.port);
     transfer t = { .connect_to = to };
-    perform(&t, url);                   /* verified: the name is only in the new one */
+    perform(&t, url);                   /* verified: the name is only in the new one        */
     assert_int_equal(t.code, CURLE_OK);
     drop(&t);
     stop(&r);
@@ -590,7 +590,7 @@ static void self_signed_by_default(void **state)
     drop(&t);
     char url[64];
     snprintf(url, sizeof url, "https://[::1]:%d/f", r.port);
-    perform(&t, url);                   /* where there is IPv6 */
+    perform(&t, url);                   /* where there is IPv6                              */
     assert_true(t.code == CURLE_OK || t.code == CURLE_COULDNT_CONNECT);
     drop(&t);
     assert_true(child_says(&r.process->err, "SHA-256      ", 1));
@@ -886,7 +886,7 @@ static void sni_chooses_by_name(void **state)
         snprintf(to, sizeof to, "::localhost:%d", r.port);
         snprintf(body, sizeof body, "this is %s\n", names[i]);
         transfer t = { .connect_to = to };
-        perform(&t, url);               /* verified: the certificate has the name */
+        perform(&t, url);               /* verified: the certificate has the name           */
         assert_int_equal(t.code, CURLE_OK);
         assert_string_equal(t.got.at, body);
         drop(&t);
@@ -931,7 +931,7 @@ static void upload_writes_whole_files_only(void **state)
         assert_memory_equal(written.at, body.at, body.len);
         free(written.at);
     }
-    assert_true(child_says(&r.process->err, "sized.bin: ", 5));     /* progress */
+    assert_true(child_says(&r.process->err, "sized.bin: ", 5));     /* progress              */
     transfer bad = { .method = "PUT", .body = "x", .body_len = 1 };
     static const char *const names[] = { "/", "/.hidden", "/a/b", "/..", "/a%2fb" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
