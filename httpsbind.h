@@ -11027,7 +11027,7 @@ static void hsb__conn_end_body(hsb_conn *c)
     req->receiving = HSB__END;
     hsb__pace_stop(&c->pace_in);
     bool wanted = req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
-    if (wanted && !req->detached && !req->aborted)
+    if (wanted && !req->detached && !req->aborted && c->drop != HSB__DROP_NOW)
         hsb__conn_hook_request(c, c->loop->options.hooks.on_request);
 }
 
@@ -11237,6 +11237,8 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
 static bool hsb__conn_wants_input(const hsb_conn *c)
 {
     const hsb_request *req = &c->request;
+    if (c->drop == HSB__DROP_NOW)
+        return false;
     switch (c->phase) {
     case HSB__HANDSHAKE:
         return true;
@@ -12254,7 +12256,8 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     hsb__poller_collect(&s->loop.poller, wait);
     hsb__server_resting(s, false);
     hsb__loop_tick(&s->loop);
-    int count = hsb__poller_dispatch(&s->loop.poller);
+    int count = hsb__server_take_flags(s);      /* before anybody is accepted, should it close    */
+    count += hsb__poller_dispatch(&s->loop.poller);
     hsb__timers_advance(&s->loop.timers, hsb__loop_now_ms(&s->loop));
     count += hsb__server_take_inbox(s);
     count += hsb__server_step_kicked(s);

@@ -19,7 +19,7 @@
 #include <stdarg.h>
 #include <dirent.h>
 #include <poll.h>
-#include <sys/ioctl.h>
+#include <sys/time.h>
 #include <cmocka.h>
 #include <curl/curl.h>
 #include <openssl/err.h>
