@@ -16,7 +16,8 @@
        hsb_security_desc desc = { .self_signed_for = "localhost" };
        hsb_options options = { .hooks.on_request = answer };
        hsb_security *security = hsb_security_new(&desc, &err);
-       hsb_server *server = security ? hsb_bind_secure("localhost", 8443, security, &options, &err) : NULL;
+       hsb_server *server = security
+           ? hsb_bind_secure("localhost", 8443, security, &options, &err) : NULL;
        if (!server)
            return fprintf(stderr, "%s\n", err.text), 1;
        return hsb_server_run(server, &err) ? 0 : 1;
@@ -97,7 +98,7 @@
    returns.  A hook must not block: the whole server waits for it.
 
      hook          when                              you may                    next
-     on_accept     a client connected                refuse: return false       on_handshake; plain: on_head
+     on_accept     a client connected                refuse: return false       on_handshake
      on_handshake  TLS is up; hsb_conn_tls is set    refuse: return false       on_head
      on_head       a request's head is there         answer, stream, defer      on_body, on_request
      on_body       a part of a streamed body         answer, pause              on_body, on_request
@@ -114,10 +115,10 @@
      on_wake       after hsb_server_wake             anything                   as it was
 
    Answered in on_head: no on_request for it; but whoever only began an answer there and
-   asked for the body in parts is told by on_request that it is whole.  Unanswered when on_request returns, with no
-   ticket open and no hsb_request_after pending: 500.  From on_finish on the request is
-   gone, from on_close on the connection.  hsb_server_run, _poll and _free must not be
-   called from a hook.  Refused by the parser (400, 408, 414, 417, 431, 501, 505): on_error
+   asked for the body in parts is told by on_request that it is whole.  Unanswered when
+   on_request returns, with no ticket open and no hsb_request_after pending: 500.  From
+   on_finish on the request is gone, from on_close on the connection.  hsb_server_run, _poll
+   and _free must not be called from a hook.  Refused by the parser (400, 408, 414, 417, 431, 501, 505): on_error
    with the status that was sent, and no hook of a request. */
 
 /* ===== >>memory-rules ============================================================
@@ -302,7 +303,7 @@ HSB_API int         hsb_lookup(const char *host, hsb_family family,
                                hsb_address *out, int max, hsb_error *err);
 
 /* --- security ------------------------------------------------------------------------------- */
-typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem; /* one or the other; zero: none */
+typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem; /* one of them; zero: none */
 HSB_API hsb_pem hsb_pem_file(const char *path);
 HSB_API hsb_pem hsb_pem_text(const char *nul_terminated);
 
@@ -352,7 +353,9 @@ HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security);
 HSB_API hsb_str        hsb_security_pem(const hsb_security *security);
 
 /* --- hooks: see >>hooks ---------------------------------------------------------------------- */
-typedef enum hsb_log_level { HSB_LOG_ERROR, HSB_LOG_WARN, HSB_LOG_INFO, HSB_LOG_DEBUG } hsb_log_level;
+typedef enum hsb_log_level {
+    HSB_LOG_ERROR, HSB_LOG_WARN, HSB_LOG_INFO, HSB_LOG_DEBUG
+} hsb_log_level;
 typedef struct hsb_hooks {                  /* errors are borrowed: this call                  */
     void *user;                                              /* last argument of all below      */
     bool (*on_accept)   (hsb_conn *, void *user);            /* false: drop it                  */
@@ -434,7 +437,7 @@ HSB_API int         hsb_server_listen_at(hsb_server *server, const hsb_address *
 HSB_API int         hsb_server_listen_fd(hsb_server *server, int fd,
                                          hsb_security *security_or_null, hsb_error *err);
 
-/* --- server ------------------------------------------------------------------------------------ */
+/* --- server ------------------------------------------------------------------------------- */
 /* Gives the thread away until the server is closed and its last connection gone.               */
 HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err);
 /* Or own the loop: wait until hsb_server_fd is readable or hsb_server_timeout milliseconds are
@@ -462,199 +465,209 @@ HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* defau
    trusts nothing), and the old one stays.                                                        */
 HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
                                             hsb_security *security, hsb_error *err);
-typedef struct hsb_connections { int total, handshaking, active, idle, closing, detached; } hsb_connections;
-HSB_API hsb_connections hsb_server_connections(const hsb_server *server);  /* counted now          */
-HSB_API size_t          hsb_server_memory(const hsb_server *server);       /* bytes allocated now  */
+typedef struct hsb_connections {
+    int total, handshaking, active, idle, closing, detached;
+} hsb_connections;
+HSB_API hsb_connections hsb_server_connections(const hsb_server *server);  /* counted now         */
+HSB_API size_t          hsb_server_memory(const hsb_server *server);       /* bytes allocated now */
 /* Run fn on the server's thread soon, or after delay_ms; at free, what still waits runs.  fn is
    called exactly once, or the call returns false (out of memory, server freed) and never calls
-   it.  The server must not be freed meanwhile: a ticket has no such rule.         [any thread]    */
+   it.  The server must not be freed meanwhile: a ticket has no such rule.         [any thread]   */
 HSB_API bool        hsb_server_post(hsb_server *server, int delay_ms,
                                     void (*fn)(hsb_server *, void *arg), void *arg);
 
-/* --- connection ---------------------------------------------------------------------------------- */
-typedef struct hsb_certificate {     /* borrowed: until on_close                                   */
+/* --- connection --------------------------------------------------------------------------- */
+typedef struct hsb_certificate {     /* borrowed: until on_close                                  */
     hsb_str der;
-    hsb_str subject, issuer;         /* RFC 4514 text: "CN=ann,O=Example"                          */
-    int64_t not_before, not_after;   /* seconds since 1970                                         */
-    uint8_t sha256[32];              /* of der                                                     */
-    const hsb_str *names;            /* subjectAltName: DNS, mail, URI and IP, as text             */
+    hsb_str subject, issuer;         /* RFC 4514 text: "CN=ann,O=Example"                         */
+    int64_t not_before, not_after;   /* seconds since 1970                                        */
+    uint8_t sha256[32];              /* of der                                                    */
+    const hsb_str *names;            /* subjectAltName: DNS, mail, URI and IP, as text            */
     int     name_count;
 } hsb_certificate;
-typedef struct hsb_tls_info {        /* borrowed: until on_close                                   */
-    unsigned        version;         /* 0x0303 is TLS 1.2                                          */
-    unsigned        suite;           /* IANA number                                                */
-    const char     *suite_name;      /* IANA name                                                  */
-    const char     *alpn;            /* NULL if none was agreed                                    */
-    const char     *server_name;     /* "" if the client sent none                                 */
+typedef struct hsb_tls_info {        /* borrowed: until on_close                                  */
+    unsigned        version;         /* 0x0303 is TLS 1.2                                         */
+    unsigned        suite;           /* IANA number                                               */
+    const char     *suite_name;      /* IANA name                                                 */
+    const char     *alpn;            /* NULL if none was agreed                                   */
+    const char     *server_name;     /* "" if the client sent none                                */
     bool            resumed;
-    const hsb_certificate *client;   /* verified; NULL: none asked for, or none sent               */
+    const hsb_certificate *client;   /* verified; NULL: none asked for, or none sent              */
 } hsb_tls_info;
 HSB_API hsb_server         *hsb_conn_server(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_peer(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_local(const hsb_conn *conn);
-HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn);     /* NULL: plain, or not yet up   */
-HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);      /* 1, 2, ... of this server     */
+HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn);     /* NULL: plain, or not yet up */
+HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);      /* 1, 2, ... of this server   */
 HSB_API void                hsb_conn_set_user(hsb_conn *conn, void *user);
 HSB_API void               *hsb_conn_user(const hsb_conn *conn);
-/* false: after the answer that is being made; true: now.  on_close comes later.                   */
+/* false: after the answer that is being made; true: now.  on_close comes later.                  */
 HSB_API void                hsb_conn_close(hsb_conn *conn, bool force);
 
-/* --- request --------------------------------------------------------------------------------------- */
-/* Every hsb_str from here is borrowed: until on_finish.                                            */
+/* --- request ------------------------------------------------------------------------------ */
+/* Every hsb_str from here is borrowed: until on_finish.                                          */
 HSB_API hsb_conn *hsb_request_conn(const hsb_request *req);
 HSB_API hsb_str   hsb_request_method(const hsb_request *req);
-HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent                          */
-HSB_API hsb_str   hsb_request_host(const hsb_request *req);     /* Host field or the target's authority */
-HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* up to '?', not decoded           */
-HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after '?'; absent if there is none */
-HSB_API int       hsb_request_minor_version(const hsb_request *req);    /* of HTTP/1: 0 or 1        */
+HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent                        */
+HSB_API hsb_str   hsb_request_host(const hsb_request *req);  /* Host, or the target's authority */
+HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* up to '?', not decoded         */
+HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after '?'; absent: none */
+HSB_API int       hsb_request_minor_version(const hsb_request *req);    /* of HTTP/1: 0 or 1      */
 /* The first field of that name, in any case; absent if there is none.  _at counts from 0 and
-   returns false behind the last.  Trailers are there from on_request on.                           */
+   returns false behind the last.  Trailers are there from on_request on.                         */
 HSB_API hsb_str   hsb_request_header(const hsb_request *req, const char *name);
-HSB_API bool      hsb_request_header_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value);
-HSB_API bool      hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value);
-HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);     /* RFC 6265 4.2  */
-HSB_API int64_t   hsb_request_content_length(const hsb_request *req);   /* -1: chunked; 0 also: none */
-/* From on_head only: hand the body to on_body in parts.  Else it is kept for on_request.            */
+HSB_API bool      hsb_request_header_at(const hsb_request *req, int i,
+                                        hsb_str *name, hsb_str *value);
+HSB_API bool      hsb_request_trailer_at(const hsb_request *req, int i,
+                                         hsb_str *name, hsb_str *value);
+HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);  /* RFC 6265 4.2 */
+HSB_API int64_t   hsb_request_content_length(const hsb_request *req); /* -1: chunked; 0: or none */
+/* From on_head only: hand the body to on_body in parts.  Else it is kept for on_request.         */
 HSB_API void      hsb_request_stream(hsb_request *req);
-HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed                */
-HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as it stands                  */
-HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body so far          */
-HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* microseconds since its first byte */
-/* Stop reading the body; the client is slowed down, and no deadline runs meanwhile.                 */
+HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed             */
+HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as it stands               */
+HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body so far       */
+HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* microseconds, from its 1st byte */
+/* Stop reading the body; the client is slowed down, and no deadline runs meanwhile.              */
 HSB_API void      hsb_request_pause(hsb_request *req);
 HSB_API void      hsb_request_resume(hsb_request *req);
-HSB_API void      hsb_request_set_user(hsb_request *req, void *user);   /* NULL for each new request  */
+HSB_API void      hsb_request_set_user(hsb_request *req, void *user);   /* NULL in each new one */
 HSB_API void     *hsb_request_user(const hsb_request *req);
 /* Call fn(req, arg) on this thread after delay_ms; on_finish cancels it.  An unanswered request
-   stays open meanwhile.  False: out of memory.                                                      */
+   stays open meanwhile.  False: out of memory.                                                   */
 HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
                                     void (*fn)(hsb_request *, void *arg), void *arg);
 /* Decodes %XX, and '+' as a space in a form, into buf with a NUL behind; in may be in buf.  False:
-   malformed, a NUL in it, or longer than size - 1.                                                  */
+   malformed, a NUL in it, or longer than size - 1.                                               */
 HSB_API bool      hsb_percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len);
-/* "a=1&b=2": takes one pair off the front of *rest, not decoded; false at the end.                  */
+/* "a=1&b=2": takes one pair off the front of *rest, not decoded; false at the end.               */
 HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value);
 
-/* --- response ---------------------------------------------------------------------------------------- */
+/* --- response ----------------------------------------------------------------------------- */
 /* One call for the usual case; begin, write..., end for a stream.  Allowed from on_head until the
    answer is complete.  Data is copied.  A Content-Length or chunks, Date and Connection are ours;
-   204, 304 and HEAD get no body, whatever is written.                                               */
+   204, 304 and HEAD get no body, whatever is written.                                            */
 
 /* Before the answer begins.  False: begun already, one of the fields that are ours (Content-Length,
    Transfer-Encoding, Connection, Keep-Alive, Date), a name that is no token, a value with CR, LF,
-   NUL or another control, or out of memory.                                                         */
+   NUL or another control, or out of memory.                                                      */
 HSB_API bool     hsb_response_header(hsb_request *req, const char *name, const char *value);
 
-typedef enum hsb_same_site { HSB_SAME_SITE_LAX, HSB_SAME_SITE_STRICT, HSB_SAME_SITE_NONE } hsb_same_site;
-typedef struct hsb_cookie {     /* Secure and HttpOnly unless said otherwise                          */
+typedef enum hsb_same_site {
+    HSB_SAME_SITE_LAX, HSB_SAME_SITE_STRICT, HSB_SAME_SITE_NONE
+} hsb_same_site;
+typedef struct hsb_cookie {     /* Secure and HttpOnly unless said otherwise                      */
     const char   *name, *value, *path, *domain;
-    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete it                */
+    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete it            */
     hsb_same_site same_site;
-    bool          for_scripts;  /* no HttpOnly                                                        */
-    bool          not_secure;   /* no Secure                                                          */
+    bool          for_scripts;  /* no HttpOnly                                                    */
+    bool          not_secure;   /* no Secure                                                      */
 } hsb_cookie;
-HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);    /* false: as above */
+HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);  /* as above */
 
-/* type may be NULL: no Content-Type.  The body may be as large as it is.                             */
+/* type may be NULL: no Content-Type.  The body may be as large as it is.                         */
 HSB_API void     hsb_respond(hsb_request *req, int status, const char *type, hsb_str body);
 /* The same without a copy: release(arg) is called exactly once, at the latest at on_finish, perhaps
-   before this returns.                                                                               */
+   before this returns.                                                                           */
 HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
                                    void (*release)(void *arg), void *arg);
-/* status 301, 302, 303, 307 or 308.                                                                  */
+/* status 301, 302, 303, 307 or 308.                                                              */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
 /* One file: type by its ending, ETag, Last-Modified, Range, If-Range, If-None-Match,
-   If-Modified-Since, a .gz beside it if the client takes that; read as it is sent.  404 or 403 if it
-   cannot be read, 405 if the method is not GET or HEAD.  path is yours: nothing is decoded.          */
+   If-Modified-Since, a .gz beside it if the client takes that; read as it is sent.  404 or 403
+   if it cannot be read, 405 if the method is not GET or HEAD.  path is yours: nothing is
+   decoded.                                                                                     */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
-/* The file that path (as from hsb_request_path: it is decoded here) names below root, index.html for
-   a folder; never one outside root, symbolic links included.                                         */
+/* The file that path (as from hsb_request_path: it is decoded here) names below root,
+   index.html for a folder; never one outside root, symbolic links included.                    */
 HSB_API void     hsb_respond_dir(hsb_request *req, const char *root, hsb_str path);
 
-/* GO: write on.  WAIT: more than limits.queued_bytes are queued; the part was taken, but wait for
-   on_drain.  GONE: the connection is ending, nothing is taken any more.  Who writes on after WAIT is
-   cut at 16 times queued_bytes, with HSB_ERR_LIMIT.                                                  */
+/* GO: write on.  WAIT: more than limits.queued_bytes are queued; the part was taken, but wait
+   for on_drain.  GONE: the connection is ending, nothing is taken any more.  Who writes on after
+   WAIT is cut at 16 times queued_bytes, with HSB_ERR_LIMIT.                                    */
 typedef enum hsb_flow { HSB_FLOW_GO, HSB_FLOW_WAIT, HSB_FLOW_GONE } hsb_flow;
-HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length); /* -1: not known    */
+HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length); /* -1: unknown */
 HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part);
-/* Parts are sent as soon as the hook returns; only a caller outside of hooks may want this.          */
+/* Parts are sent as soon as the hook returns; only a caller outside of hooks may want this.      */
 HSB_API hsb_flow hsb_response_flush(hsb_request *req);
-HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value); /* chunked only */
-/* Fewer bytes than promised: the connection is cut, so that the client cannot take it for whole.     */
+/* Before the end; false: as hsb_response_header.  Sent with chunks only.                        */
+HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value);
+/* Fewer bytes than promised: the connection is cut, so that the client cannot take it for whole. */
 HSB_API void     hsb_response_end(hsb_request *req);
-HSB_API void     hsb_response_close(hsb_request *req);   /* the connection ends after this answer      */
-HSB_API void     hsb_response_abort(hsb_request *req);   /* cut: the client must not take it for whole */
-HSB_API int      hsb_response_status(const hsb_request *req);    /* for an access log; 0: none yet     */
-HSB_API int64_t  hsb_response_bytes(const hsb_request *req);     /* of the body, sent so far           */
+HSB_API void     hsb_response_close(hsb_request *req);   /* the connection ends after this answer */
+HSB_API void     hsb_response_abort(hsb_request *req);   /* cut: not to be taken for whole */
+HSB_API int      hsb_response_status(const hsb_request *req);  /* for an access log; 0: none yet */
+HSB_API int64_t  hsb_response_bytes(const hsb_request *req);     /* of the body, sent so far      */
 
-/* --- answering later ----------------------------------------------------------------------------------- */
+/* --- answering later ---------------------------------------------------------------------- */
 /* A ticket is a value: copy it to any thread, use it once (resume or drop).  It holds a counted
    reference to the server's inbox, so it may outlive the server; one that is never used is a leak.
    resume true:  fn runs on the server's thread exactly once, at the latest during free; req is NULL
                  if the request is gone, so arg can always be released there.
-   resume false: it was used before, or the server is gone; fn never runs and arg stays yours.         */
-typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;     /* id 0: none, out of memory    */
+   resume false: it was used before, or the server is gone; fn never runs and arg stays yours.    */
+typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;  /* id 0: none, out of memory */
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req);
-HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                              /* [any thread]    */
+HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                      /* [any thread] */
                                      void (*fn)(hsb_request *req, void *arg), void *arg);
-HSB_API void       hsb_ticket_drop(hsb_ticket ticket);      /* unanswered: 500          [any thread]    */
+HSB_API void       hsb_ticket_drop(hsb_ticket ticket);  /* unanswered: 500 [any thread] */
 
-/* --- leaving HTTP ---------------------------------------------------------------------------------------- */
-/* Sends the head (101 to an HTTP/1.1 client that asked to upgrade, or 2xx to CONNECT) and turns the
-   connection into a byte stream, still TLS, still on this loop.  The request gets on_finish as soon
-   as the running hook returns.  NULL: not such a status, the body is not whole, or out of memory; the
-   request is still unanswered.  hooks is copied; the stream is gone after its on_close.                */
+/* --- leaving HTTP ------------------------------------------------------------------------- */
+/* Sends the head (101 to an HTTP/1.1 client that asked to upgrade, or 2xx to CONNECT) and turns
+   the connection into a byte stream, still TLS, still on this loop.  The request gets on_finish
+   as soon as the running hook returns.  NULL: not such a status, the body is not whole, or out
+   of memory; the request is still unanswered.  hooks is copied; the stream is gone after its
+   on_close.                                                                                    */
 typedef struct hsb_stream_hooks {
     void *user;
-    void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call                  */
-    void (*on_end)  (hsb_stream *, void *user);         /* the peer sends no more.  Plain: you still may;
-                                                           TLS: on_close follows (RFC 5246 7.2.1)       */
+    void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call            */
+    void (*on_end)  (hsb_stream *, void *user);     /* the peer sends no more.  Plain: you still
+                                                       may; TLS: on_close follows (RFC 5246 7.2.1) */
     void (*on_drain)(hsb_stream *, void *user);
-    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);   /* last call                */
+    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);   /* last call          */
 } hsb_stream_hooks;
 HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks);
 HSB_API hsb_conn   *hsb_stream_conn(const hsb_stream *stream);
-HSB_API hsb_flow    hsb_stream_write(hsb_stream *stream, hsb_str part);     /* as hsb_response_write     */
+HSB_API hsb_flow    hsb_stream_write(hsb_stream *stream, hsb_str part);  /* as hsb_response_write */
 HSB_API hsb_flow    hsb_stream_flush(hsb_stream *stream);
 HSB_API void        hsb_stream_pause(hsb_stream *stream);
 HSB_API void        hsb_stream_resume(hsb_stream *stream);
 HSB_API bool        hsb_stream_after(hsb_stream *stream, int delay_ms,
                                      void (*fn)(hsb_stream *, void *arg), void *arg);
-HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);      /* as many as you like                   */
-HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,                       /* [any thread]    */
+HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);      /* as many as you like            */
+HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,              /* [any thread] */
                                              void (*fn)(hsb_stream *stream, void *arg), void *arg);
-/* false: what is queued goes out first, then close_notify; true: now.                                   */
+/* false: what is queued goes out first, then close_notify; true: now.                            */
 HSB_API void        hsb_stream_close(hsb_stream *stream, bool force);
 
-/* --- WebSocket (RFC 6455) ---------------------------------------------------------------------------------- */
+/* --- WebSocket (RFC 6455) ----------------------------------------------------------------- */
 /* Messages over a connection that left HTTP.  Pings are answered and the close handshake is made
-   without your doing.  No extensions.                                                                    */
+   without your doing.  No extensions.                                                            */
 typedef struct hsb_websocket hsb_websocket;
 typedef struct hsb_websocket_hooks {
     void *user;
     void (*on_message) (hsb_websocket *, bool text, hsb_str message, void *user);
-                                            /* whole; borrowed: this call; text is valid UTF-8           */
+                                            /* whole; borrowed: this call; text is valid UTF-8    */
     void (*on_fragment)(hsb_websocket *, bool text, hsb_str part, bool last, void *user);
-                                            /* if set: in parts, as they come, instead                   */
+                                            /* if set: in parts, as they come, instead            */
     void (*on_pong)    (hsb_websocket *, hsb_str payload, void *user);
-    void (*on_drain)   (hsb_websocket *, void *user);           /* room to write again                   */
+    void (*on_drain)   (hsb_websocket *, void *user);           /* room to write again            */
     void (*on_close)   (hsb_websocket *, int code, hsb_str reason, void *user);
-                                            /* last call; 1005: no code, 1006: no Close came from the
-                                               peer, and reason tells why (RFC 6455 7.1.5)               */
-    const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)                 */
-    int64_t            message_bytes;       /* more is closed with 1009           (1 048 576)            */
+                                            /* last call; 1005: no code, 1006: no Close came,
+                                               and reason tells why (RFC 6455 7.1.5)            */
+    const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)          */
+    int64_t            message_bytes;       /* more is closed with 1009           (1 048 576)     */
 } hsb_websocket_hooks;
 /* From on_head or on_request.  NULL: not a WebSocket handshake (answered 400, or 426 for another
-   version), or out of memory (500).  hooks is copied.  Gone after on_close.                             */
+   version), or out of memory (500).  hooks is copied.  Gone after on_close.                      */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks);
-HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);     /* for its conn, after and ticket     */
-HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed          */
+HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws); /* for its conn, after and ticket */
+HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed  */
 HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
 HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
-HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last);
-HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);    /* 125 bytes at most    */
-/* code 1000, 1001, 1003, 1007..1014 or 3000..4999; reason 123 bytes of UTF-8 at most.                    */
+HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part,
+                                               bool last);
+HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);   /* up to 125 bytes */
+/* code 1000, 1001, 1003, 1007..1014 or 3000..4999; reason 123 bytes of UTF-8 at most.            */
 HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
 
 #ifdef __cplusplus
