@@ -7216,6 +7216,7 @@ typedef struct hsb__loop {
     char         *stage;        /* HSB__STAGE bytes for the connection that steps now   */
     hsb_conn     *kicked;       /* connections to step before the next wait             */
     hsb_conn     *idle_first, *idle_last;   /* between requests; idle longest first      */
+    void        (*room)(hsb_server *);      /* set while accepting waits for one of these */
     int           depth;        /* in a turn: 1, in a hook: more                        */
     bool          closing;      /* no new requests                                      */
     bool          date_fresh;   /* date[] was compared with the clock this turn          */
@@ -10806,6 +10807,8 @@ static void hsb__conn_enter_idle(hsb_conn *c)
     loop->idle_last = c;
     c->idle = true;
     c->idle_since = c->since;
+    if (loop->room)
+        loop->room(loop->server);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -11859,13 +11862,27 @@ static void hsb__door_listen(hsb__door *door)
         hsb__poller_set(&s->loop.poller, &door->listener.watch, open ? HSB__READ : 0);
 }
 
-static void hsb__server_set_full(hsb_server *s, bool full)
+static void hsb__server_listen_all(hsb_server *s)
 {
-    if (s->full == full)
-        return;
-    s->full = full;
     for (int i = 0; i < s->door_count; i++)
         hsb__door_listen(s->doors[i]);
+}
+
+/* One has ended or become idle: who waits outside may come in.                            */
+static void hsb__server_has_room(hsb_server *s)
+{
+    if (!s->full)
+        return;
+    s->full = false;
+    s->loop.room = NULL;
+    hsb__server_listen_all(s);
+}
+
+static void hsb__server_is_full(hsb_server *s)
+{
+    s->full = true;
+    s->loop.room = hsb__server_has_room;
+    hsb__server_listen_all(s);
 }
 
 static void hsb__server_link(hsb_server *s, hsb_conn *c)
@@ -11893,7 +11910,7 @@ static void hsb__server_unlink(hsb_conn *c)
     hsb__listener_count(c->listener, -1);
     hsb__pool_put(&s->loop.pool, c, c->block_size);
     if (!s->loop.closing)
-        hsb__server_set_full(s, false);
+        hsb__server_has_room(s);
 }
 
 /* The one that has been idle longest goes, so that a new one can come.  Its close_notify
@@ -11952,7 +11969,7 @@ static bool hsb__door_accept(hsb__door *door)
     int fd;
     if (s->total >= s->most && !s->loop.idle_first) {
         hsb__loop_log(&s->loop, HSB_LOG_WARN, "%d connections are open: no more until one ends", s->total);
-        hsb__server_set_full(s, true);
+        hsb__server_is_full(s);
         return false;
     }
     if (!hsb__listener_my_turn(&door->listener)) {
