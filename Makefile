@@ -9,7 +9,7 @@
 #                    every compiler and standard, the static checks, a short fuzz
 #   make fuzz        T seconds for every fuzz target
 #   make bench       side by side with nginx, where it is installed
-#   make soak        one server under load for a long time
+#   make soak        one server under good and bad clients for T seconds (600)
 #   make coverage    which lines of the header the tests reach
 #   make install     the header and httpsbind.pc, below DESTDIR and PREFIX
 #   make clean
@@ -107,6 +107,7 @@ check: | $(first)     # one after the other: each of them uses all processors
 	$(MAKE) check-kqueue
 	$(MAKE) check-fault
 	$(MAKE) check-fuzz
+	$(MAKE) check-soak
 
 check-compile: all
 	$(call each,tests/compile/run.sh)
@@ -125,6 +126,8 @@ check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
 check-fuzz:
 	$(MAKE) fuzz T=15
+check-soak: build/examples/echo
+	T=15 tests/bench/soak.sh
 
 # --- fuzzing, speed, endurance, coverage ----------------------------------------------
 
