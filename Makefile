@@ -142,7 +142,7 @@ fuzz-%: build/fuzz/%
 
 build/fuzz/%: tests/fuzz/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
-	clang -fsanitize=fuzzer $(sanitize) $(test_flags) -o $@ $< $(link_tls) -lpthread
+	clang -fsanitize=fuzzer $(sanitize) $(test_flags) -o $@ $< $(link_tls) -lssl -lcrypto -lpthread
 
 bench: all
 	$(call each,tests/bench/run.sh)
