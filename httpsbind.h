@@ -118,8 +118,8 @@
    asked for the body in parts is told by on_request that it is whole.  Unanswered when
    on_request returns, with no ticket open and no hsb_request_after pending: 500.  From
    on_finish on the request is gone, from on_close on the connection.  hsb_server_run, _poll
-   and _free must not be called from a hook.  Refused by the parser (400, 408, 414, 417, 431, 501, 505): on_error
-   with the status that was sent, and no hook of a request. */
+   and _free must not be called from a hook.  Refused by the parser (400, 408, 414, 417, 431,
+   501, 505): on_error with the status that was sent, and no hook of a request. */
 
 /* ===== >>memory-rules ============================================================
    Every pointer in this API is one of three kinds:
@@ -527,7 +527,7 @@ HSB_API void      hsb_request_stream(hsb_request *req);
 HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed             */
 HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as it stands               */
 HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body so far       */
-HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* microseconds, from its 1st byte */
+HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* microseconds, from first byte */
 /* Stop reading the body; the client is slowed down, and no deadline runs meanwhile.              */
 HSB_API void      hsb_request_pause(hsb_request *req);
 HSB_API void      hsb_request_resume(hsb_request *req);
@@ -621,7 +621,7 @@ typedef struct hsb_stream_hooks {
     void *user;
     void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call            */
     void (*on_end)  (hsb_stream *, void *user);     /* the peer sends no more.  Plain: you still
-                                                       may; TLS: on_close follows (RFC 5246 7.2.1) */
+                                                       may; TLS: on_close comes (RFC 5246 7.2.1) */
     void (*on_drain)(hsb_stream *, void *user);
     void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);   /* last call          */
 } hsb_stream_hooks;
@@ -666,7 +666,7 @@ HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
 HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
 HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part,
                                                bool last);
-HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);   /* up to 125 bytes */
+HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);  /* 125 at most */
 /* code 1000, 1001, 1003, 1007..1014 or 3000..4999; reason 123 bytes of UTF-8 at most.            */
 HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
 
@@ -1409,9 +1409,8 @@ static void hsb__date_print(char out[HSB__DATE_TEXT], int64_t seconds)
     hsb__date d = hsb__date_split(seconds);
     char text[96];
     snprintf(text, sizeof text, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
-             hsb__date_days_of_week + d.weekday * 3, d.day,
-             hsb__date_months + (d.month - 1) * 3, (int)(d.year < 0 || d.year > 9999 ? 9999 : d.year),
-             d.hour, d.minute, d.second);
+             hsb__date_days_of_week + d.weekday * 3, d.day, hsb__date_months + (d.month - 1) * 3,
+             (int)(d.year < 0 || d.year > 9999 ? 9999 : d.year), d.hour, d.minute, d.second);
     memcpy(out, text, HSB__DATE_TEXT - 1);
     out[HSB__DATE_TEXT - 1] = '\0';
 }
@@ -1438,7 +1437,8 @@ static bool hsb__date_parse(hsb_str s, int64_t *seconds)
                    hsb__text_decimal(hsb__text_make(s.ptr + 23, 2), 60, &second);
     if (!numbers || month == 12 || day < 1)
         return false;
-    *seconds = hsb__date_days(year, month + 1, (int)day) * 86400 + hour * 3600 + minute * 60 + second;
+    *seconds =
+        hsb__date_days(year, month + 1, (int)day) * 86400 + hour * 3600 + minute * 60 + second;
     return true;
 }
 
@@ -2788,7 +2788,8 @@ static void hsb__inbox_release(hsb__inbox *in)
 }
 
 /* --- posts ----------------------------------------------------------------------------- */
-static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server *, void *), void *arg)
+static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server *, void *),
+                            void *arg)
 {
     hsb__post *post = hsb__memory_zeroed(&in->memory, sizeof *post);
     if (!post)
@@ -2901,8 +2902,8 @@ static hsb__promise *hsb__inbox_find(hsb__inbox *in, uint64_t id, bool of_stream
 
 /* Uses a ticket up.  false: it was used before, or the server is gone; then fn will never
    be called.  fn.request NULL: drop it.                                                */
-static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, bool of_stream, hsb__resume fn, bool drop,
-                              void *arg)
+static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, bool of_stream, hsb__resume fn,
+                              bool drop, void *arg)
 {
     hsb__mutex_lock(&in->lock);
     hsb__promise *p = hsb__inbox_find(in, id, of_stream);
@@ -7384,8 +7385,8 @@ static void hsb__after_cancel_all(hsb__after **list)
 }
 
 /* fire is the section's function that calls fn and steps the connection.                */
-static bool hsb__after_add(hsb__after **list, hsb__loop *loop, int delay_ms, void (*fire)(hsb__timer *),
-                           void *owner, hsb__resume fn, void *arg)
+static bool hsb__after_add(hsb__after **list, hsb__loop *loop, int delay_ms,
+                           void (*fire)(hsb__timer *), void *owner, hsb__resume fn, void *arg)
 {
     size_t size = sizeof(hsb__after);
     hsb__after *a = hsb__pool_get(&loop->pool, &size);
@@ -8375,9 +8376,11 @@ static size_t hsb__source_part_head(const hsb__source *s, int part, char *out, s
     if (part == s->parts)
         n = snprintf(out, size, "\r\n--%s--\r\n", s->boundary);
     else
-        n = snprintf(out, size, "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %lld-%lld/%lld\r\n\r\n",
+        n = snprintf(out, size,
+                     "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %lld-%lld/%lld\r\n\r\n",
                      part ? "\r\n" : "", s->boundary, s->type, (long long)s->ranges[part].from,
-                     (long long)(s->ranges[part].from + s->ranges[part].len - 1), (long long)s->size);
+                     (long long)(s->ranges[part].from + s->ranges[part].len - 1),
+                     (long long)s->size);
     return n > 0 && (size_t)n < size ? (size_t)n : 0;
 }
 
@@ -8572,7 +8575,8 @@ static bool hsb__frame_field(hsb__buffer *out, const char *name, hsb_str value)
 static bool hsb__frame_number_field(hsb__buffer *out, const char *name, int64_t value)
 {
     char digits[20];
-    return hsb__frame_field(out, name, hsb__text_make(digits, hsb__text_print(digits, (uint64_t)value)));
+    return hsb__frame_field(out, name,
+                            hsb__text_make(digits, hsb__text_print(digits, (uint64_t)value)));
 }
 
 /* A user's field: a token, a value without controls, and none of the framing fields that
@@ -8634,7 +8638,11 @@ typedef enum hsb__receiving { HSB__WAIT, HSB__HEAD, HSB__BODY, HSB__END } hsb__r
 typedef enum hsb__sending { HSB__NONE, HSB__OPEN, HSB__LAST, HSB__DONE } hsb__sending;
 
 /* Framings of a response's body, where a length of 0 or more is a Content-Length.       */
-enum { HSB__LENGTH_CHUNKED = -1, HSB__LENGTH_CLOSE = -2, HSB__LENGTH_NONE = -3 /* no HTTP follows */ };
+enum {
+    HSB__LENGTH_CHUNKED = -1,
+    HSB__LENGTH_CLOSE = -2,
+    HSB__LENGTH_NONE = -3       /* no HTTP follows                                     */
+};
 
 struct hsb_request {
     hsb__loop     *loop;
@@ -8722,7 +8730,8 @@ static hsb_str hsb__request_text(const hsb_request *req, hsb__span span)
 
 static hsb_str hsb__request_header_text(const hsb_request *req, hsb_str name)
 {
-    int i = hsb__head_field(&req->head, hsb__buffer_data(&req->text), name, 0, req->head.trailer_from);
+    int i = hsb__head_field(&req->head, hsb__buffer_data(&req->text), name, 0,
+                            req->head.trailer_from);
     return i < 0 ? hsb__text_absent() : hsb__request_text(req, req->head.fields[i].value);
 }
 
@@ -8732,7 +8741,8 @@ static hsb_str hsb__request_header(const hsb_request *req, const char *name)
 }
 
 /* The i-th of the fields from..to.                                                     */
-static bool hsb__request_field_at(const hsb_request *req, int from, int to, int i, hsb_str *name, hsb_str *value)
+static bool hsb__request_field_at(const hsb_request *req, int from, int to, int i, hsb_str *name,
+                                  hsb_str *value)
 {
     if (i < 0 || i >= to - from)
         return false;
@@ -8778,7 +8788,8 @@ static void hsb__request_fire(hsb__timer *timer)
     req->kick(req->conn);
 }
 
-static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *), void *arg)
+static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *),
+                               void *arg)
 {
     hsb__resume resume;
     resume.request = fn;
@@ -8857,8 +8868,9 @@ static bool hsb__response_frame(hsb_request *req, int status, int64_t length)
     req->promised = status == 205 ? 0 : length;         /* RFC 9110 15.3.6: always empty */
     if (req->promised == HSB__LENGTH_CHUNKED && req->head.minor == 0)
         req->promised = HSB__LENGTH_CLOSE;
-    req->keep_alive = req->head.keep_alive && !req->close_after && !req->loop->options.no_keep_alive &&
-                      !req->loop->closing && hsb__response_can_skip_body(req) &&
+    req->keep_alive = req->head.keep_alive && !req->close_after &&
+                      !req->loop->options.no_keep_alive && !req->loop->closing &&
+                      hsb__response_can_skip_body(req) &&
                       (req->promised != HSB__LENGTH_CLOSE || req->bodiless);
     return body;
 }
@@ -8886,7 +8898,8 @@ static bool hsb__response_head(hsb_request *req, int status, const char *type, i
     hsb__buffer *out = &req->out->bytes;
     const char *server = req->loop->options.server_header;
     hsb_str date = hsb__text_make(hsb__loop_date(req->loop), HSB__DATE_TEXT - 1);
-    hsb_str fields = hsb__text_make(hsb__buffer_data(&req->fields_out), hsb__buffer_len(&req->fields_out));
+    hsb_str fields =
+        hsb__text_make(hsb__buffer_data(&req->fields_out), hsb__buffer_len(&req->fields_out));
     bool body = hsb__response_frame(req, status, length);
     req->status = status;
     req->sending = HSB__OPEN;
@@ -9076,7 +9089,8 @@ static void hsb__response_end(hsb_request *req)
     }
     if (!req->bodiless && req->promised == HSB__LENGTH_CHUNKED)     /* RFC 9112 7.1       */
         ok = hsb__buffer_append(out, "0\r\n", 3) &&
-             hsb__buffer_append(out, hsb__buffer_data(&req->trailers_out), hsb__buffer_len(&req->trailers_out)) &&
+             hsb__buffer_append(out, hsb__buffer_data(&req->trailers_out),
+                                hsb__buffer_len(&req->trailers_out)) &&
              hsb__buffer_append(out, "\r\n", 2);
     if (!ok)
         hsb__response_no_memory(req);
@@ -9157,28 +9171,27 @@ static bool hsb__response_cookie(hsb_request *req, const hsb_cookie *c)
    Names    hsb__files_*
    Tests    tests/live/files.c                                                       */
 
-typedef struct hsb__type { const char *ending, *type; bool text; } hsb__type;
+typedef struct hsb__type { const char *ending, *type; } hsb__type;
 static const hsb__type hsb__files_types[] = {
-    { "html", "text/html; charset=utf-8", true },   { "htm", "text/html; charset=utf-8", true },
-    { "css", "text/css; charset=utf-8", true },     { "js", "text/javascript; charset=utf-8", true },
-    { "mjs", "text/javascript; charset=utf-8", true }, { "json", "application/json", true },
-    { "map", "application/json", true },            { "txt", "text/plain; charset=utf-8", true },
-    { "md", "text/markdown; charset=utf-8", true }, { "csv", "text/csv; charset=utf-8", true },
-    { "xml", "application/xml", true },             { "svg", "image/svg+xml", true },
-    { "png", "image/png", false },     { "jpg", "image/jpeg", false },   { "jpeg", "image/jpeg", false },
-    { "gif", "image/gif", false },     { "webp", "image/webp", false },  { "avif", "image/avif", false },
-    { "ico", "image/x-icon", false },  { "bmp", "image/bmp", false },    { "pdf", "application/pdf", false },
-    { "woff", "font/woff", false },    { "woff2", "font/woff2", false }, { "ttf", "font/ttf", false },
-    { "otf", "font/otf", false },      { "mp3", "audio/mpeg", false },   { "ogg", "audio/ogg", false },
-    { "oga", "audio/ogg", false },     { "opus", "audio/ogg", false },   { "wav", "audio/wav", false },
-    { "flac", "audio/flac", false },   { "m4a", "audio/mp4", false },    { "mp4", "video/mp4", false },
-    { "m4v", "video/mp4", false },     { "webm", "video/webm", false },  { "ogv", "video/ogg", false },
-    { "mov", "video/quicktime", false }, { "wasm", "application/wasm", false },
-    { "gz", "application/gzip", false }, { "zip", "application/zip", false },
-    { "tar", "application/x-tar", false }, { "xz", "application/x-xz", false },
-    { "zst", "application/zstd", false }, { "7z", "application/x-7z-compressed", false },
-    { "webmanifest", "application/manifest+json", true }, { "ics", "text/calendar; charset=utf-8", true },
-    { "pem", "application/x-pem-file", true }, { "epub", "application/epub+zip", false },
+    { "html", "text/html; charset=utf-8" }, { "htm", "text/html; charset=utf-8" },
+    { "css", "text/css; charset=utf-8" }, { "js", "text/javascript; charset=utf-8" },
+    { "mjs", "text/javascript; charset=utf-8" }, { "json", "application/json" },
+    { "map", "application/json" }, { "txt", "text/plain; charset=utf-8" },
+    { "md", "text/markdown; charset=utf-8" }, { "csv", "text/csv; charset=utf-8" },
+    { "xml", "application/xml" }, { "svg", "image/svg+xml" }, { "png", "image/png" },
+    { "jpg", "image/jpeg" }, { "jpeg", "image/jpeg" }, { "gif", "image/gif" },
+    { "webp", "image/webp" }, { "avif", "image/avif" }, { "ico", "image/x-icon" },
+    { "bmp", "image/bmp" }, { "pdf", "application/pdf" }, { "woff", "font/woff" },
+    { "woff2", "font/woff2" }, { "ttf", "font/ttf" }, { "otf", "font/otf" },
+    { "mp3", "audio/mpeg" }, { "ogg", "audio/ogg" }, { "oga", "audio/ogg" },
+    { "opus", "audio/ogg" }, { "wav", "audio/wav" }, { "flac", "audio/flac" },
+    { "m4a", "audio/mp4" }, { "mp4", "video/mp4" }, { "m4v", "video/mp4" },
+    { "webm", "video/webm" }, { "ogv", "video/ogg" }, { "mov", "video/quicktime" },
+    { "wasm", "application/wasm" }, { "gz", "application/gzip" }, { "zip", "application/zip" },
+    { "tar", "application/x-tar" }, { "xz", "application/x-xz" }, { "zst", "application/zstd" },
+    { "7z", "application/x-7z-compressed" }, { "webmanifest", "application/manifest+json" },
+    { "ics", "text/calendar; charset=utf-8" }, { "pem", "application/x-pem-file" },
+    { "epub", "application/epub+zip" },
 };
 
 /* By what follows the last dot of the last segment.                                     */
@@ -9331,7 +9344,7 @@ static int64_t hsb__files_multipart_len(const hsb__source *s)
     return len;
 }
 
-/* --- the answer -------------------------------------------------------------------------------- */
+/* --- the answer --------------------------------------------------------------------------- */
 static bool hsb__files_fields(hsb_request *req, const hsb__file *f)
 {
     char date[HSB__DATE_TEXT];
@@ -9386,7 +9399,9 @@ static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ra
     if (ok && !req->bodiless && length > 0) {
         char head[256];
         size_t n = plan.boundary[0] ? hsb__source_part_head(&plan, 0, head, sizeof head) : 0;
-        hsb__source *s = hsb__buffer_append(&req->out->bytes, head, n) ? hsb__outgoing_add_source(req->out) : NULL;
+        hsb__source *s = hsb__buffer_append(&req->out->bytes, head, n)
+                             ? hsb__outgoing_add_source(req->out)
+                             : NULL;
         if (s) {
             *s = plan;
             f->fd = -1;
@@ -9433,7 +9448,8 @@ static bool hsb__files_takes_gzip(const hsb_request *req)
     hsb_str list = hsb__request_header(req, "Accept-Encoding"), element;
     while (hsb__text_next_element(&list, &element)) {
         const char *semicolon = memchr(element.ptr, ';', element.len);
-        hsb_str coding = hsb__text_make(element.ptr, semicolon ? (size_t)(semicolon - element.ptr) : element.len);
+        hsb_str coding = hsb__text_make(element.ptr, semicolon ? (size_t)(semicolon - element.ptr)
+                                                               : element.len);
         if (!hsb__text_is_nocase(hsb__text_trim(coding), "gzip"))
             continue;
         for (const char *c = semicolon; c && c < element.ptr + element.len; c++)
@@ -9451,7 +9467,8 @@ static int hsb__files_open(const char *root, const char *path)
 }
 
 /* A newer .gz beside the file, when there is one; takes its place if the client takes it.    */
-static void hsb__files_try_gzip(const hsb_request *req, const char *root, const char *path, hsb__file *f)
+static void hsb__files_try_gzip(const hsb_request *req, const char *root, const char *path,
+                                hsb__file *f)
 {
     char name[PATH_MAX];
     hsb__file gz = *f;
@@ -9487,7 +9504,8 @@ static void hsb__files_method_not_allowed(hsb_request *req)
 }
 
 /* fd is open on path; it is ours to close.                                                   */
-static void hsb__files_respond_fd(hsb_request *req, const char *root, const char *path, int fd, const char *type)
+static void hsb__files_respond_fd(hsb_request *req, const char *root, const char *path, int fd,
+                                  const char *type)
 {
     hsb__file f;
     memset(&f, 0, sizeof f);
@@ -9515,7 +9533,7 @@ static void hsb__files_respond(hsb_request *req, const char *path, const char *t
         hsb__files_respond_fd(req, NULL, path, fd, type);
 }
 
-/* --- folders ------------------------------------------------------------------------------------- */
+/* --- folders ------------------------------------------------------------------------------ */
 /* Decodes a request's path to a relative name: no NUL, no "." or ".." segment however it is
    written.  Leading slashes go.  A backslash is a character like any other (POSIX).           */
 static bool hsb__files_relative(hsb_str path, char *out, size_t size)
@@ -9721,7 +9739,8 @@ static void hsb__stream_fire(hsb__timer *timer)
     s->kick(s->conn);
 }
 
-static bool hsb__stream_after(hsb_stream *s, int delay_ms, void (*fn)(hsb_stream *, void *), void *arg)
+static bool hsb__stream_after(hsb_stream *s, int delay_ms, void (*fn)(hsb_stream *, void *),
+                              void *arg)
 {
     hsb__resume resume;
     resume.stream = fn;
@@ -10714,7 +10733,9 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
    The step is the only place that moves bytes and calls hooks; a user's call sets a flag,
    queues bytes and kicks.  Which deadline holds is derived from the state after each step
    and never kept beside it.                                                               */
-typedef enum hsb__phase { HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__DEAD } hsb__phase;
+typedef enum hsb__phase {
+    HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__DEAD
+} hsb__phase;
 
 enum {
     HSB__STEP_ROUNDS = 24,          /* then the others' turn: about 400 KiB of a download   */
@@ -10876,7 +10897,8 @@ static hsb_str hsb__conn_sendable(hsb_conn *c)
 
 static bool hsb__conn_has_output(hsb_conn *c)
 {
-    return hsb__conn_sendable(c).len > 0 || (c->phase != HSB__CLOSING && !hsb__outgoing_empty(&c->out)) ||
+    return hsb__conn_sendable(c).len > 0 ||
+           (c->phase != HSB__CLOSING && !hsb__outgoing_empty(&c->out)) ||
            (!c->tls && c->out.source);
 }
 
@@ -10907,7 +10929,7 @@ static bool hsb__conn_push(hsb_conn *c)
     return n > 0;
 }
 
-/* Bytes that the reader did not take yet move out of the stage: it is the next one's.                          */
+/* Bytes that the reader did not take yet move out of the stage: it is the next one's.            */
 static bool hsb__conn_keep_input(hsb_conn *c)
 {
     if (!c->input.len) {
@@ -10974,7 +10996,7 @@ static bool hsb__conn_fill(hsb_conn *c)
     return n > 0;
 }
 
-/* --- hooks ------------------------------------------------------------------------------------- */
+/* --- hooks -------------------------------------------------------------------------------- */
 static void hsb__conn_hook_request(hsb_conn *c, void (*hook)(hsb_request *, void *))
 {
     if (!hook)
@@ -11007,7 +11029,7 @@ static void hsb__conn_end_request(hsb_conn *c)
     hsb__request_reset(req);
 }
 
-/* --- a request that cannot be trusted ------------------------------------------------------------ */
+/* --- a request that cannot be trusted ----------------------------------------------------- */
 static hsb_status hsb__conn_refusal_kind(int status)
 {
     if (status == 408)
@@ -11020,7 +11042,8 @@ static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
 {
     hsb_request *req = &c->request;
     char text[64];
-    hsb__conn_blame(c, hsb__conn_refusal_kind(status), "%d %s: %s", status, hsb__frame_reason(status), reason);
+    hsb__conn_blame(c, hsb__conn_refusal_kind(status), "%d %s: %s", status,
+                    hsb__frame_reason(status), reason);
     hsb__loop_error(c->loop, c, &c->why);
     req->receiving = HSB__END;
     req->close_after = true;
@@ -11034,7 +11057,7 @@ static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
     hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
 }
 
-/* --- receiving: the body -------------------------------------------------------------------------- */
+/* --- receiving: the body ------------------------------------------------------------------ */
 /* BODY -> END.  The application answers now, unless it has; whoever began to answer a body
    that he reads in parts is told as well.                                                    */
 static void hsb__conn_end_body(hsb_conn *c)
@@ -11164,13 +11187,13 @@ static size_t hsb__conn_receive_body(hsb_conn *c, hsb_str s)
         hsb__conn_refuse(c, req->body.status, hsb__body_reason(&req->body));
         break;
     case HSB__BODY_MORE:
-    case HSB__BODY_DONE:                        /* see hsb__conn_body_complete                      */
+    case HSB__BODY_DONE:                        /* see hsb__conn_body_complete                    */
         break;
     }
     return used;
 }
 
-/* --- receiving: the head ----------------------------------------------------------------------------- */
+/* --- receiving: the head ------------------------------------------------------------------ */
 /* WAIT -> HEAD                                                                                */
 static void hsb__conn_start_request(hsb_conn *c)
 {
@@ -11248,7 +11271,7 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
     return s.len;
 }
 
-/* --- receiving: where bytes go ------------------------------------------------------------------------- */
+/* --- receiving: where bytes go ------------------------------------------------------------ */
 /* False is the back-pressure: the bytes stay in the socket.                                    */
 static bool hsb__conn_wants_input(const hsb_conn *c)
 {
@@ -11333,8 +11356,8 @@ static bool hsb__conn_read(hsb_conn *c)
     return n >= 0;
 }
 
-/* --- turns: what a phase does when bytes have moved --------------------------------------------------------- */
-/* The engine failed, or both sides have closed.                                                   */
+/* --- turns: what a phase does when bytes have moved --------------------------------------- */
+/* The engine failed, or both sides have closed.                                                  */
 static void hsb__conn_tls_ended(hsb_conn *c)
 {
     hsb_error err;
@@ -11371,7 +11394,7 @@ static bool hsb__conn_turn_handshake(hsb_conn *c)
     return false;
 }
 
-/* The peer sends no more, or what it sends cannot be read.                                         */
+/* The peer sends no more, or what it sends cannot be read.                                       */
 static bool hsb__conn_input_ended(hsb_conn *c)
 {
     if (hsb__conn_plain(c).len)
@@ -11381,7 +11404,7 @@ static bool hsb__conn_input_ended(hsb_conn *c)
     return c->eof && !c->input.len;
 }
 
-/* TLS: an end without close_notify may be somebody else's cut (RFC 5246 7.2.1).                     */
+/* TLS: an end without close_notify may be somebody else's cut (RFC 5246 7.2.1).                  */
 static bool hsb__conn_was_cut(const hsb_conn *c)
 {
     return c->tls && c->eof && !hsb__tls_peer_shut(c->tls);
@@ -11403,14 +11426,14 @@ static void hsb__conn_peer_left(hsb_conn *c)
     hsb__conn_close(c);
 }
 
-/* Nobody answered and nobody is going to: no ticket, no timer.                                       */
+/* Nobody answered and nobody is going to: no ticket, no timer.                                   */
 static bool hsb__conn_unanswered(const hsb_request *req)
 {
-    return req->opened && req->receiving == HSB__END && req->sending == HSB__NONE && !req->detached &&
-           !req->promises && !req->afters;
+    return req->opened && req->receiving == HSB__END && req->sending == HSB__NONE &&
+           !req->detached && !req->promises && !req->afters;
 }
 
-/* LAST -> DONE, and on to the next request or to the end.                                            */
+/* LAST -> DONE, and on to the next request or to the end.                                        */
 static void hsb__conn_finish(hsb_conn *c)
 {
     hsb_request *req = &c->request;
@@ -11424,7 +11447,7 @@ static void hsb__conn_finish(hsb_conn *c)
         hsb__conn_close(c);
 }
 
-/* HTTP -> STREAM                                                                                     */
+/* HTTP -> STREAM                                                                                 */
 static void hsb__conn_enter_stream(hsb_conn *c)
 {
     c->stream = c->request.detached;
@@ -11433,7 +11456,7 @@ static void hsb__conn_enter_stream(hsb_conn *c)
     c->phase = HSB__STREAM;
 }
 
-/* Now, whatever is open.  close_notify still goes if the socket takes it.                            */
+/* Now, whatever is open.  close_notify still goes if the socket takes it.                        */
 static void hsb__conn_cut(hsb_conn *c)
 {
     if (c->tls && c->phase != HSB__HANDSHAKE && !hsb__conn_ends_body(c)) {
@@ -11488,7 +11511,7 @@ static bool hsb__conn_turn_http(hsb_conn *c)
 }
 
 /* RFC 5246 7.2.1 lets us answer close_notify only with our own; over plain TCP the other half
-   stays open until the application closes.                                                            */
+   stays open until the application closes.                                                       */
 static void hsb__conn_stream_ended(hsb_conn *c)
 {
     hsb_stream *s = c->stream;
@@ -11514,7 +11537,8 @@ static bool hsb__conn_turn_stream(hsb_conn *c)
     hsb_stream *s = c->stream;
     if (!s->ended && !s->paused && hsb__conn_input_ended(c))
         hsb__conn_stream_ended(c);
-    else if (s->closing && (!hsb__conn_has_output(c) || (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD)))
+    else if (s->closing &&
+             (!hsb__conn_has_output(c) || (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD)))
         hsb__conn_close(c);
     else if (c->drop && !s->closing)
         s->closing = true;
@@ -11525,7 +11549,9 @@ static bool hsb__conn_turn_stream(hsb_conn *c)
 
 static bool hsb__conn_turn_closing(hsb_conn *c)
 {
-    if (c->write_shut ? c->eof : (c->eof || (c->tls && hsb__tls_peer_shut(c->tls))) && !hsb__conn_has_output(c)) {
+    if (c->write_shut
+            ? c->eof
+            : (c->eof || (c->tls && hsb__tls_peer_shut(c->tls))) && !hsb__conn_has_output(c)) {
         hsb__conn_die(c);
         return true;
     }
@@ -11560,13 +11586,13 @@ static bool hsb__conn_turn(hsb_conn *c)
     return false;
 }
 
-/* --- which deadline ------------------------------------------------------------------------------------ */
+/* --- which deadline ----------------------------------------------------------------------- */
 static uint64_t hsb__conn_in(uint64_t since, int period_ms)
 {
     return period_ms < 0 ? UINT64_MAX : since + (uint64_t)period_ms;
 }
 
-/* Sets the paces going or to rest as the state asks, so that only waiting for the peer counts.         */
+/* Sets the paces going or to rest as the state asks, so that only waiting for the peer counts.   */
 static void hsb__conn_set_paces(hsb_conn *c)
 {
     uint64_t now = hsb__conn_now(c);
@@ -11580,7 +11606,7 @@ static void hsb__conn_set_paces(hsb_conn *c)
         hsb__pace_stop(&c->pace_in);
 }
 
-/* In ms; UINT64_MAX: it is the application's turn, and that may take as long as it takes.               */
+/* In ms; UINT64_MAX: it is the application's turn, and that may take as long as it takes.        */
 static uint64_t hsb__conn_deadline(hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
@@ -11607,7 +11633,7 @@ static uint64_t hsb__conn_deadline(hsb_conn *c)
     return UINT64_MAX;
 }
 
-/* What the deadline of this state means.                                                                  */
+/* What the deadline of this state means.                                                         */
 static void hsb__conn_expire(hsb_conn *c)
 {
     const hsb_request *req = &c->request;
@@ -11625,16 +11651,18 @@ static void hsb__conn_expire(hsb_conn *c)
         hsb__conn_blame(c, HSB_ERR_TIMEOUT, "idle for too long");
         hsb__conn_close(c);
     } else {
-        hsb__conn_refuse(c, 408, req->receiving == HSB__HEAD ? "the head took too long" : "the body is too slow");
+        hsb__conn_refuse(c, 408,
+                         req->receiving == HSB__HEAD ? "the head took too long"
+                                                     : "the body is too slow");
     }
 }
 
-/* --- the step ----------------------------------------------------------------------------------------------- */
-/* on_finish or the stream's on_close, then on_close; afterwards c is gone.                                   */
+/* --- the step ----------------------------------------------------------------------------- */
+/* on_finish or the stream's on_close, then on_close; afterwards c is gone.                       */
 static void hsb__conn_destroy(hsb_conn *c)
 {
     const hsb_hooks *hooks = &c->loop->options.hooks;
-    if (c->request.detached)                    /* lost before hsb__conn_enter_stream came to it       */
+    if (c->request.detached)                    /* lost before hsb__conn_enter_stream came to it  */
         c->stream = c->request.detached;
     if (hsb__conn_ends_body(c)) {
         struct linger reset = { 1, 0 };
@@ -11665,7 +11693,7 @@ static void hsb__conn_destroy(hsb_conn *c)
     c->gone(c);
 }
 
-/* READ stays armed while it does no harm, so that a keep-alive exchange needs no call here.                     */
+/* READ stays armed while it does no harm, so that a keep-alive exchange needs no call here.      */
 static bool hsb__conn_arm(hsb_conn *c)
 {
     unsigned want = c->eof ? 0 : c->watch.armed & HSB__READ;
@@ -11693,7 +11721,7 @@ static void hsb__conn_set_timer(hsb_conn *c)
         hsb__timer_set(&c->loop->timers, &c->timer, due);
 }
 
-/* After the step: release what is not needed, tell the poller and the timer, or end it all.                      */
+/* After the step: release what is not needed, tell the poller and the timer, or end it all.      */
 static void hsb__conn_settle(hsb_conn *c)
 {
     if (c->phase != HSB__DEAD) {
@@ -11716,7 +11744,7 @@ static void hsb__conn_settle(hsb_conn *c)
 
 /* The one loop of a connection: receive, feed, deliver, take what is to be sent, send, and
    again until nothing moves.  That is the way of a small exchange, which takes one round and
-   two to see its end.  Whoever still has work after its rounds lets the others go first.              */
+   two to see its end.  Whoever still has work after its rounds lets the others go first.         */
 static void hsb__conn_step(hsb_conn *c)
 {
     int rounds = HSB__STEP_ROUNDS;
@@ -11738,7 +11766,7 @@ static void hsb__conn_step(hsb_conn *c)
     hsb__conn_settle(c);
 }
 
-/* --- events ------------------------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------- */
 static void hsb__conn_ready(hsb__watch *watch, unsigned events)
 {
     hsb_conn *c = watch->owner;
@@ -11776,7 +11804,7 @@ static void hsb__conn_drop(hsb_conn *c, bool force)
     hsb__conn_kick(c);
 }
 
-/* Asked for only when somebody wants to know.                                                                    */
+/* Asked for only when somebody wants to know.                                                    */
 static hsb_address hsb__conn_local(const hsb_conn *c)
 {
     struct sockaddr_storage ss;
@@ -11789,7 +11817,7 @@ static hsb_address hsb__conn_local(const hsb_conn *c)
 }
 
 /* A connection on an accepted socket; memory is zeroed.  False: NULL security's engine or the
-   poller had no memory; the caller destroys it all the same.                                                      */
+   poller had no memory; the caller destroys it all the same.                                     */
 static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, int fd, const hsb_address *peer,
                            hsb_security *security, void (*gone)(hsb_conn *))
 {
@@ -11808,7 +11836,8 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, int fd, const hsb_addre
     c->since = hsb__conn_now(c);
     hsb__request_init(&c->request, loop, c, &c->out, &c->why, hsb__conn_kick);
     if (security)
-        c->tls = hsb__tls_open(&loop->tls, security, o->request_client_certificate, o->require_client_certificate);
+        c->tls = hsb__tls_open(&loop->tls, security, o->request_client_certificate,
+                               o->require_client_certificate);
     if ((!security || c->tls) && hsb__poller_add(&loop->poller, &c->watch, HSB__READ))
         return true;
     hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory or randomness for a connection");
@@ -11947,7 +11976,7 @@ static void hsb__server_welcome(hsb__door *door, int fd, const hsb_address *peer
     hsb__conn_settle(c);
 }
 
-/* --- accepting --------------------------------------------------------------------------------- */
+/* --- accepting ---------------------------------------------------------------------------- */
 static void hsb__door_rest_over(hsb__timer *timer)
 {
     hsb__door_listen(timer->owner);
@@ -11968,7 +11997,8 @@ static bool hsb__door_accept(hsb__door *door)
     hsb_error err;
     int fd;
     if (s->total >= s->most && !s->loop.idle_first) {
-        hsb__loop_log(&s->loop, HSB_LOG_WARN, "%d connections are open: no more until one ends", s->total);
+        hsb__loop_log(&s->loop, HSB_LOG_WARN, "%d connections are open: no more until one ends",
+                      s->total);
         hsb__server_is_full(s);
         return false;
     }
@@ -12013,14 +12043,15 @@ static void hsb__door_shut(hsb__door *door)
     hsb__listener_close(&door->listener);
 }
 
-/* --- listening ---------------------------------------------------------------------------------- */
+/* --- listening ---------------------------------------------------------------------------- */
 static bool hsb__server_grow_doors(hsb_server *s)
 {
     int space = s->door_space ? s->door_space * 2 : 2;
     if (s->door_count < s->door_space)
         return true;
-    hsb__door **more = hsb__memory_grow(&s->loop.memory, s->doors, (size_t)s->door_space * sizeof *more,
-                                        (size_t)space * sizeof *more);
+    hsb__door **more =
+        hsb__memory_grow(&s->loop.memory, s->doors, (size_t)s->door_space * sizeof *more,
+                         (size_t)space * sizeof *more);
     if (!more)
         return false;
     s->doors = more;
@@ -12028,13 +12059,15 @@ static bool hsb__server_grow_doors(hsb_server *s)
     return true;
 }
 
-/* A door whose listener is open, or about to be; index or -1.                                      */
+/* A door whose listener is open, or about to be; index or -1.                                    */
 static hsb__door *hsb__server_new_door(hsb_server *s, hsb_security *security, hsb_error *err)
 {
     const hsb_options *o = &s->loop.options;
-    if (security && !hsb__security_suits(security, o->request_client_certificate, o->require_client_certificate, err))
+    if (security && !hsb__security_suits(security, o->request_client_certificate,
+                                         o->require_client_certificate, err))
         return NULL;
-    hsb__door *door = hsb__server_grow_doors(s) ? hsb__memory_zeroed(&s->loop.memory, sizeof *door) : NULL;
+    hsb__door *door =
+        hsb__server_grow_doors(s) ? hsb__memory_zeroed(&s->loop.memory, sizeof *door) : NULL;
     if (!door) {
         hsb__error_memory(err);
         return NULL;
@@ -12047,7 +12080,8 @@ static hsb__door *hsb__server_new_door(hsb_server *s, hsb_security *security, hs
     return door;
 }
 
-static int hsb__server_add_door(hsb_server *s, hsb__door *door, hsb_security *security, hsb_error *err)
+static int hsb__server_add_door(hsb_server *s, hsb__door *door, hsb_security *security,
+                                hsb_error *err)
 {
     if (!hsb__poller_add(&s->loop.poller, &door->listener.watch, s->full ? 0 : HSB__READ)) {
         hsb__error_system(err, errno, "watching the listening socket");
@@ -12060,8 +12094,9 @@ static int hsb__server_add_door(hsb_server *s, hsb__door *door, hsb_security *se
     return s->door_count++;
 }
 
-/* address NULL: fd, which is taken over on success only.                                           */
-static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd, hsb_security *security, hsb_error *err)
+/* address NULL: fd, which is taken over on success only.                                         */
+static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd,
+                              hsb_security *security, hsb_error *err)
 {
     const hsb_options *o = &s->loop.options;
     int index = -1;
@@ -12079,7 +12114,7 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd,
         index = hsb__server_add_door(s, door, security, err);
         if (index < 0) {
             if (!address)
-                l->watch.fd = -1;                       /* still the caller's                        */
+                l->watch.fd = -1;                       /* still the caller's                     */
             hsb__listener_close(l);
         }
     }
@@ -12088,11 +12123,13 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd,
     return index;
 }
 
-/* A new certificate for a listener, or for all that speak TLS.                                        */
-static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *security, hsb_error *err)
+/* A new certificate for a listener, or for all that speak TLS.                                   */
+static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *security,
+                                     hsb_error *err)
 {
     const hsb_options *o = &s->loop.options;
-    if (!hsb__security_suits(security, o->request_client_certificate, o->require_client_certificate, err))
+    if (!hsb__security_suits(security, o->request_client_certificate,
+                             o->require_client_certificate, err))
         return false;
     for (int i = 0; i < s->door_count; i++) {
         hsb__door *door = s->doors[i];
@@ -12105,7 +12142,7 @@ static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *
     return true;
 }
 
-/* --- closing ------------------------------------------------------------------------------------------- */
+/* --- closing ------------------------------------------------------------------------------ */
 static void hsb__server_force(hsb_server *s)
 {
     for (hsb_conn *c = s->first; c; c = c->next) {
@@ -12120,7 +12157,7 @@ static void hsb__server_shutdown_over(hsb__timer *timer)
     hsb__server_force(timer->owner);
 }
 
-/* Idle connections go in their next step, which all get now.                                            */
+/* Idle connections go in their next step, which all get now.                                     */
 static void hsb__server_begin_close(hsb_server *s)
 {
     int ms = s->loop.options.timeouts.shutdown;
@@ -12138,7 +12175,7 @@ static void hsb__server_begin_close(hsb_server *s)
         hsb__timer_set(&s->loop.timers, &s->shutdown, hsb__loop_now_ms(&s->loop) + (uint64_t)ms);
 }
 
-/* --- the inbox --------------------------------------------------------------------------------------------- */
+/* --- the inbox ---------------------------------------------------------------------------- */
 static void hsb__server_run_post(hsb_server *s, hsb__post *post)
 {
     hsb__post copy = *post;
@@ -12164,7 +12201,8 @@ static void hsb__server_delay_post(hsb_server *s, hsb__post *post)
     s->delayed = post;
     post->timer.fire = hsb__server_post_due;
     post->timer.owner = post;
-    hsb__timer_set(&s->loop.timers, &post->timer, hsb__loop_now_ms(&s->loop) + (uint64_t)post->delay_ms + 1);
+    hsb__timer_set(&s->loop.timers, &post->timer,
+                   hsb__loop_now_ms(&s->loop) + (uint64_t)post->delay_ms + 1);
 }
 
 static int hsb__server_take_posts(hsb_server *s)
@@ -12181,7 +12219,7 @@ static int hsb__server_take_posts(hsb_server *s)
     return count;
 }
 
-/* A ticket was used: its function runs now, with NULL when its owner has ended.                              */
+/* A ticket was used: its function runs now, with NULL when its owner has ended.                  */
 static void hsb__server_resume(const hsb__promise *p)
 {
     hsb_request *req = p->of_stream ? NULL : p->owner;
@@ -12205,7 +12243,7 @@ static int hsb__server_take_promises(hsb_server *s)
         count++;
     }
     if (count == 1024)
-        hsb__wake_ring(&s->loop.inbox->wake);           /* the rest after the connections' turn              */
+        hsb__wake_ring(&s->loop.inbox->wake);           /* the rest after the connections' turn   */
     return count;
 }
 
@@ -12221,11 +12259,12 @@ static int hsb__server_take_flags(hsb_server *s)
     return flags != 0;
 }
 
-/* Looked at in every turn: a ring that came while we were awake is not lost.                                */
+/* Looked at in every turn: a ring that came while we were awake is not lost.                     */
 static int hsb__server_take_inbox(hsb_server *s)
 {
     s->loop.depth++;
-    int count = hsb__server_take_flags(s) + hsb__server_take_posts(s) + hsb__server_take_promises(s);
+    int count =
+        hsb__server_take_flags(s) + hsb__server_take_posts(s) + hsb__server_take_promises(s);
     s->loop.depth--;
     return count;
 }
@@ -12237,8 +12276,8 @@ static void hsb__server_woken(hsb__watch *watch, unsigned events)
     hsb__wake_hush(&s->loop.inbox->wake);
 }
 
-/* --- one turn ------------------------------------------------------------------------------------------------ */
-/* Connections kicked meanwhile wait for the next turn, so that this one ends.                                */
+/* --- one turn ----------------------------------------------------------------------------- */
+/* Connections kicked meanwhile wait for the next turn, so that this one ends.                    */
 static int hsb__server_step_kicked(hsb_server *s)
 {
     int count = 0;
@@ -12254,7 +12293,7 @@ static int hsb__server_step_kicked(hsb_server *s)
     return count;
 }
 
-/* How long the poller may wait, in ms; -1: for ever.                                                         */
+/* How long the poller may wait, in ms; -1: for ever.                                             */
 static int hsb__server_timeout(const hsb_server *s)
 {
     if (s->loop.kicked || s->closed)
@@ -12297,8 +12336,8 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     return count;
 }
 
-/* --- a server's life -------------------------------------------------------------------------------------------- */
-/* limits.connections, or what the descriptors allow.                                                           */
+/* --- a server's life ---------------------------------------------------------------------- */
+/* limits.connections, or what the descriptors allow.                                             */
 static int hsb__server_most(const hsb_options *o)
 {
     struct rlimit files;
@@ -12338,7 +12377,8 @@ static bool hsb__server_copy_header(hsb_server *s, const char *value, hsb_error 
     if (!value)
         return true;
     if (!hsb__text_is_field_value(text))
-        return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "options.server_header: not a field value");
+        return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0,
+                              "options.server_header: not a field value");
     s->header = hsb__memory_copy_text(&s->loop.memory, text.ptr, text.len);
     s->loop.options.server_header = s->header;
     return s->header || hsb__error_memory(err);
@@ -12348,7 +12388,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
 {
     hsb__loop *loop = &s->loop;
     loop->options = hsb__options_resolve(options);
-    loop->options.server_header = NULL;             /* until it is ours                              */
+    loop->options.server_header = NULL;             /* until it is ours                           */
     loop->pool.memory = &loop->memory;
     loop->tls.memory = &loop->memory;
     loop->tls.blocks = &loop->pool;
@@ -12405,7 +12445,7 @@ static hsb_server *hsb__server_bind(const hsb_address *address, int fd, hsb_secu
     return s;
 }
 
-/* Connections are cut, their hooks called; then what the inbox holds runs.                                       */
+/* Connections are cut, their hooks called; then what the inbox holds runs.                       */
 static void hsb__server_free(hsb_server *s)
 {
     hsb__loop *loop = &s->loop;
@@ -12428,7 +12468,7 @@ static void hsb__server_free(hsb_server *s)
     hsb__server_release(s);
 }
 
-/* --- counts --------------------------------------------------------------------------------------------------------- */
+/* --- counts ------------------------------------------------------------------------------- */
 static hsb_connections hsb__server_connections(const hsb_server *s)
 {
     hsb_connections n;
@@ -12487,7 +12527,8 @@ static bool hsb__public_may_write(hsb_request *req, const char *call)
     HSB_ASSERT(req);
     if (req->aborted)
         return false;
-    return (req->opened && req->sending == HSB__OPEN) || hsb__public_misuse(req->loop, req->conn, call);
+    return (req->opened && req->sending == HSB__OPEN) ||
+           hsb__public_misuse(req->loop, req->conn, call);
 }
 
 #if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
@@ -12528,7 +12569,8 @@ HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_
     return hsb__address_text(a, buf);
 }
 
-HSB_API int hsb_lookup(const char *host, hsb_family family, hsb_address *out, int max, hsb_error *err)
+HSB_API int hsb_lookup(const char *host, hsb_family family, hsb_address *out, int max,
+                       hsb_error *err)
 {
     hsb__error_clear(err);
     if (!host || !out || max < 1) {
@@ -12583,7 +12625,7 @@ HSB_API hsb_str hsb_security_pem(const hsb_security *security)
     return hsb__security_pem(security);
 }
 
-/* --- binding ------------------------------------------------------------------------------------- */
+/* --- binding ------------------------------------------------------------------------------ */
 HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *security,
                                     const hsb_options *options, hsb_error *err)
 {
@@ -12609,7 +12651,8 @@ HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security 
     return hsb__server_bind(address, -1, security, options, err);
 }
 
-HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security, const hsb_options *options, hsb_error *err)
+HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security, const hsb_options *options,
+                                       hsb_error *err)
 {
     hsb__error_clear(err);
     if (!security) {
@@ -12632,8 +12675,8 @@ HSB_API hsb_server *hsb_bind(const char *host, int port, const hsb_options *opti
     return hsb__server_bind(&a, -1, NULL, options, err);
 }
 
-HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port, hsb_security *security_or_null,
-                              hsb_error *err)
+HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port,
+                              hsb_security *security_or_null, hsb_error *err)
 {
     hsb_address a;
     hsb__error_clear(err);
@@ -12643,22 +12686,23 @@ HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port, hs
     return hsb__server_listen(server, &a, -1, security_or_null, err);
 }
 
-HSB_API int hsb_server_listen_at(hsb_server *server, const hsb_address *address, hsb_security *security_or_null,
-                                 hsb_error *err)
+HSB_API int hsb_server_listen_at(hsb_server *server, const hsb_address *address,
+                                 hsb_security *security_or_null, hsb_error *err)
 {
     hsb__error_clear(err);
     HSB_ASSERT(server && address);
     return hsb__server_listen(server, address, -1, security_or_null, err);
 }
 
-HSB_API int hsb_server_listen_fd(hsb_server *server, int fd, hsb_security *security_or_null, hsb_error *err)
+HSB_API int hsb_server_listen_fd(hsb_server *server, int fd, hsb_security *security_or_null,
+                                 hsb_error *err)
 {
     hsb__error_clear(err);
     HSB_ASSERT(server);
     return hsb__server_listen(server, NULL, fd, security_or_null, err);
 }
 
-/* --- server ------------------------------------------------------------------------------------------- */
+/* --- server ------------------------------------------------------------------------------- */
 HSB_API int hsb_server_poll(hsb_server *server, int timeout_ms)
 {
     HSB_ASSERT(server);
@@ -12695,7 +12739,8 @@ HSB_API int hsb_server_timeout(const hsb_server *server)
 HSB_API void hsb_server_close(hsb_server *server, bool force)
 {
     HSB_ASSERT(server);
-    hsb__inbox_flag(server->loop.inbox, force ? HSB__INBOX_FORCE | HSB__INBOX_CLOSE : HSB__INBOX_CLOSE);
+    hsb__inbox_flag(server->loop.inbox,
+                    force ? HSB__INBOX_FORCE | HSB__INBOX_CLOSE : HSB__INBOX_CLOSE);
 }
 
 HSB_API void hsb_server_wake(hsb_server *server)
@@ -12747,12 +12792,14 @@ HSB_API hsb_options hsb_server_options(const hsb_server *server)
     return server->loop.options;
 }
 
-HSB_API bool hsb_server_set_security(hsb_server *server, int listener, hsb_security *security, hsb_error *err)
+HSB_API bool hsb_server_set_security(hsb_server *server, int listener, hsb_security *security,
+                                     hsb_error *err)
 {
     hsb__error_clear(err);
     HSB_ASSERT(server);
     if (!security || listener >= server->door_count)
-        return hsb__public_refuse(err, "hsb_server_set_security: a security and a listener that is there");
+        return hsb__public_refuse(
+            err, "hsb_server_set_security: a security and a listener that is there");
     return hsb__server_set_security(server, listener, security, err);
 }
 
@@ -12768,13 +12815,14 @@ HSB_API size_t hsb_server_memory(const hsb_server *server)
     return hsb__server_memory(server);
 }
 
-HSB_API bool hsb_server_post(hsb_server *server, int delay_ms, void (*fn)(hsb_server *, void *arg), void *arg)
+HSB_API bool hsb_server_post(hsb_server *server, int delay_ms,
+                             void (*fn)(hsb_server *, void *arg), void *arg)
 {
     HSB_ASSERT(server && fn);
     return hsb__inbox_post(server->loop.inbox, delay_ms, fn, arg);
 }
 
-/* --- connection ---------------------------------------------------------------------------------------- */
+/* --- connection --------------------------------------------------------------------------- */
 HSB_API hsb_server *hsb_conn_server(const hsb_conn *conn)
 {
     HSB_ASSERT(conn);
@@ -12823,7 +12871,7 @@ HSB_API void hsb_conn_close(hsb_conn *conn, bool force)
     hsb__conn_drop(conn, force);
 }
 
-/* --- request ----------------------------------------------------------------------------------------------- */
+/* --- request ------------------------------------------------------------------------------ */
 HSB_API hsb_conn *hsb_request_conn(const hsb_request *req)
 {
     HSB_ASSERT(req);
@@ -12881,7 +12929,8 @@ HSB_API bool hsb_request_header_at(const hsb_request *req, int i, hsb_str *name,
 HSB_API bool hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
 {
     HSB_ASSERT(req && name && value);
-    return hsb__request_field_at(req, req->head.trailer_from, req->head.field_count, i, name, value);
+    return hsb__request_field_at(req, req->head.trailer_from, req->head.field_count, i, name,
+                                 value);
 }
 
 HSB_API hsb_str hsb_request_cookie(const hsb_request *req, const char *name)
@@ -12954,7 +13003,8 @@ HSB_API void *hsb_request_user(const hsb_request *req)
     return req->user;
 }
 
-HSB_API bool hsb_request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *arg), void *arg)
+HSB_API bool hsb_request_after(hsb_request *req, int delay_ms,
+                               void (*fn)(hsb_request *, void *arg), void *arg)
 {
     HSB_ASSERT(req && fn);
     return req->opened && hsb__request_after(req, delay_ms, fn, arg);
@@ -12972,7 +13022,7 @@ HSB_API bool hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
     return hsb__form_next(rest, name, value);
 }
 
-/* --- response ------------------------------------------------------------------------------------------------ */
+/* --- response ----------------------------------------------------------------------------- */
 HSB_API bool hsb_response_header(hsb_request *req, const char *name, const char *value)
 {
     HSB_ASSERT(req && name && value);
@@ -13080,14 +13130,15 @@ HSB_API int64_t hsb_response_bytes(const hsb_request *req)
     return hsb__response_bytes(req);
 }
 
-/* --- answering later ------------------------------------------------------------------------------------------- */
+/* --- answering later ---------------------------------------------------------------------- */
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req)
 {
     HSB_ASSERT(req);
     return hsb__request_defer(req);
 }
 
-HSB_API bool hsb_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_request *req, void *arg), void *arg)
+HSB_API bool hsb_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_request *req, void *arg),
+                               void *arg)
 {
     hsb__resume resume;
     HSB_ASSERT(fn);
@@ -13103,7 +13154,7 @@ HSB_API void hsb_ticket_drop(hsb_ticket ticket)
         hsb__inbox_settle(ticket.inbox, ticket.id, false, none, true, NULL);
 }
 
-/* --- leaving HTTP -------------------------------------------------------------------------------------------------- */
+/* --- leaving HTTP ------------------------------------------------------------------------- */
 HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks)
 {
     HSB_ASSERT(hooks);
@@ -13142,7 +13193,8 @@ HSB_API void hsb_stream_resume(hsb_stream *stream)
     hsb__stream_resume(stream);
 }
 
-HSB_API bool hsb_stream_after(hsb_stream *stream, int delay_ms, void (*fn)(hsb_stream *, void *arg), void *arg)
+HSB_API bool hsb_stream_after(hsb_stream *stream, int delay_ms,
+                              void (*fn)(hsb_stream *, void *arg), void *arg)
 {
     HSB_ASSERT(stream && fn);
     return hsb__stream_after(stream, delay_ms, fn, arg);
@@ -13154,7 +13206,8 @@ HSB_API hsb_ticket hsb_stream_ticket(hsb_stream *stream)
     return hsb__stream_ticket(stream);
 }
 
-HSB_API bool hsb_stream_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_stream *stream, void *arg), void *arg)
+HSB_API bool hsb_stream_ticket_resume(hsb_ticket ticket,
+                                      void (*fn)(hsb_stream *stream, void *arg), void *arg)
 {
     hsb__resume resume;
     HSB_ASSERT(fn);
@@ -13168,7 +13221,7 @@ HSB_API void hsb_stream_close(hsb_stream *stream, bool force)
     hsb__stream_close(stream, force);
 }
 
-/* --- WebSocket ------------------------------------------------------------------------------------------------------- */
+/* --- WebSocket ---------------------------------------------------------------------------- */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks)
 {
     HSB_ASSERT(hooks);

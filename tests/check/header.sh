@@ -1,0 +1,74 @@
+#!/bin/sh
+# What the header promises about itself: its contents list, its names, its layers, its
+# defaults, and that a test knows every public function.  Runs from the top folder.
+set -eu
+LC_ALL=C
+export LC_ALL
+h=httpsbind.h
+out=build/check
+mkdir -p "$out"
+failed=0
+
+# check WHAT FILE: the file lists what is wrong, so it must be empty.
+check()
+{
+    if [ -s "$2" ]; then
+        echo "FAILED: $1"
+        head -20 "$2" | sed 's/^/    /'
+        failed=1
+    else
+        echo "ok: $1"
+    fi
+}
+
+# --- contents ---
+sed -n '1,/^\/\* =* >>/s/^     >>\([a-z-]*\) .*/\1/p' $h > "$out/contents"
+sed -n 's/^\/\* =* >>\([a-z-]*\) =*$/\1/p' $h > "$out/banners"
+diff "$out/contents" "$out/banners" > "$out/wrong" || true
+check "CONTENTS names the banners, each once and in order" "$out/wrong"
+
+# --- names ---
+printf '#define HTTPSBIND_IMPLEMENTATION\n#include "httpsbind.h"\n' > "$out/alone.c"
+${CC:-cc} -I. -c "$out/alone.c" -o "$out/alone.o"
+nm -g --defined-only "$out/alone.o" | awk '$3 !~ /^hsb_[a-z0-9]/' > "$out/wrong"
+check "nothing global without hsb_" "$out/wrong"
+
+sed -n 's/^# *define *\([A-Za-z0-9_]*\).*/\1/p' $h |
+    grep -vE '^(HSB_|HSB__|hsb_|HTTPSBIND_|_GNU_SOURCE$|_FILE_OFFSET_BITS$|MSG_NOSIGNAL$)' > "$out/wrong" || true
+check "every macro begins HSB_ or HTTPSBIND_" "$out/wrong"
+
+# --- layers ---
+sed -n '/^\/\* =* >>config =/,$p' $h > "$out/implementation"
+grep -nE '^static [^={]*\bhsb__[a-z0-9_]+\([^{]*\);' "$out/implementation" > "$out/wrong" || true
+check "no private function is declared before it is defined" "$out/wrong"
+
+sed '/>>public =/,$d; s,/\*.*,,' "$out/implementation" |
+    grep -nE '(^|[^A-Za-z0-9_.>])hsb_[a-z][a-z0-9_]*\(' > "$out/wrong" || true
+check "private code calls no public function" "$out/wrong"
+
+# --- defaults: the chapter and the code ---
+sed -n '/>>defaults =/,/>>build =/p' $h | tr -d ',' | sed 's/\([0-9]\) \([0-9]\{3\}\)/\1\2/g; s/\([0-9]\) \([0-9]\{3\}\)/\1\2/g' > "$out/defaults"
+sed -n 's/^ *hsb__options_default[0-9]*(&o\.\([a-z_.]*\), \(.*\));$/\1 \2/p' $h |
+while read -r name value; do
+    case $value in
+        -1) value='no limit' ;;
+        '(int64_t)1 << 20') value=1048576 ;;
+    esac
+    grep -qE "(^| )$name +$value" "$out/defaults" || echo "$name: the code says $value"
+done > "$out/wrong"
+check "every default in the text is the code's" "$out/wrong"
+
+# --- tests ---
+sed -n 's/^HSB_API .*\b\(hsb_[a-z0-9_]*\)(.*/\1/p' $h | sort -u |
+while read -r name; do
+    grep -rqw "$name" tests --include='*.c' --include='*.h'  || echo "$name"
+done > "$out/wrong"
+check "every public function is named in a test" "$out/wrong"
+
+# --- shape ---
+awk 'length > 100 { print FILENAME ":" FNR ": " length }' $h > "$out/wrong"
+check "no line is longer than 100 columns" "$out/wrong"
+grep -nE '[[:space:]]+$|	' $h > "$out/wrong" || true
+check "no tabs, no space at a line's end" "$out/wrong"
+
+exit $failed
