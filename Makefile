@@ -161,7 +161,7 @@ install:
 	install -m 644 httpsbind.h $(DESTDIR)$(PREFIX)/include
 	printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: httpsbind' \
 	    'Description: HTTPS server in one header, on BearSSL' 'Version: $(VERSION)' \
-	    'Cflags: -I$${includedir}' 'Libs: -lbearssl' \
+	    'Cflags: -I$${includedir}' 'Libs: -lbearssl -pthread' \
 	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/httpsbind.pc
 
 clean:

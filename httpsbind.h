@@ -12201,8 +12201,8 @@ static void hsb__server_delay_post(hsb_server *s, hsb__post *post)
     s->delayed = post;
     post->timer.fire = hsb__server_post_due;
     post->timer.owner = post;
-    hsb__timer_set(&s->loop.timers, &post->timer,
-                   hsb__loop_now_ms(&s->loop) + (uint64_t)post->delay_ms + 1);
+    uint64_t now = hsb__os_now_us() / 1000;     /* the turn may have begun before the post         */
+    hsb__timer_set(&s->loop.timers, &post->timer, now + (uint64_t)post->delay_ms + 1);
 }
 
 static int hsb__server_take_posts(hsb_server *s)
