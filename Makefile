@@ -106,6 +106,7 @@ check: | $(first)     # one after the other: each of them uses all processors
 	$(MAKE) check-poll
 	$(MAKE) check-kqueue
 	$(MAKE) check-fault
+	$(MAKE) check-valgrind
 	$(MAKE) check-fuzz
 	$(MAKE) check-soak
 
@@ -124,6 +125,10 @@ check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim
 	        WHICH='unit/poller unit/listener live/responses'
 check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
+check-valgrind: $(patsubst %,build/tests/unit/%,head body pem cert websocket)
+	@set -e; for program in $^; do echo "valgrind $$program"; \
+	    valgrind --quiet --error-exitcode=9 $$program >$$program.memcheck 2>&1 || \
+	        { cat $$program.memcheck; exit 1; }; done
 check-fuzz:
 	$(MAKE) fuzz T=15
 check-soak: build/examples/echo

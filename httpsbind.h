@@ -10851,13 +10851,16 @@ static void hsb__conn_die(hsb_conn *c)
     c->phase = HSB__DEAD;
 }
 
-/* The socket failed: nothing more can be read or written.                                   */
+/* The socket failed: nothing more can be read or written.  A handshake
+   that fails is told, in whatever way it does.                                              */
 static void hsb__conn_break(hsb_conn *c, int code)
 {
     if (c->why.status == HSB_OK) {
         hsb__conn_blame(c, HSB_ERR_CLOSED, "connection lost: %s", strerror(code));
         c->why.system_code = code;
     }
+    if (c->phase == HSB__HANDSHAKE)
+        hsb__loop_error(c->loop, c, &c->why);
     hsb__conn_die(c);
 }
 

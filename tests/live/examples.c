@@ -67,7 +67,7 @@ static void stop(running *r)
 }
 
 /* --- one transfer ------------------------------------------------------------------------- */
-typedef struct bytes { char *at; size_t len; } bytes;
+typedef struct bytes { char *at; size_t len, space; } bytes;
 
 typedef struct transfer {
     const char *method;                 /* NULL: GET, or POST with a body                  */
@@ -90,8 +90,11 @@ typedef struct transfer {
 
 static void keep(bytes *b, const char *part, size_t len)
 {
-    b->at = realloc(b->at, b->len + len + 1);
-    assert_non_null(b->at);
+    if (len >= b->space - b->len) {
+        b->space += b->space + len + 1;
+        b->at = realloc(b->at, b->space);
+        assert_non_null(b->at);
+    }
     memcpy(b->at + b->len, part, len);
     b->len += len;
     b->at[b->len] = '\0';
@@ -190,7 +193,7 @@ static void drop(transfer *t)
 {
     free(t->got.at);
     free(t->head.at);
-    t->got = t->head = (bytes){ NULL, 0 };
+    t->got = t->head = (bytes){ NULL, 0, 0 };
 }
 
 static void fetch(const running *r, const char *path, transfer *t)
@@ -229,7 +232,7 @@ static bool has_field(const transfer *t, const char *line)
 
 static bytes noise(size_t len)
 {
-    bytes b = { malloc(len + 1), len };
+    bytes b = { malloc(len + 1), len, len + 1 };
     uint32_t x = 2463534242u;
     assert_non_null(b.at);
     for (size_t i = 0; i < len; i++) {
@@ -295,7 +298,7 @@ static int remove_top(void **state)
 
 static bytes read_whole(const char *path)
 {
-    bytes b = { NULL, 0 };
+    bytes b = { NULL, 0, 0 };
     char part[65536];
     FILE *f = fopen(path, "rb");
     size_t n;
@@ -699,8 +702,8 @@ static void one_signal_lets_downloads_finish(void **state)
     (void)state;
     running r = START("echo", CERT, "--threads", "2");
     transfer t = { .at_first_byte = terminate, .arg = r.process };
-    fetch(&r, "/bytes/50000000", &t);
-    assert_int_equal(t.got.len, 50000000);
+    fetch(&r, "/bytes/20000000", &t);
+    assert_int_equal(t.got.len, 20000000);
     drop(&t);
     assert_int_equal(child_end(r.process), 0);
     child_free(r.process);

@@ -301,7 +301,8 @@ static SSL_SESSION *turned_away(rig *r, const visitor *who, bool resumed)
     assert_true(v.up);
     assert_int_equal(SSL_session_reused(v.c->ssl), resumed);
     SSL_SESSION *session = SSL_get1_session(v.c->ssl);
-    try_say(v.c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 37);
+    static const char text[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    try_say(v.c, text, sizeof text - 1);
     hear_end(v.c);
     assert_int_equal(v.c->len, 0);
     assert_true(v.c->notified);
