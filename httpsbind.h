@@ -11945,11 +11945,26 @@ static void hsb__server_unlink(hsb_conn *c)
         hsb__server_has_room(s);
 }
 
-/* The one that has been idle longest goes, so that a new one can come.  Its close_notify
-   goes if the socket takes it; nobody lingers here.                                        */
-static void hsb__server_make_room(hsb_server *s)
+/* Idle as far as we know; but what the peer has said may not have been read yet.            */
+static bool hsb__server_is_silent(const hsb_conn *c)
 {
-    hsb_conn *oldest = s->loop.idle_first;
+    char byte;
+    return recv(c->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1;
+}
+
+/* The one that has been idle longest; NULL: there is none.                                  */
+static hsb_conn *hsb__server_longest_idle(const hsb_server *s)
+{
+    hsb_conn *c = s->loop.idle_first;
+    while (c && !hsb__server_is_silent(c))
+        c = c->idle_next;
+    return c;
+}
+
+/* It goes, so that a new one can come.  Its close_notify goes if the socket takes it; nobody
+   lingers here.                                                                             */
+static void hsb__server_make_room(hsb_conn *oldest)
+{
     hsb__conn_blame(oldest, HSB_ERR_LIMIT, "idle, and made room for another connection");
     hsb__conn_cut(oldest);
     hsb__conn_settle(oldest);
@@ -11996,6 +12011,7 @@ static void hsb__door_rest(hsb__door *door, int ms)
 static bool hsb__door_accept(hsb__door *door)
 {
     hsb_server *s = door->server;
+    hsb_conn *oldest = NULL;
     hsb_address peer;
     hsb_error err;
     int fd;
@@ -12005,14 +12021,16 @@ static bool hsb__door_accept(hsb__door *door)
         hsb__server_is_full(s);
         return false;
     }
+    if (s->total >= s->most && !(oldest = hsb__server_longest_idle(s)))
+        return false;                       /* soon none of them is idle, or one is silent   */
     if (!hsb__listener_my_turn(&door->listener)) {
         hsb__door_rest(door, HSB__PASS_MS);
         return false;
     }
     switch (hsb__listener_accept(&door->listener, &fd, &peer, &err)) {
     case HSB__ACCEPTED:
-        if (s->total >= s->most)
-            hsb__server_make_room(s);
+        if (oldest)
+            hsb__server_make_room(oldest);
         hsb__server_welcome(door, fd, &peer);
         return !door->listener.shared;
     case HSB__ACCEPT_EMPTY:

@@ -4,17 +4,10 @@
 #define HSB_FAULT(call, count) fault(call, count)
 static int fault(const char *call, void *count);
 #include "httpsbind.h"
+#include "network.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
-
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/un.h>
-#include <sys/wait.h>
-#ifdef __linux__
-#  include <sched.h>
-#endif
 
 static const char *fault_call;      /* set while no other thread runs                     */
 static int fault_code;
@@ -115,31 +108,6 @@ static int open_descriptors(void)
     return n;
 }
 
-/* A network with nobody else in it, and the ports that the system may pick.              */
-static bool own_network(int lowest, int highest)
-{
-#ifdef __linux__
-    struct ifreq lo;
-    if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
-        return false;
-    memset(&lo, 0, sizeof lo);
-    strcpy(lo.ifr_name, "lo");
-    lo.ifr_flags = IFF_UP;
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    bool up = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &lo) == 0;
-    hsb__os_close(fd);
-    FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "w");
-    bool set = f && fprintf(f, "%d %d\n", lowest, highest) > 0;
-    if (f)
-        set = fclose(f) == 0 && set;
-    return up && set;
-#else
-    (void)lowest;
-    (void)highest;
-    return false;
-#endif
-}
-
 /* Nothing leaks: neither descriptors nor entries of the registry.                        */
 static int descriptors_before;
 
@@ -157,24 +125,6 @@ static int teardown(void **state)
     (void)state;
     fault_call = NULL;
     return hsb__listeners == NULL && open_descriptors() == descriptors_before ? 0 : -1;
-}
-
-/* Runs body in a child, which may then spoil what it likes of its process.  Where the child
-   has not the rights that it needs, the test is skipped.                                 */
-enum { CHILD_OK = 0, CHILD_SKIP = 77 };
-
-static void in_child(int (*body)(void))
-{
-    int status = -1;
-    fflush(NULL);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0)
-        _exit(body());
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_SKIP)
-        skip();
-    assert_int_equal(status, CHILD_OK);
 }
 
 /* --- one socket ---------------------------------------------------------------------- */
@@ -385,19 +335,6 @@ static void test_never_65535_by_chance(void **state)
     (void)state;
     in_child(child_with_two_ports);
     in_child(child_with_one_port);
-}
-
-static bool add_to_loopback(const char *number)
-{
-    struct { struct in6_addr address; uint32_t prefix_len; int interface; } request;
-    const hsb_address a = at(number, 0);
-    memcpy(&request.address, a.bytes, 16);
-    request.prefix_len = 64;
-    request.interface = (int)if_nametoindex("lo");
-    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
-    bool added = fd >= 0 && ioctl(fd, SIOCSIFADDR, &request) == 0;
-    hsb__os_close(fd);
-    return added;
 }
 
 /* An address of a zone: loopback traffic all the same.                                   */
