@@ -721,6 +721,9 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #endif
 
 #include <bearssl.h>
+#ifndef BR_PEM_LINE64               /* it came with 0.6, and no version number did         */
+#  error "httpsbind.h: this BearSSL is older than 0.6"
+#endif
 
 #ifndef HSB_NO_THREADS
 #  include <pthread.h>

@@ -59,7 +59,8 @@ found() {
     if command -v "$1" >/dev/null && "$@" -c -o $dir/probe.o $dir/probe.c >/dev/null 2>&1; then
         return 0
     fi
-    echo "    skipped: no $*"
+    what=$*
+    echo "    skipped: no ${what% -x c++}"
     return 1
 }
 
@@ -135,6 +136,11 @@ echo '#define HTTPSBIND_IMPLEMENTATION
 # The next version of the header, as far as the linker is concerned.
 sed 's/hsb_version_0_1_0/hsb_version_0_1_99/g' httpsbind.h >$dir/other/httpsbind.h
 
+# A BearSSL from before br_pem_encode: 0.5, say.
+mkdir $dir/old
+cp -RL $dir/bearssl/* $dir/old
+find $dir/old -name '*.h' -exec sed -i '/^#define BR_PEM_LINE64/d' {} +
+
 # --- every compiler and standard ------------------------------------------------------------
 
 strict="-Wall -Wextra -pedantic -Wconversion -Wshadow -Werror"
@@ -154,6 +160,8 @@ for cc in gcc clang; do
     {
         fail "$cc -std=c99, after system headers: says what to do" "$late" \
             $cc -std=c99 $include -fsyntax-only $dir/last.c
+        fail "$cc, a BearSSL that is too old: says so" 'this BearSSL is older than 0.6' \
+            $cc -I. -I$dir/old -fsyntax-only $dir/first.c
         for std in gnu99 gnu17; do
             pass "$cc -std=$std, before system headers" $cc -std=$std $strict $include -fsyntax-only $dir/first.c
             pass "$cc -std=$std, after system headers" $cc -std=$std $strict $include -fsyntax-only $dir/last.c
