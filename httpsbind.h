@@ -11050,12 +11050,14 @@ static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
     char text[64];
     hsb__conn_blame(c, hsb__conn_refusal_kind(status), "%d %s: %s", status,
                     hsb__frame_reason(status), reason);
-    hsb__loop_error(c->loop, c, &c->why);
     req->receiving = HSB__END;
     req->close_after = true;
+    if (req->sending == HSB__OPEN) {
+        req->aborted = true;                    /* which is told where it is cut               */
+        return;
+    }
+    hsb__loop_error(c->loop, c, &c->why);
     if (req->sending != HSB__NONE) {
-        if (req->sending == HSB__OPEN)
-            req->aborted = true;
         req->keep_alive = false;
         return;
     }

@@ -170,6 +170,7 @@ static void test_body(void **state)
     hang_up(c);
     turn_until(&r, all_closed, "the end");
     assert_int_equal(r.finished_with.status, HSB_ERR_TIMEOUT);
+    assert_int_equal(r.errors, 4);                      /* told once each */
     rig_close(&r);
 }
 
