@@ -11027,7 +11027,9 @@ static void hsb__conn_end_request(hsb_conn *c)
 {
     hsb_request *req = &c->request;
     const hsb_hooks *hooks = &c->loop->options.hooks;
-    if (req->opened && hooks->on_finish) {
+    bool told = req->opened && hooks->on_finish;
+    req->opened = false;                        /* it is read for the last time, not answered     */
+    if (told) {
         c->loop->depth++;
         hooks->on_finish(req, c->why.status == HSB_OK ? NULL : &c->why, hooks->user);
         c->loop->depth--;
@@ -11678,6 +11680,8 @@ static void hsb__conn_destroy(hsb_conn *c)
     }
     if (c->request.opened) {
         hsb__conn_blame(c, HSB_ERR_CLOSED, "the connection ended before the answer did");
+        c->request.written = hsb__response_bytes(&c->request);
+        hsb__outgoing_clear(&c->out);           /* what the application owns goes back before     */
         hsb__conn_end_request(c);
     }
     hsb__request_reset(&c->request);

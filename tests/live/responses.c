@@ -427,6 +427,13 @@ static void test_trailers(void **state)
     rig_close(&r);
 }
 
+static void never(hsb_request *req, void *arg)
+{
+    (void)req;
+    (void)arg;
+    fail();
+}
+
 /* --- unanswered, twice, too late -------------------------------------------------------------- */
 static void answer_not(rig *r, hsb_request *req)
 {
@@ -482,6 +489,47 @@ static void test_unanswered(void **state)
     assert_int_equal(seen, 200002);
     hang_up(c);
     rig_close(&r);
+}
+
+/* Not in on_finish any more: neither a first answer nor more of it. */
+static void answer_at_the_end(rig *r, hsb_request *req, const hsb_error *why)
+{
+    hsb_stream_hooks hooks = { .user = NULL };
+    (void)r;
+    (void)why;
+    hsb_respond(req, 200, NULL, hsb_text("late"));
+    assert_int_equal(hsb_response_write(req, hsb_text("late")), HSB_FLOW_GONE);
+    hsb_response_end(req);
+    assert_null(hsb_request_detach(req, 101, &hooks));
+    assert_false(hsb_request_after(req, 1, never, NULL));
+    hsb_response_abort(req);
+    hsb_ticket_drop(hsb_request_defer(req));
+    assert_int_equal(hsb_request_target(req).ptr[0], '/');
+}
+
+static void leave_open(rig *r, hsb_request *req)
+{
+    (void)r;
+    hsb_request_after(req, 60000, never, NULL);
+    if (path_is(req, "/begun"))
+        hsb_response_begin(req, 200, -1);
+}
+
+static void test_answer_in_finish(void **state)
+{
+    rig r = { .on_request = leave_open, .on_finish = answer_at_the_end };
+    for (int i = 0; i < 2; i++) {
+        rig_open(&r, NULL, is_secure(state));
+        misuses = 0;
+        client *c = dial(&r);
+        say(c, i ? "GET /begun HTTP/1.1\r\nHost: x\r\n\r\n" : "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        while (r.requests <= i)
+            turn(&r, 1);
+        rig_close(&r);
+        assert_int_equal(misuses, 4);
+        hang_up(c);
+    }
+    misuses = 0;
 }
 
 /* --- answers before the body, and what becomes of the body -------------------------------------- */
@@ -819,6 +867,18 @@ static void answer_owned(rig *r, hsb_request *req)
         hsb_conn_close(hsb_request_conn(req), true);
 }
 
+/* What was handed over is back before on_finish; and the bytes count what was sent. */
+static int64_t owned_sent;
+
+static void check_owned(rig *r, hsb_request *req, const hsb_error *why)
+{
+    const owned *o = r->data;
+    assert_int_equal(o->released, 1);
+    owned_sent = hsb_response_bytes(req);
+    if (!why && !path_is(req, "/204") && hsb_equal(hsb_request_method(req), "GET"))
+        assert_true(owned_sent == LARGE || owned_sent < 100);
+}
+
 static void test_owned(void **state)
 {
     static const struct { const char *method, *path; int status; size_t len; bool whole; } rows[] = {
@@ -829,7 +889,7 @@ static void test_owned(void **state)
         { "GET", "/abort", -1, 0, false },    { "GET", "/force", -1, 0, false },
     };
     owned o = { 0, malloc(LARGE) };
-    rig r = { .on_request = answer_owned, .data = &o };
+    rig r = { .on_request = answer_owned, .on_finish = check_owned, .data = &o };
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -859,6 +919,7 @@ static void test_owned(void **state)
     turn_until(&r, all_closed, "the client is gone");
     assert_int_equal(o.released, 1);
     assert_int_equal(r.finished_with.status, HSB_ERR_CLOSED);
+    assert_true(owned_sent >= 90000 && owned_sent < LARGE);
     /* The server is freed in the middle. */
     c = dial(&r);
     say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -1092,13 +1153,6 @@ static void answer_late(hsb_request *req, void *arg)
     hsb_respond(req, 200, NULL, hsb_text("late"));
 }
 
-static void never(hsb_request *req, void *arg)
-{
-    (void)req;
-    (void)arg;
-    fail();
-}
-
 static void nothing_yet(hsb_request *req, void *arg)
 {
     (void)req;
@@ -1237,7 +1291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BOTH(test_respond), BOTH(test_statuses), BOTH(test_bodiless), BOTH(test_parts),
         BOTH(test_promise_broken), BOTH(test_http_1_0), BOTH(test_fields), BOTH(test_redirect),
-        BOTH(test_cookies), BOTH(test_trailers), BOTH(test_unanswered), BOTH(test_answer_in_head),
+        BOTH(test_cookies), BOTH(test_trailers), BOTH(test_unanswered), BOTH(test_answer_in_finish), BOTH(test_answer_in_head),
         BOTH(test_early_answers), BOTH(test_blind_writer), BOTH(test_continue), BOTH(test_close),
         BOTH(test_abort), BOTH(test_cut_before_close), BOTH(test_owned), BOTH(test_flow), BOTH(test_flood), BOTH(test_large_write),
         BOTH(test_reader_leaves), BOTH(test_pipeline), BOTH(test_connect), BOTH(test_after),
