@@ -154,7 +154,7 @@ bench: all
 soak: all
 	$(call each,tests/bench/soak.sh)
 coverage:
-	$(MAKE) test OUT=build/coverage FLAGS='--coverage -O0'
+	$(MAKE) test OUT=build/coverage FLAGS='--coverage -O0' WHICH='$(WHICH) fault/*'
 	@tests/coverage.sh build/coverage
 
 # --- the rest -------------------------------------------------------------------------
