@@ -2256,7 +2256,7 @@ static bool hsb__poller_open(hsb__poller *p, hsb__memory *m, hsb_error *err)
 {
     memset(p, 0, sizeof *p);
     p->memory = m;
-    if (hsb__os_fails(HSB_FAULT("poller", NULL)) || !hsb__poller_open_system(p))
+    if (!hsb__poller_open_system(p) || hsb__os_fails(HSB_FAULT("poller", NULL)))
         return hsb__error_system(err, errno, "poller");
     return true;
 }
