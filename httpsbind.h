@@ -6142,6 +6142,7 @@ static int hsb__policy_load(const br_ssl_session_cache_class **class,
     const size_t alpn = p->hello ? hsb__policy_alpn(p) : 0;
     p->resumed = p->hello && hsb__policy_find(p, params->session_id, alpn, &session);
     if (!p->resumed) {
+        hsb__memory_wipe(&session, sizeof session);     /* its suite may be what did not fit */
         hsb__policy_forget_client(p);
         return 0;
     }

@@ -166,6 +166,7 @@ scan() {
 
 # Of protocols, ciphers, forward secrecy and vulnerabilities; TLS 1.3 is told as INFO.
 scan_long() {
+    rm -f "$tmp/found.json"
     timeout 900 "$1" --quiet --color 0 --warnings off --protocols --std --fs -U \
         --jsonfile "$tmp/found.json" "localhost:$port" >"$tmp/said" 2>&1
     grep -q '"id" *: *"LUCKY13"' "$tmp/found.json" || fail "testssl.sh: its end"
