@@ -7100,6 +7100,14 @@ static void hsb__tls_plain_taken(hsb__tls *t, size_t n)
         br_ssl_engine_recvapp_ack(&t->server.eng, n);
 }
 
+/* The record that begins here is an alert, most likely close_notify: once the engine has seen
+   that, it takes nothing more to send.                                                       */
+static bool hsb__tls_ends_with(const hsb__tls *t, const char *bytes)
+{
+    return t->phase == HSB__TLS_OPEN && t->server.eng.ixa == 0 &&
+           (unsigned char)bytes[0] == HSB__RECORD_ALERT;
+}
+
 /* --- out ------------------------------------------------------------------------------- */
 
 /* Where plaintext may be written; NULL: not now.  Good until the next call here.           */
@@ -11283,11 +11291,18 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
 }
 
 /* --- receiving: where bytes go ------------------------------------------------------------ */
+/* The peer's close_notify waits until what is queued has gone to the engine.                   */
+static bool hsb__conn_holds_end(const hsb_conn *c)
+{
+    return c->tls && c->input.len && !hsb__outgoing_empty(&c->out) &&
+           hsb__tls_ends_with(c->tls, c->input.ptr);
+}
+
 /* False is the back-pressure: the bytes stay in the socket.                                    */
 static bool hsb__conn_wants_input(const hsb_conn *c)
 {
     const hsb_request *req = &c->request;
-    if (c->drop == HSB__DROP_NOW)
+    if (c->drop == HSB__DROP_NOW || hsb__conn_holds_end(c))
         return false;
     switch (c->phase) {
     case HSB__HANDSHAKE:

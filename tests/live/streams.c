@@ -875,7 +875,7 @@ int main(void)
         BOTH(test_upgrade), BOTH(test_connect), BOTH(test_where_detach_is_allowed),
         BOTH(test_detach_later), BOTH(test_echo), BOTH(test_pause), BOTH(test_drain),
         BOTH(test_flood), BOTH(test_slow_reader), PLAIN(test_half_close), TLS(test_close_notify),
-        PLAIN(test_answer_before_the_end), BOTH(test_no_on_end), BOTH(test_cut), BOTH(test_close),
+        BOTH(test_answer_before_the_end), BOTH(test_no_on_end), BOTH(test_cut), BOTH(test_close),
         BOTH(test_close_twice), BOTH(test_close_at_once), BOTH(test_lost_at_once),
         BOTH(test_server_closes), BOTH(test_server_freed), BOTH(test_after), BOTH(test_tickets),
     };
