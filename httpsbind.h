@@ -11440,7 +11440,13 @@ static void hsb__conn_peer_left(hsb_conn *c)
 {
     hsb_request *req = &c->request;
     bool mid = req->receiving == HSB__HEAD || req->receiving == HSB__BODY;
-    if (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD) {
+    bool dead = c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD;
+    if (req->sending == HSB__LAST && !(dead && hsb__conn_has_output(c))) {
+        req->receiving = HSB__END;          /* the answer stands, and may still be read           */
+        req->keep_alive = false;
+        return;
+    }
+    if (dead) {
         hsb__conn_tls_ended(c);
         if (!mid)
             return;

@@ -634,6 +634,38 @@ static void test_blind_writer(void **state)
     rig_close(&r);
 }
 
+/* The client sees that it is refused, or has seen enough of its own file, and sends no more:
+   the answer, which takes its time, is still for it. */
+static void answer_large_in_head(rig *r, hsb_request *req)
+{
+    static char page[LARGE];
+    hsb_str body = { page, sizeof page };
+    (void)r;
+    pattern_fill(page, 0, sizeof page);
+    hsb_respond(req, 403, NULL, body);
+}
+
+static void test_client_gives_up_its_body(void **state)
+{
+    rig r = { .on_head = answer_large_in_head, .send_buffer = 16384 };
+    hsb_options o = { .timeouts.close = 20 };
+    rig_open(&r, &o, is_secure(state));
+    client *c = dial_narrow(&r);
+    say(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n0123456789");
+    say_end(c);
+    for (int64_t end = clock_ms() + 60; clock_ms() < end;)
+        turn(&r, 5);
+    answer a = hear_answer(c, false);
+    assert_int_equal(a.status, 403);
+    assert_true(a.whole && pattern_fits(a.body, 0, LARGE));
+    answer_free(&a);
+    hear_end(c);
+    hang_up(c);
+    turn_until(&r, all_closed, "the end");
+    assert_int_equal(r.finished_with.status, HSB_OK);
+    rig_close(&r);
+}
+
 /* --- 100-continue ------------------------------------------------------------------------------------ */
 static void answer_expecting(rig *r, hsb_request *req)
 {
@@ -1292,7 +1324,7 @@ int main(void)
         BOTH(test_respond), BOTH(test_statuses), BOTH(test_bodiless), BOTH(test_parts),
         BOTH(test_promise_broken), BOTH(test_http_1_0), BOTH(test_fields), BOTH(test_redirect),
         BOTH(test_cookies), BOTH(test_trailers), BOTH(test_unanswered), BOTH(test_answer_in_finish), BOTH(test_answer_in_head),
-        BOTH(test_early_answers), BOTH(test_blind_writer), BOTH(test_continue), BOTH(test_close),
+        BOTH(test_early_answers), BOTH(test_blind_writer), BOTH(test_client_gives_up_its_body), BOTH(test_continue), BOTH(test_close),
         BOTH(test_abort), BOTH(test_cut_before_close), BOTH(test_owned), BOTH(test_flow), BOTH(test_flood), BOTH(test_large_write),
         BOTH(test_reader_leaves), BOTH(test_pipeline), BOTH(test_connect), BOTH(test_after),
         BOTH(test_after_unanswered), BOTH(test_echo), BOTH(test_echo_limit),
