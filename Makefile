@@ -28,7 +28,7 @@ FLAGS ?=
 # Seconds that `make fuzz` gives to each target.
 T ?= 60
 
-include_tls := -I. $(if $(BEARSSL),-I$(BEARSSL)/inc)
+include_tls := -I. $(if $(BEARSSL),-isystem $(BEARSSL)/inc)
 link_tls    := $(if $(BEARSSL),$(BEARSSL)/build/libbearssl.a,-lbearssl)
 export BEARSSL
 

@@ -6,7 +6,7 @@ set -eu
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 strict='-std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror'
-include="-I. ${BEARSSL:+-I$BEARSSL/inc}" libs=${BEARSSL:+$BEARSSL/build/libbearssl.a}
+include="-I. ${BEARSSL:+-isystem $BEARSSL/inc}" libs=${BEARSSL:+$BEARSSL/build/libbearssl.a}
 : "${libs:=-lbearssl}"
 
 # The three parts of the first program, each with the empty line behind it.

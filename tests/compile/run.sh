@@ -14,7 +14,7 @@ mkdir -p $dir/bearssl $dir/other || exit
 # others than those it was installed beside.
 if [ -n "${BEARSSL:-}" ]; then
     headers=$(cd "$BEARSSL/inc" && pwd) || exit
-    include="-I. -I$headers" libs=$BEARSSL/build/libbearssl.a
+    include="-I. -isystem $headers" libs=$BEARSSL/build/libbearssl.a
     ln -s "$headers"/* $dir/bearssl
 else
     headers=$(echo '#include <bearssl.h>' | ${CC:-cc} -E - | sed -n 's|^# 1 "\(.*\)/bearssl.h".*|\1|p' | head -n 1)
