@@ -61,7 +61,7 @@ static inline bool pattern_fits(const char *bytes, uint64_t offset, size_t len)
     return true;
 }
 
-/* --- resources that must come back ------------------------------------------------------- */
+/* --- resources that must come back -------------------------------------------------------- */
 typedef struct heap { size_t bytes, blocks; } heap;      /* atomic: allocators know no thread */
 
 typedef union heap_block { size_t size; long double align; void *pointer; } heap_block;
@@ -112,7 +112,7 @@ static inline long resident_kib(void)
 
 static int clients_open;                /* their descriptors are no leak of the server's */
 
-/* --- the server ---------------------------------------------------------------------------- */
+/* --- the server --------------------------------------------------------------------------- */
 typedef struct rig rig;
 struct rig {
     hsb_server *server;
@@ -336,12 +336,12 @@ static inline void rig_close(rig *r)
     assert_int_equal(open_descriptors() - clients_open, r->descriptors);
 }
 
-/* --- a client ------------------------------------------------------------------------------------ */
+/* --- a client ----------------------------------------------------------------------------- */
 typedef struct client {
     rig   *r;                   /* whose server gets turns while we wait; NULL: it has a thread */
     int    fd;
     SSL   *ssl;                 /* NULL: plain */
-    char  *got;                 /* received, not taken yet; a NUL behind it; somewhere in block */
+    char  *got;                 /* received, not taken yet; a NUL behind; lies in block */
     size_t len, space;
     char  *block;
     bool   ended;               /* the server's end: a FIN */
@@ -562,7 +562,7 @@ static inline void say(client *c, const char *text)
     say_bytes(c, text, strlen(text));
 }
 
-/* More bytes, or false: there will be none.  silent: do not fail when nothing comes for so long. */
+/* More bytes, or false: there will be none. */
 static inline bool hear_more(client *c, const char *what)
 {
     int64_t end = clock_ms() + PATIENCE_MS;
@@ -609,7 +609,7 @@ static inline void heard(client *c, size_t n)
     c->len -= n;
 }
 
-/* --- an answer ------------------------------------------------------------------------------------------- */
+/* --- an answer ---------------------------------------------------------------------------- */
 typedef struct answer {
     int    status;
     char   head[8192];          /* status line and fields, each with its CRLF */
@@ -770,7 +770,8 @@ static inline answer ask(client *c, const char *text)
 static inline answer ask_path(client *c, const char *method, const char *path, const char *fields)
 {
     char text[8192];
-    int n = snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", method, path, fields);
+    int n = snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", method,
+                     path, fields);
     assert_true(n > 0 && (size_t)n < sizeof text);
     return ask(c, text);
 }
@@ -782,7 +783,7 @@ static inline answer ask_path(client *c, const char *method, const char *path, c
         answer_free(&(a)); \
     } while (0)
 
-/* --- libcurl ------------------------------------------------------------------------------------------------ */
+/* --- libcurl ------------------------------------------------------------------------------ */
 /* Performs it while the server gets its turns. */
 static inline CURLcode curl_run(rig *r, CURL *easy)
 {

@@ -16,7 +16,7 @@ static bool path_is(const hsb_request *req, const char *path)
     return hsb_equal(hsb_request_path(req), path);
 }
 
-/* --- connections in every state ------------------------------------------------------------ */
+/* --- connections in every state ----------------------------------------------------------- */
 enum { AT_HANDSHAKE, AT_IDLE, AT_HEAD, AT_BODY, AT_DEFERRED, AT_BEGUN, AT_SENDING, STATES };
 
 typedef struct gathering {
@@ -285,7 +285,7 @@ static void test_never_run(void **state)
     }
 }
 
-/* --- close from everywhere ------------------------------------------------------------------- */
+/* --- close from everywhere ---------------------------------------------------------------- */
 /* The hooks by number; a test names the one in which something is to happen. */
 enum {
     IN_ACCEPT, IN_HANDSHAKE, IN_HEAD, IN_BODY, IN_REQUEST, IN_DRAIN, IN_FINISH, IN_CLOSE,
@@ -409,9 +409,17 @@ static void act_finish(rig *r, hsb_request *req, const hsb_error *why)
 
 static rig act_rig(act *a)
 {
-    rig r = { .on_accept = act_accept, .on_handshake = act_handshake, .on_close = act_close,
-              .on_error = act_error, .on_wake = act_wake, .on_head = act_head, .on_body = act_body,
-              .on_request = act_request, .on_drain = act_drain, .on_finish = act_finish, .data = a };
+    rig r = { .on_accept = act_accept,
+              .on_handshake = act_handshake,
+              .on_close = act_close,
+              .on_error = act_error,
+              .on_wake = act_wake,
+              .on_head = act_head,
+              .on_body = act_body,
+              .on_request = act_request,
+              .on_drain = act_drain,
+              .on_finish = act_finish,
+              .data = a };
     return r;
 }
 
@@ -597,7 +605,7 @@ static void test_nothing_after_the_cut(void **state)
     }
 }
 
-/* --- from outside ----------------------------------------------------------------------------- */
+/* --- from outside ------------------------------------------------------------------------- */
 static hsb_server *running;
 
 static void close_running(int number)
@@ -652,7 +660,7 @@ static void test_close_from_outside(void **state)
     }
 }
 
-/* --- misuse -------------------------------------------------------------------------------------- */
+/* --- misuse ------------------------------------------------------------------------------- */
 static void misuse(rig *r, hsb_conn *conn)
 {
     hsb_error err;
@@ -682,7 +690,7 @@ static void test_misuse_in_hooks(void **state)
     misuses = 0;
 }
 
-/* --- refused ---------------------------------------------------------------------------------------- */
+/* --- refused ------------------------------------------------------------------------------ */
 static bool refuse(rig *r, hsb_conn *conn)
 {
     (void)conn;
@@ -727,19 +735,21 @@ static void test_refused_after_handshake(void **state)
     rig_close(&r);
 }
 
-/* --- the client's end ----------------------------------------------------------------------------------- */
+/* --- the client's end --------------------------------------------------------------------- */
 /* Who leaves when; what on_finish and on_close are told. */
 static void test_client_leaves(void **state)
 {
     static const struct {
         const char *said;
-        bool head, answered;            /* on_head comes; an answer still reaches who only half closed */
+        bool head, answered;    /* on_head comes; an answer still reaches who only half closed */
     } rows[] = {
         { "", false, false },
         { "GET / HTTP/1.1\r\nHo", false, false },
         { "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123", true, false },
-        { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", true, false },
-        { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", true, false },
+        { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n",
+          true, false },
+        { "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", true,
+          false },
         { "GET / HTTP/1.1\r\nHost: x\r\n\r\n", true, true },
         { "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\nGET", true, true },
     };
@@ -766,7 +776,8 @@ static void test_client_leaves(void **state)
         turn_until(&r, all_closed, "the end");
         assert_int_equal(r.heads > heads, rows[i / 2].head);
         if (rows[i / 2].head)
-            assert_int_equal(r.finished_with.status, rows[i / 2].answered ? HSB_OK : HSB_ERR_CLOSED);
+            assert_int_equal(r.finished_with.status,
+                             rows[i / 2].answered ? HSB_OK : HSB_ERR_CLOSED);
         bool clean = !reset && (rows[i / 2].said[0] == '\0' || i / 2 == 5);
         assert_int_equal(r.closed_with.status, clean ? HSB_OK : HSB_ERR_CLOSED);
     }
@@ -793,7 +804,7 @@ static void test_client_leaves_while_waiting(void **state)
             assert_answer(a, 200, "late");
             hear_end(c);
             hang_up(c);
-        } else if (how == 1) {                          /* gone: seen without reading or writing */
+        } else if (how == 1) {    /* gone: seen without reading or writing */
             cut_off(c);
             turn_until(&r, all_closed, "the reset");
             assert_int_equal(r.finished_with.status, HSB_ERR_CLOSED);
@@ -839,7 +850,7 @@ static void test_client_without_notify(void **state)
     rig_close(&r);
 }
 
-/* --- malformed --------------------------------------------------------------------------------------------- */
+/* --- malformed ---------------------------------------------------------------------------- */
 static void test_malformed(void **state)
 {
     static const struct { const char *said; int status; hsb_status told; } rows[] = {
@@ -869,7 +880,7 @@ static void test_malformed(void **state)
     rig_close(&r);
 }
 
-/* --- lingering ----------------------------------------------------------------------------------------------- */
+/* --- lingering ---------------------------------------------------------------------------- */
 /* After our last byte the client has timeouts.close to end its side; what it says meanwhile is
    dropped. */
 static void test_lingering(void **state)
@@ -900,7 +911,7 @@ static void test_lingering(void **state)
     rig_close(&r);
 }
 
-/* --- cuts at random --------------------------------------------------------------------------------------------- */
+/* --- cuts at random ----------------------------------------------------------------------- */
 static unsigned random_state = 20240601;
 
 static unsigned next_random(unsigned below)

@@ -10,7 +10,7 @@ static bool is_secure(void **state)
     return *state != NULL;
 }
 
-/* --- a tree ---------------------------------------------------------------------------- */
+/* --- a tree ------------------------------------------------------------------------------- */
 enum { BIG = 300000 };
 
 static char top[200];           /* holds root/ and, outside of it, secret.txt */
@@ -78,12 +78,15 @@ static int make_tree(void **state)
     set_time(in(root, "app.js"), 1000000000, 0);
     set_time(in(root, "app.js.gz"), 1000000001, 0);
     set_time(in(root, "old.css.gz"), 1000000000, 0);
-    return symlink("a.txt", in(root, "link-in")) || symlink("../secret.txt", in(root, "link-out")) ||
-           symlink("..", in(root, "folder-out")) || symlink("/etc/passwd", in(root, "link-absolute")) ||
+    return symlink("a.txt", in(root, "link-in")) ||
+           symlink("../secret.txt", in(root, "link-out")) ||
+           symlink("..", in(root, "folder-out")) ||
+           symlink("/etc/passwd", in(root, "link-absolute")) ||
            symlink("sub/../../root/a.txt", in(root, "link-round")) ||
-           symlink("nowhere", in(root, "link-broken")) || symlink("link-self", in(root, "link-self")) ||
-           symlink("../rootless", in(root, "link-sibling")) || symlink("sub", in(root, "folder-in")) ||
-           mkfifo(in(root, "fifo"), 0644);
+           symlink("nowhere", in(root, "link-broken")) ||
+           symlink("link-self", in(root, "link-self")) ||
+           symlink("../rootless", in(root, "link-sibling")) ||
+           symlink("sub", in(root, "folder-in")) || mkfifo(in(root, "fifo"), 0644);
 }
 
 static int remove_tree(void **state)
@@ -112,7 +115,7 @@ static void answer_file(rig *r, hsb_request *req)
     }
 }
 
-/* --- whole ------------------------------------------------------------------------------- */
+/* --- whole -------------------------------------------------------------------------------- */
 static void test_whole(void **state)
 {
     rig r = { .on_request = answer_file };
@@ -174,8 +177,9 @@ static void test_types(void **state)
 /* hsb_respond_file: any path of the program's own, and a type of its own. */
 static void test_respond_file(void **state)
 {
-    static const char long_type[] = "application/vnd.openxmlformats-officedocument.wordprocessingml.document;"
-                                    "some-parameter=of-some-length;and-another=one";
+    static const char long_type[] =
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document;"
+        "some-parameter=of-some-length;and-another=one";
     rig r = { .on_request = answer_file };
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
@@ -220,7 +224,8 @@ static void test_methods(void **state)
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
     for (size_t i = 0; i < 2 * sizeof methods / sizeof *methods; i++) {
-        answer a = ask_path(c, methods[i / 2], i % 2 ? "/a.txt" : "/=a.txt", "Content-Length: 0\r\n");
+        answer a =
+            ask_path(c, methods[i / 2], i % 2 ? "/a.txt" : "/=a.txt", "Content-Length: 0\r\n");
         assert_int_equal(a.status, 405);
         assert_true(field_is(&a, "Allow", "GET, HEAD"));
         answer_free(&a);
@@ -229,7 +234,7 @@ static void test_methods(void **state)
     rig_close(&r);
 }
 
-/* --- conditions ----------------------------------------------------------------------------- */
+/* --- conditions --------------------------------------------------------------------------- */
 static void etag_of(client *c, const char *path, const char *fields, char out[80])
 {
     answer a = ask_path(c, "HEAD", path, fields);
@@ -241,7 +246,8 @@ static void etag_of(client *c, const char *path, const char *fields, char out[80
 
 static void test_conditions(void **state)
 {
-    static const struct { const char *fields; int status; } rows[] = {      /* %s: our tag */
+    static const struct { const char *fields; int status; } rows[] = {
+        /* %s: our tag */
         { "If-None-Match: %s\r\n", 304 },
         { "If-None-Match: W/%s\r\n", 304 },
         { "If-None-Match: \"x\", %s\r\n", 304 },
@@ -254,7 +260,8 @@ static void test_conditions(void **state)
         { "If-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n", 304 },
         { "If-Modified-Since: Mon, 10 Sep 2001 01:46:40 GMT\r\n", 304 },
         { "If-Modified-Since: Sun, 09 Sep 2001 01:46:39 GMT\r\n", 200 },
-        { "If-Modified-Since: Sunday, 09-Sep-01 01:46:40 GMT\r\n", 200 },    /* not ours: ignored */
+        /* another form of a date than ours: ignored */
+        { "If-Modified-Since: Sunday, 09-Sep-01 01:46:40 GMT\r\n", 200 },
         { "If-Modified-Since: Sun Sep  9 01:46:40 2001\r\n", 200 },
         { "If-Modified-Since: yesterday\r\n", 200 },
         { "If-Modified-Since: \r\n", 200 },
@@ -268,7 +275,8 @@ static void test_conditions(void **state)
         const char *method = i % 2 ? "HEAD" : "GET";
         const char *mark = strstr(rows[i / 2].fields, "%s");
         if (mark)
-            snprintf(fields, sizeof fields, "%.*s%s%s", (int)(mark - rows[i / 2].fields), rows[i / 2].fields, etag, mark + 2);
+            snprintf(fields, sizeof fields, "%.*s%s%s", (int)(mark - rows[i / 2].fields),
+                     rows[i / 2].fields, etag, mark + 2);
         else
             snprintf(fields, sizeof fields, "%s", rows[i / 2].fields);
         answer a = ask_path(c, method, "/a.txt", fields);
@@ -290,10 +298,14 @@ static void test_conditions(void **state)
     rig_close(&r);
 }
 
-/* --- ranges ------------------------------------------------------------------------------------ */
+/* --- ranges ------------------------------------------------------------------------------- */
 static void test_ranges(void **state)
 {
-    static const struct { const char *range; int status; const char *content_range, *body; } rows[] = {
+    static const struct {
+        const char *range;
+        int status;
+        const char *content_range, *body;
+    } rows[] = {
         { "bytes=0-0", 206, "bytes 0-0/10", "0" },
         { "bytes=0-9", 206, "bytes 0-9/10", "0123456789" },
         { "bytes=3-5", 206, "bytes 3-5/10", "345" },
@@ -307,13 +319,13 @@ static void test_ranges(void **state)
         { "BYTES=3-5", 206, "bytes 3-5/10", "345" },
         { "bytes= 3-5 ", 206, "bytes 3-5/10", "345" },
         { "bytes=,3-5,", 206, "bytes 3-5/10", "345" },
-        { "bytes=3-5,20-30", 206, "bytes 3-5/10", "345" },  /* only one of them is there */
+        { "bytes=3-5,20-30", 206, "bytes 3-5/10", "345" }, /* only one of them is there */
         { "bytes=10-", 416, "bytes */10", NULL },
         { "bytes=10-20", 416, "bytes */10", NULL },
         { "bytes=9223372036854775807-", 416, "bytes */10", NULL },
         { "bytes=-0", 416, "bytes */10", NULL },
         { "bytes=10-,20-30", 416, "bytes */10", NULL },
-        { "bytes=5-3", 200, NULL, "0123456789" },           /* RFC 9110 14.1.1: invalid: ignored */
+        { "bytes=5-3", 200, NULL, "0123456789" }, /* RFC 9110 14.1.1: invalid: ignored */
         { "bytes=", 200, NULL, "0123456789" },
         { "bytes=-", 200, NULL, "0123456789" },
         { "bytes=a-b", 200, NULL, "0123456789" },
@@ -325,8 +337,8 @@ static void test_ranges(void **state)
         { "bytes=99999999999999999999-", 200, NULL, "0123456789" },
         { "lines=1-2", 200, NULL, "0123456789" },
         { "bytes 1-2", 200, NULL, "0123456789" },
-        { "bytes=0-1,0-1,0-9", 200, NULL, "0123456789" },   /* more than the whole */
-        { "bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8", 200, NULL, "0123456789" },   /* too many */
+        { "bytes=0-1,0-1,0-9", 200, NULL, "0123456789" }, /* more than the whole */
+        { "bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8", 200, NULL, "0123456789" }, /* too many */
     };
     char fields[200];
     rig r = { .on_request = answer_file };
@@ -345,7 +357,7 @@ static void test_ranges(void **state)
     answer a = ask_path(c, "GET", "/empty.txt", "Range: bytes=0-\r\n");
     assert_int_equal(a.status, 416);
     answer_free(&a);
-    a = ask_path(c, "HEAD", "/a.txt", "Range: bytes=3-5\r\n");      /* RFC 9110 14.2: GET only */
+    a = ask_path(c, "HEAD", "/a.txt", "Range: bytes=3-5\r\n");    /* RFC 9110 14.2: GET only */
     assert_true(field_is(&a, "Content-Length", "10"));
     assert_answer(a, 200, "");
     assert_int_equal(r.accepts, 1);
@@ -368,8 +380,8 @@ static void test_if_range(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *mark = strstr(rows[i].condition, "%s");
         snprintf(fields, sizeof fields, "Range: bytes=2-3\r\nIf-Range: %.*s%s\r\n",
-                 (int)(mark ? mark - rows[i].condition : (int)strlen(rows[i].condition)), rows[i].condition,
-                 mark ? etag : "");
+                 (int)(mark ? mark - rows[i].condition : (int)strlen(rows[i].condition)),
+                 rows[i].condition, mark ? etag : "");
         answer a = ask_path(c, "GET", "/a.txt", fields);
         if (a.status != rows[i].status)
             fail_msg("If-Range: %s -> %d", rows[i].condition, a.status);
@@ -380,12 +392,14 @@ static void test_if_range(void **state)
     rig_close(&r);
 }
 
-/* Reads "--boundary, Content-Type, Content-Range, empty line, bytes" and so on, to the last line. */
+/* Reads boundary, Content-Type, Content-Range, empty line, bytes, and so on to the end. */
 static int check_parts(const answer *a, const char *type)
 {
     char boundary[100], line[300];
     int parts = 0;
-    assert_int_equal(sscanf(field_of(a, "Content-Type"), "multipart/byteranges; boundary=%99s", boundary), 1);
+    assert_int_equal(
+        sscanf(field_of(a, "Content-Type"), "multipart/byteranges; boundary=%99s", boundary),
+        1);
     const char *at = a->body, *end = a->body + a->len;
     for (;; parts++) {
         long long from, to, size;
@@ -410,11 +424,17 @@ static int check_parts(const answer *a, const char *type)
 static void test_multipart(void **state)
 {
     static const struct { const char *ranges; int parts; } rows[] = {
-        { "0-0,2-2", 2 }, { "5-9,0-3", 2 }, { "0-99999,150000-249999", 2 },
-        { "0-0,10-10,20-20,30-30,40-40,50-50,60-60,-1", 8 }, { "0-1,5-6,400000-500000", 2 },
+        { "0-0,2-2", 2 },
+        { "5-9,0-3", 2 },
+        { "0-99999,150000-249999", 2 },
+        { "0-0,10-10,20-20,30-30,40-40,50-50,60-60,-1", 8 },
+        { "0-1,5-6,400000-500000", 2 },
         /* A part's head at and across the borders of 64 KiB, and of TLS records. */
-        { "0-65535,100000-100009", 2 }, { "0-65534,100000-100009", 2 }, { "0-65400,100000-199999", 2 },
-        { "0-65399,100000-165000,200000-", 3 }, { "0-16383,20000-36383,40000-56383", 3 },
+        { "0-65535,100000-100009", 2 },
+        { "0-65534,100000-100009", 2 },
+        { "0-65400,100000-199999", 2 },
+        { "0-65399,100000-165000,200000-", 3 },
+        { "0-16383,20000-36383,40000-56383", 3 },
     };
     char fields[200], path[300], type[120];
     rig r = { .on_request = answer_file };
@@ -484,15 +504,20 @@ static void test_curl_resumes(void **state)
     rig_close(&r);
 }
 
-/* --- packed beside plain ---------------------------------------------------------------------------------- */
+/* --- packed beside plain ------------------------------------------------------------------ */
 static void test_gzip(void **state)
 {
     static const struct { const char *accept; bool gzip; } rows[] = {
-        { "Accept-Encoding: gzip\r\n", true },            { "Accept-Encoding: deflate, GZIP, br\r\n", true },
-        { "Accept-Encoding: gzip;q=0.5\r\n", true },      { "Accept-Encoding: br;q=1.0, gzip ; q=0.001\r\n", true },
-        { "Accept-Encoding: gzip;q=0\r\n", false },       { "Accept-Encoding: gzip;q=0.000, br\r\n", false },
-        { "Accept-Encoding: br\r\n", false },             { "Accept-Encoding: xgzip\r\n", false },
-        { "Accept-Encoding: identity\r\n", false },       { "Accept-Encoding: \r\n", false },
+        { "Accept-Encoding: gzip\r\n", true },
+        { "Accept-Encoding: deflate, GZIP, br\r\n", true },
+        { "Accept-Encoding: gzip;q=0.5\r\n", true },
+        { "Accept-Encoding: br;q=1.0, gzip ; q=0.001\r\n", true },
+        { "Accept-Encoding: gzip;q=0\r\n", false },
+        { "Accept-Encoding: gzip;q=0.000, br\r\n", false },
+        { "Accept-Encoding: br\r\n", false },
+        { "Accept-Encoding: xgzip\r\n", false },
+        { "Accept-Encoding: identity\r\n", false },
+        { "Accept-Encoding: \r\n", false },
         { "", false },
     };
     char packed[80], plain[80], fields[200];
@@ -519,7 +544,8 @@ static void test_gzip(void **state)
     a = ask_path(c, "GET", "/app.js", "Accept-Encoding: gzip\r\nRange: bytes=8-9\r\n");
     assert_true(field_is(&a, "Content-Range", "bytes 8-9/20"));
     assert_answer(a, 206, "to");
-    a = ask_path(c, "GET", "/old.css", "Accept-Encoding: gzip\r\n");        /* older than what it packs */
+    /* The .gz is older than what it packs. */
+    a = ask_path(c, "GET", "/old.css", "Accept-Encoding: gzip\r\n");
     assert_null(field_of(&a, "Content-Encoding"));
     assert_answer(a, 200, "new{}");
     a = ask_path(c, "GET", "/app.js.gz", "");
@@ -529,18 +555,53 @@ static void test_gzip(void **state)
     rig_close(&r);
 }
 
-/* --- outside --------------------------------------------------------------------------------------------- */
+/* --- outside ------------------------------------------------------------------------------ */
 static void test_traversal(void **state)
 {
     static const char *const paths[] = {
-        "/../secret.txt", "/%2e%2e/secret.txt", "/%2E%2e/secret.txt", "/.%2e/secret.txt", "/..%2fsecret.txt",
-        "/sub/../../secret.txt", "/sub/%2e%2e/%2e%2e/secret.txt", "/sub/..", "/sub/../a.txt", "/./a.txt", "/.", "/..",
-        "/%2e", "/..%5csecret.txt", "/..\\secret.txt", "/a.txt%00.html", "/%00", "/a.txt%", "/a.txt%2", "/a.txt%zz",
-        "//../secret.txt", "/..//secret.txt", "/%252e%252e/secret.txt", "/sub/%2e%2e%2f%2e%2e%2fsecret.txt",
-        "/%c0%ae%c0%ae/secret.txt", "/..;/secret.txt", "/link-out", "/folder-out/secret.txt", "/link-absolute",
-        "/link-sibling/secret.txt", "/../rootless/secret.txt", "/link-broken", "/link-self",
-        "/link-self/x", "/a.txt/", "/a.txt/x", "/sub/index.html/..", "/etc/passwd", "//etc/passwd", "/noindex/",
-        "/fifo", "/root/a.txt", "/%2fetc%2fpasswd",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/%2E%2e/secret.txt",
+        "/.%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "/sub/../../secret.txt",
+        "/sub/%2e%2e/%2e%2e/secret.txt",
+        "/sub/..",
+        "/sub/../a.txt",
+        "/./a.txt",
+        "/.",
+        "/..",
+        "/%2e",
+        "/..%5csecret.txt",
+        "/..\\secret.txt",
+        "/a.txt%00.html",
+        "/%00",
+        "/a.txt%",
+        "/a.txt%2",
+        "/a.txt%zz",
+        "//../secret.txt",
+        "/..//secret.txt",
+        "/%252e%252e/secret.txt",
+        "/sub/%2e%2e%2f%2e%2e%2fsecret.txt",
+        "/%c0%ae%c0%ae/secret.txt",
+        "/..;/secret.txt",
+        "/link-out",
+        "/folder-out/secret.txt",
+        "/link-absolute",
+        "/link-sibling/secret.txt",
+        "/../rootless/secret.txt",
+        "/link-broken",
+        "/link-self",
+        "/link-self/x",
+        "/a.txt/",
+        "/a.txt/x",
+        "/sub/index.html/..",
+        "/etc/passwd",
+        "//etc/passwd",
+        "/noindex/",
+        "/fifo",
+        "/root/a.txt",
+        "/%2fetc%2fpasswd",
     };
     rig r = { .on_request = answer_file };
     rig_open(&r, NULL, is_secure(state));
@@ -601,9 +662,11 @@ static void test_links_and_folders(void **state)
 static void test_slash(void **state)
 {
     static const struct { const char *path, *location; } rows[] = {
-        { "/sub", "/sub/" },            { "/sub?a=b&c", "/sub/?a=b&c" },    { "/sub?", "/sub/?" },
-        { "/with%20space", "/with%20space/" }, { "//sub", "/sub/" },        { "///sub/deep", "/sub/deep/" },
-        { "/noindex", "/noindex/" },    { "/folder-in", "/folder-in/" },    { "/%73ub", "/%73ub/" },
+        { "/sub", "/sub/" },         { "/sub?a=b&c", "/sub/?a=b&c" },
+        { "/sub?", "/sub/?" },       { "/with%20space", "/with%20space/" },
+        { "//sub", "/sub/" },        { "///sub/deep", "/sub/deep/" },
+        { "/noindex", "/noindex/" }, { "/folder-in", "/folder-in/" },
+        { "/%73ub", "/%73ub/" },
     };
     rig r = { .on_request = answer_file };
     rig_open(&r, NULL, is_secure(state));
@@ -619,7 +682,7 @@ static void test_slash(void **state)
     rig_close(&r);
 }
 
-/* --- while it is sent ------------------------------------------------------------------------------------------ */
+/* --- while it is sent --------------------------------------------------------------------- */
 static void begin_download(client *c)
 {
     say(c, "GET /moving.bin HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -644,7 +707,7 @@ static void test_changing(void **state)
             FILE *f = fopen(path, "ab");
             fputs("more", f);
             fclose(f);
-        } else if (change == 1) {                       /* vanishes: it is open, so all of it comes */
+        } else if (change == 1) {    /* vanishes: it is open, so all of it comes */
             unlink(path);
         } else if (change == 2) {                       /* is replaced: the old one comes */
             put_text(in(root, "moving.new"), "new");
@@ -683,11 +746,12 @@ static void test_leaving(void **state)
             client_free(c);
     }
     turn_until(&r, all_closed, "the clients are gone");
-    assert_int_equal(open_descriptors() - clients_open, r.descriptors + 3 - (hsb_server_fd(r.server) < 0));
+    assert_int_equal(open_descriptors() - clients_open,
+                     r.descriptors + 3 - (hsb_server_fd(r.server) < 0));
     rig_close(&r);
 }
 
-/* --- large ------------------------------------------------------------------------------------------------------- */
+/* --- large -------------------------------------------------------------------------------- */
 static void put_mark(int fd, int64_t at, const char *text)
 {
     assert_int_equal(pwrite(fd, text, strlen(text), (off_t)at), (ssize_t)strlen(text));
@@ -768,11 +832,12 @@ int main(void)
     static char tls[] = "TLS";
 #define BOTH(f) { #f ", plain", f, NULL, NULL, NULL }, { #f ", TLS", f, NULL, NULL, tls }
     const struct CMUnitTest tests[] = {
-        BOTH(test_whole), BOTH(test_types), BOTH(test_respond_file), BOTH(test_methods),
-        BOTH(test_conditions), BOTH(test_ranges), BOTH(test_if_range), BOTH(test_multipart),
-        BOTH(test_curl_resumes), BOTH(test_gzip), BOTH(test_traversal), BOTH(test_links_and_folders),
-        BOTH(test_slash), BOTH(test_changing), BOTH(test_leaving), BOTH(test_beyond_4_gib),
-        BOTH(test_flat_memory),
+        BOTH(test_whole),        BOTH(test_types),       BOTH(test_respond_file),
+        BOTH(test_methods),      BOTH(test_conditions),  BOTH(test_ranges),
+        BOTH(test_if_range),     BOTH(test_multipart),   BOTH(test_curl_resumes),
+        BOTH(test_gzip),         BOTH(test_traversal),   BOTH(test_links_and_folders),
+        BOTH(test_slash),        BOTH(test_changing),    BOTH(test_leaving),
+        BOTH(test_beyond_4_gib), BOTH(test_flat_memory),
     };
     return cmocka_run_group_tests(tests, make_tree, remove_tree);
 }

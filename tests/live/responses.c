@@ -18,7 +18,7 @@ static bool path_is(const hsb_request *req, const char *path)
     return hsb_equal(hsb_request_path(req), path);
 }
 
-/* --- whole answers --------------------------------------------------------------------- */
+/* --- whole answers ------------------------------------------------------------------------ */
 enum { LARGE = 5000000 };
 
 static void answer_whole(rig *r, hsb_request *req)
@@ -156,7 +156,7 @@ static void test_bodiless(void **state)
     rig_close(&r);
 }
 
-/* --- in parts ---------------------------------------------------------------------------- */
+/* --- in parts ----------------------------------------------------------------------------- */
 static void answer_parts(rig *r, hsb_request *req)
 {
     (void)r;
@@ -263,7 +263,7 @@ static void test_http_1_0(void **state)
     rig_close(&r);
 }
 
-/* --- fields -------------------------------------------------------------------------------- */
+/* --- fields ------------------------------------------------------------------------------- */
 static void answer_fields(rig *r, hsb_request *req)
 {
     static const char *const names[] = {
@@ -321,12 +321,14 @@ static void test_fields(void **state)
 
 static void answer_redirect(rig *r, hsb_request *req)
 {
-    hsb_respond_redirect(req, *(int *)r->data, path_is(req, "/evil") ? "/a\r\nX-Evil: 1" : "https://example.org/b?c");
+    hsb_respond_redirect(req, *(int *)r->data,
+                         path_is(req, "/evil") ? "/a\r\nX-Evil: 1" : "https://example.org/b?c");
 }
 
 static void test_redirect(void **state)
 {
-    static const int good[] = { 301, 302, 303, 307, 308 }, bad[] = { 200, 300, 304, 305, 306, 309, 404, 0 };
+    static const int good[] = { 301, 302, 303, 307, 308 },
+                     bad[] = { 200, 300, 304, 305, 306, 309, 404, 0 };
     int status;
     rig r = { .on_request = answer_redirect, .data = &status };
     rig_open(&r, NULL, is_secure(state));
@@ -357,16 +359,29 @@ static void answer_cookies(rig *r, hsb_request *req)
 {
     static const hsb_cookie good[] = {
         { .name = "a", .value = "1" },
-        { .name = "b", .value = "2", .path = "/x", .domain = "example.org", .max_age = 60, .same_site = HSB_SAME_SITE_STRICT },
+        { .name = "b",
+          .value = "2",
+          .path = "/x",
+          .domain = "example.org",
+          .max_age = 60,
+          .same_site = HSB_SAME_SITE_STRICT },
         { .name = "c", .value = "", .max_age = -1, .for_scripts = true, .not_secure = true },
         { .name = "d", .same_site = HSB_SAME_SITE_NONE },
     };
     static const hsb_cookie bad[] = {
-        { .name = "", .value = "1" },      { .name = "a b", .value = "1" },  { .name = "a=b", .value = "1" },
-        { .name = "a", .value = "1;2" },   { .name = "a", .value = "1 2" },  { .name = "a", .value = "\"1\"" },
-        { .name = "a", .value = "1,2" },   { .name = "a", .value = "1\\2" }, { .name = "a", .value = "\xE4" },
-        { .name = "a", .value = "1\r\nX-Evil: 1" },  { .name = "a\r\nX-Evil", .value = "1" },
-        { .name = "a", .value = "1", .path = "/;Evil" }, { .name = "a", .value = "1", .path = "/\r\nX-Evil: 1" },
+        { .name = "", .value = "1" },
+        { .name = "a b", .value = "1" },
+        { .name = "a=b", .value = "1" },
+        { .name = "a", .value = "1;2" },
+        { .name = "a", .value = "1 2" },
+        { .name = "a", .value = "\"1\"" },
+        { .name = "a", .value = "1,2" },
+        { .name = "a", .value = "1\\2" },
+        { .name = "a", .value = "\xE4" },
+        { .name = "a", .value = "1\r\nX-Evil: 1" },
+        { .name = "a\r\nX-Evil", .value = "1" },
+        { .name = "a", .value = "1", .path = "/;Evil" },
+        { .name = "a", .value = "1", .path = "/\r\nX-Evil: 1" },
         { .name = "a", .value = "1", .domain = "x\nEvil" },
         { .name = "a", .value = "1", .same_site = HSB_SAME_SITE_NONE, .not_secure = true },
     };
@@ -434,7 +449,7 @@ static void never(hsb_request *req, void *arg)
     fail();
 }
 
-/* --- unanswered, twice, too late -------------------------------------------------------------- */
+/* --- unanswered, twice, too late ---------------------------------------------------------- */
 static void answer_not(rig *r, hsb_request *req)
 {
     (void)r;
@@ -532,7 +547,7 @@ static void test_answer_in_finish(void **state)
     misuses = 0;
 }
 
-/* --- answers before the body, and what becomes of the body -------------------------------------- */
+/* --- answers before the body, and what becomes of the body -------------------------------- */
 static void answer_in_head(rig *r, hsb_request *req)
 {
     (void)r;
@@ -562,7 +577,8 @@ static void test_answer_in_head(void **state)
     a = ask(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
     assert_null(field_of(&a, "Connection"));
     assert_answer(a, 200, "early");
-    a = ask(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n");
+    a = ask(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+               "chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n");
     assert_answer(a, 200, "early");
     assert_int_equal(r.requests, 0);
     a = ask(c, "POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
@@ -595,7 +611,8 @@ static void test_early_answers(void **state)
         size_t size = sizes[i % 3];
         if (!c)
             c = dial(&r);
-        snprintf(head, sizeof head, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", size);
+        snprintf(head, sizeof head, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n",
+                 size);
         say(c, head);
         say_bytes(c, body, size);
         answer a = hear_answer(c, false);
@@ -666,7 +683,7 @@ static void test_client_gives_up_its_body(void **state)
     rig_close(&r);
 }
 
-/* --- 100-continue ------------------------------------------------------------------------------------ */
+/* --- 100-continue ------------------------------------------------------------------------- */
 static void answer_expecting(rig *r, hsb_request *req)
 {
     (void)r;
@@ -682,9 +699,9 @@ static void answer_expecting(rig *r, hsb_request *req)
 
 static void test_continue(void **state)
 {
-    static const char *const asked[] = {
-        "POST /keep HTTP/1.1\r\n" EXPECT, "POST /stream HTTP/1.1\r\n" EXPECT, "POST /pause HTTP/1.1\r\n" EXPECT
-    };
+    static const char *const asked[] = { "POST /keep HTTP/1.1\r\n" EXPECT,
+                                         "POST /stream HTTP/1.1\r\n" EXPECT,
+                                         "POST /pause HTTP/1.1\r\n" EXPECT };
     rig r = { .on_head = answer_expecting, .on_request = answer_length };
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
@@ -710,7 +727,9 @@ static void test_continue(void **state)
     hang_up(c);
     /* RFC 9110 10.1.1: not for HTTP/1.0, and not without a body. */
     c = dial(&r);
-    a = ask(c, "POST /keep HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n");
+    a = ask(
+        c,
+        "POST /keep HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n");
     assert_answer(a, 200, "0");
     say(c, "POST /keep HTTP/1.0\r\n" EXPECT);
     turns(&r, 5);
@@ -727,7 +746,7 @@ static void test_continue(void **state)
     rig_close(&r);
 }
 
-/* --- closing after the answer, and instead of it ------------------------------------------------------- */
+/* --- closing after the answer, and instead of it ------------------------------------------ */
 static void answer_and_close(rig *r, hsb_request *req)
 {
     (void)r;
@@ -791,7 +810,7 @@ static void answer_aborting(rig *r, hsb_request *req)
         hsb_respond(req, 200, NULL, hsb_text("no"));        /* neither misuse nor sent */
         return;
     }
-    if (path_is(req, "/whole")) {                           /* more than the socket takes at once */
+    if (path_is(req, "/whole")) {    /* more than the socket takes at once */
         hsb_respond(req, 200, NULL, body);
         hsb_response_abort(req);
         return;
@@ -871,7 +890,7 @@ static void test_cut_before_close(void **state)
     }
 }
 
-/* --- not copied ------------------------------------------------------------------------------------------- */
+/* --- not copied --------------------------------------------------------------------------- */
 typedef struct owned { int released; char *bytes; } owned;
 
 static void release_owned(void *arg)
@@ -913,12 +932,17 @@ static void check_owned(rig *r, hsb_request *req, const hsb_error *why)
 
 static void test_owned(void **state)
 {
-    static const struct { const char *method, *path; int status; size_t len; bool whole; } rows[] = {
-        { "GET", "/", 200, LARGE, true },     { "GET", "/", 200, LARGE, true },
-        { "HEAD", "/", 200, 0, true },        { "GET", "/empty", 200, 0, true },
-        { "GET", "/204", 204, 0, true },      { "GET", "/answered", 200, 5, true },
-        { "GET", "/bad", 500, 26, true },     { "GET", "/type", 500, 26, true },
-        { "GET", "/abort", -1, 0, false },    { "GET", "/force", -1, 0, false },
+    static const struct {
+        const char *method, *path;
+        int status;
+        size_t len;
+        bool whole;
+    } rows[] = {
+        { "GET", "/", 200, LARGE, true },  { "GET", "/", 200, LARGE, true },
+        { "HEAD", "/", 200, 0, true },     { "GET", "/empty", 200, 0, true },
+        { "GET", "/204", 204, 0, true },   { "GET", "/answered", 200, 5, true },
+        { "GET", "/bad", 500, 26, true },  { "GET", "/type", 500, 26, true },
+        { "GET", "/abort", -1, 0, false }, { "GET", "/force", -1, 0, false },
     };
     owned o = { 0, malloc(LARGE) };
     rig r = { .on_request = answer_owned, .on_finish = check_owned, .data = &o };
@@ -963,7 +987,7 @@ static void test_owned(void **state)
     free(o.bytes);
 }
 
-/* --- flow ---------------------------------------------------------------------------------------------------- */
+/* --- flow --------------------------------------------------------------------------------- */
 enum { FLOW_TOTAL = 4000000, FLOW_PART = 10000 };
 
 typedef struct writer { int64_t written; int waits; bool careless; hsb_flow last; } writer;
@@ -1001,12 +1025,15 @@ static void begin_writing(rig *r, hsb_request *req)
 static void test_flow(void **state)
 {
     writer w = { 0 };
-    rig r = { .on_request = begin_writing, .on_drain = write_on, .data = &w, .send_buffer = 16384 };
+    rig r = {
+        .on_request = begin_writing, .on_drain = write_on, .data = &w, .send_buffer = 16384
+    };
     rig_open(&r, NULL, is_secure(state));
     client *c = dial_narrow(&r);
     size_t before = hsb_server_memory(r.server);
     for (int i = 0; i < 2; i++) {
-        say(c, i ? "GET / HTTP/1.1\r\nHost: x\r\n\r\n" : "GET /length HTTP/1.1\r\nHost: x\r\n\r\n");
+        say(c, i ? "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+                 : "GET /length HTTP/1.1\r\nHost: x\r\n\r\n");
         turns(&r, 200);                             /* the reader sleeps */
         assert_int_equal(w.last, HSB_FLOW_WAIT);
         assert_true(w.written < FLOW_TOTAL);
@@ -1102,7 +1129,7 @@ static void test_reader_leaves(void **state)
     rig_close(&r);
 }
 
-/* --- one after the other ------------------------------------------------------------------------------------------ */
+/* --- one after the other ------------------------------------------------------------------ */
 static void answer_target(rig *r, hsb_request *req)
 {
     if (path_is(req, "/later"))
@@ -1146,7 +1173,7 @@ static void test_pipeline(void **state)
     rig_close(&r);
 }
 
-/* --- CONNECT --------------------------------------------------------------------------------------------------------- */
+/* --- CONNECT ------------------------------------------------------------------------------ */
 static void answer_connect(rig *r, hsb_request *req)
 {
     hsb_respond(req, *(int *)r->data, NULL, hsb_text("x"));
@@ -1168,7 +1195,7 @@ static void test_connect(void **state)
     rig_close(&r);
 }
 
-/* --- later on this thread ---------------------------------------------------------------------------------------------- */
+/* --- later on this thread ----------------------------------------------------------------- */
 static void tick(hsb_request *req, void *arg)
 {
     int *left = arg;
@@ -1220,7 +1247,7 @@ static void test_after(void **state)
     assert_answer(a, 200, "tick\ntick\ntick\ntick\ntick\n");
     say(c, "GET /late HTTP/1.1\r\nHost: x\r\n\r\n");
     turns(&r, 3);
-    hang_up(c);                                             /* while one waits: it is not left (a FIN) ... */
+    hang_up(c);    /* while one waits: it is not left (a FIN) ... */
     rig_close(&r);                                          /* ... but this ends it all */
 }
 
@@ -1268,7 +1295,10 @@ static void echo_drain(rig *r, hsb_request *req)
 static void test_echo(void **state)
 {
     static char body[LARGE];
-    rig r = { .on_head = echo_head, .on_body = echo_body, .on_drain = echo_drain, .on_request = end_now };
+    rig r = { .on_head = echo_head,
+              .on_body = echo_body,
+              .on_drain = echo_drain,
+              .on_request = end_now };
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
     pattern_fill(body, 0, sizeof body);
@@ -1298,7 +1328,10 @@ static void test_echo(void **state)
 static void test_echo_limit(void **state)
 {
     static char body[30000];
-    rig r = { .on_head = echo_head, .on_body = echo_body, .on_drain = echo_drain, .on_request = end_now };
+    rig r = { .on_head = echo_head,
+              .on_body = echo_body,
+              .on_drain = echo_drain,
+              .on_request = end_now };
     hsb_options o = { .limits.stream_bytes = 20000 };
     rig_open(&r, &o, is_secure(state));
     client *c = dial(&r);
@@ -1321,13 +1354,37 @@ int main(void)
 #undef BOTH
 #define BOTH(f) { #f ", plain", f, NULL, NULL, NULL }, { #f ", TLS", f, NULL, NULL, tls }
     const struct CMUnitTest tests[] = {
-        BOTH(test_respond), BOTH(test_statuses), BOTH(test_bodiless), BOTH(test_parts),
-        BOTH(test_promise_broken), BOTH(test_http_1_0), BOTH(test_fields), BOTH(test_redirect),
-        BOTH(test_cookies), BOTH(test_trailers), BOTH(test_unanswered), BOTH(test_answer_in_finish), BOTH(test_answer_in_head),
-        BOTH(test_early_answers), BOTH(test_blind_writer), BOTH(test_client_gives_up_its_body), BOTH(test_continue), BOTH(test_close),
-        BOTH(test_abort), BOTH(test_cut_before_close), BOTH(test_owned), BOTH(test_flow), BOTH(test_flood), BOTH(test_large_write),
-        BOTH(test_reader_leaves), BOTH(test_pipeline), BOTH(test_connect), BOTH(test_after),
-        BOTH(test_after_unanswered), BOTH(test_echo), BOTH(test_echo_limit),
+        BOTH(test_respond),
+        BOTH(test_statuses),
+        BOTH(test_bodiless),
+        BOTH(test_parts),
+        BOTH(test_promise_broken),
+        BOTH(test_http_1_0),
+        BOTH(test_fields),
+        BOTH(test_redirect),
+        BOTH(test_cookies),
+        BOTH(test_trailers),
+        BOTH(test_unanswered),
+        BOTH(test_answer_in_finish),
+        BOTH(test_answer_in_head),
+        BOTH(test_early_answers),
+        BOTH(test_blind_writer),
+        BOTH(test_client_gives_up_its_body),
+        BOTH(test_continue),
+        BOTH(test_close),
+        BOTH(test_abort),
+        BOTH(test_cut_before_close),
+        BOTH(test_owned),
+        BOTH(test_flow),
+        BOTH(test_flood),
+        BOTH(test_large_write),
+        BOTH(test_reader_leaves),
+        BOTH(test_pipeline),
+        BOTH(test_connect),
+        BOTH(test_after),
+        BOTH(test_after_unanswered),
+        BOTH(test_echo),
+        BOTH(test_echo_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

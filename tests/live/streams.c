@@ -124,7 +124,7 @@ static client *line_up(rig *r)
     return c;
 }
 
-/* --- opening ---------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------------------ */
 static void test_upgrade(void **state)
 {
     line l = { .echo = true };
@@ -224,7 +224,9 @@ static void test_where_detach_is_allowed(void **state)
     c = dial(&q);
     a = ask(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody");
     assert_answer(a, 200, "body");
-    a = ask(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n0\r\n\r\n");
+    a = ask(
+        c,
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n0\r\n\r\n");
     assert_answer(a, 200, "bo");
     say(c, UPGRADE "more");
     hear_until(c, "\r\n\r\nmore");
@@ -265,7 +267,7 @@ static void test_detach_later(void **state)
     rig_close(&r);
 }
 
-/* --- both ways --------------------------------------------------------------------------- */
+/* --- both ways ---------------------------------------------------------------------------- */
 enum { MUCH = 3000000 };
 
 static void test_echo(void **state)
@@ -320,7 +322,7 @@ static void test_pause(void **state)
     rig_close(&r);
 }
 
-/* --- flow ------------------------------------------------------------------------------- */
+/* --- flow --------------------------------------------------------------------------------- */
 static void write_until_wait(line *l)
 {
     char part[5000];
@@ -431,7 +433,7 @@ static void test_slow_reader(void **state)
     rig_close(&r);
 }
 
-/* --- the client's end ----------------------------------------------------------------------- */
+/* --- the client's end --------------------------------------------------------------------- */
 static void write_at_end(line *l)
 {
     static char part[100000];
@@ -578,7 +580,7 @@ static void test_cut(void **state)
     rig_close(&r);
 }
 
-/* --- our end ------------------------------------------------------------------------------- */
+/* --- our end ------------------------------------------------------------------------------ */
 /* close(false) sends what is queued; close(true) does not wait.  Either is final. */
 static void test_close(void **state)
 {
@@ -723,7 +725,7 @@ static void test_lost_at_once(void **state)
     }
 }
 
-/* --- the server's end ------------------------------------------------------------------------ */
+/* --- the server's end --------------------------------------------------------------------- */
 /* Detached streams live on, until timeouts.shutdown is over. */
 static void test_server_closes(void **state)
 {
@@ -774,7 +776,7 @@ static void test_server_freed(void **state)
     hang_up(c);
 }
 
-/* --- later ------------------------------------------------------------------------------------- */
+/* --- later -------------------------------------------------------------------------------- */
 static void tick(hsb_stream *s, void *arg)
 {
     int *left = arg;

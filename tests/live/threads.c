@@ -41,7 +41,7 @@ static void must(bool condition, const char *what)
     abort();
 }
 
-/* --- the server's thread -------------------------------------------------------------------- */
+/* --- the server's thread ------------------------------------------------------------------ */
 static void *run_server(void *arg)
 {
     hsb_error err;
@@ -63,7 +63,7 @@ static void stop(served *s)
     pthread_join(s->thread, NULL);
 }
 
-/* --- clients with threads of their own -------------------------------------------------------- */
+/* --- clients with threads of their own ---------------------------------------------------- */
 typedef struct peer { int fd; SSL *ssl; } peer;
 
 static peer peer_open(int port, bool secure)
@@ -90,7 +90,8 @@ static peer peer_open(int port, bool secure)
 static bool peer_say(peer *p, const char *text)
 {
     int len = (int)strlen(text);
-    return (p->ssl ? SSL_write(p->ssl, text, len) : (int)send(p->fd, text, (size_t)len, MSG_NOSIGNAL)) == len;
+    return (p->ssl ? SSL_write(p->ssl, text, len)
+                   : (int)send(p->fd, text, (size_t)len, MSG_NOSIGNAL)) == len;
 }
 
 static int peer_hear(peer *p, char *out, int size)
@@ -131,7 +132,7 @@ static void peer_close(peer *p, bool reset)
     close(p->fd);
 }
 
-/* --- posts -------------------------------------------------------------------------------------- */
+/* --- posts -------------------------------------------------------------------------------- */
 enum { POSTERS = 8, POSTS = 1000 };
 
 typedef struct post { int thread, number, delay_ms; int64_t due; int ran; } post;
@@ -195,7 +196,7 @@ static void test_posts(void **state)
     assert_int_equal(late.ran, 1);      /* at free, what still waits runs */
 }
 
-/* --- deferred requests ----------------------------------------------------------------------------- */
+/* --- deferred requests -------------------------------------------------------------------- */
 /* Each ticket is a job; workers use them in any order, in time and too late. */
 typedef struct job {
     hsb_ticket  ticket;
@@ -268,7 +269,7 @@ static void jobs_end(void)
 static void finish_request(hsb_request *req, void *arg)
 {
     job *j = arg;
-    j->ran++;                           /* always on the one thread that runs or frees the server */
+    j->ran++;    /* always on the one thread that runs or frees the server */
     if (!req)
         j->without_request++;
     else
@@ -428,7 +429,7 @@ static void test_tickets_outlive_the_server(void **state)
     }
 }
 
-/* --- streams ------------------------------------------------------------------------------------------ */
+/* --- streams ------------------------------------------------------------------------------ */
 static void stream_data(hsb_stream *s, hsb_str part, void *user)
 {
     (void)part;
@@ -487,7 +488,7 @@ static void test_stream_tickets(void **state)
     jobs_check();
 }
 
-/* --- wake ------------------------------------------------------------------------------------------------ */
+/* --- wake --------------------------------------------------------------------------------- */
 static int wake_said, wake_heard;
 
 static void woken(rig *r)
@@ -516,7 +517,7 @@ static void test_wake(void **state)
     rig_close(&s.rig);
 }
 
-/* --- close -------------------------------------------------------------------------------------------------- */
+/* --- close -------------------------------------------------------------------------------- */
 static void *close_some(void *arg)
 {
     for (int i = 0; i < 20; i++)

@@ -99,16 +99,17 @@ static void test_handshake(void **state)
     rig_close(&r);
 }
 
-/* --- the head --------------------------------------------------------------------------------- */
+/* --- the head ----------------------------------------------------------------------------- */
 static void test_head(void **state)
 {
-    static const char head[] = "GET / HTTP/1.1\r\nHost: x\r\nX-Long: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    static const char head[] =
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Long: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
     rig r = { .on_request = on_request };
     hsb_options o = { .timeouts = { .head = 120, .close = 50 } };
     rig_open(&r, &o, is_secure(state));
     for (int how = 0; how < 2; how++) {
         client *c = dial(&r);
-        if (how) {                                      /* also on a connection that was kept alive */
+        if (how) {    /* also on a connection that was kept alive */
             answer a = ask_path(c, "GET", "/", "");
             assert_answer(a, 200, "ok");
             let_pass(&r, 30);
@@ -135,7 +136,7 @@ static void test_head(void **state)
     rig_close(&r);
 }
 
-/* --- the body ----------------------------------------------------------------------------------- */
+/* --- the body ----------------------------------------------------------------------------- */
 static void test_body(void **state)
 {
     static const char *const heads[] = {
@@ -214,7 +215,9 @@ static void test_body_rate(void **state)
 static void test_application_takes_its_time(void **state)
 {
     rig r = { .on_head = on_head, .on_request = on_request };
-    hsb_options o = { .timeouts = { .handshake = 5000, .head = 60, .body = 60, .write = 60, .idle = 60 } };
+    hsb_options o = {
+        .timeouts = { .handshake = 5000, .head = 60, .body = 60, .write = 60, .idle = 60 }
+    };
     rig_open(&r, &o, is_secure(state));
     client *c = dial(&r), *d = dial(&r);
     say(c, "POST /paused HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo");
@@ -238,7 +241,7 @@ static void test_application_takes_its_time(void **state)
     rig_close(&r);
 }
 
-/* --- the reader ------------------------------------------------------------------------------------- */
+/* --- the reader --------------------------------------------------------------------------- */
 static void test_reader(void **state)
 {
     rig r = { .on_request = on_request, .send_buffer = 16384 };
@@ -288,7 +291,7 @@ static void test_reader_takes_its_time(void **state)
     rig_close(&r);
 }
 
-/* --- between requests ------------------------------------------------------------------------------------ */
+/* --- between requests --------------------------------------------------------------------- */
 static void test_idle(void **state)
 {
     rig r = { .on_request = on_request };
@@ -305,7 +308,7 @@ static void test_idle(void **state)
         }
         if (how == 2) {
             let_pass(&r, 60);
-            say(c, "GE");                               /* and up to the first byte of the next */
+            say(c, "GE");    /* and up to the first byte of the next */
             let_pass(&r, 150);
             assert_int_equal(r.closes, how);
             say(c, "T / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -355,7 +358,7 @@ static void test_no_limits(void **state)
     rig_close(&r);
 }
 
-/* --- the loop sleeps ------------------------------------------------------------------------------------------- */
+/* --- the loop sleeps ---------------------------------------------------------------------- */
 /* With nothing to do it does not wake up, and says so to a loop that is not its own. */
 static void test_sleeps(void **state)
 {
@@ -380,7 +383,7 @@ static void test_sleeps(void **state)
     rig_close(&r);
 }
 
-/* --- how many --------------------------------------------------------------------------------------------------- */
+/* --- how many ----------------------------------------------------------------------------- */
 /* When no more may come, the one that has been idle for longest goes: that one, and no other. */
 static void test_connections(void **state)
 {
@@ -508,7 +511,8 @@ static void test_requests(void **state)
         hang_up(c);
     }
     client *c = dial(&r);                               /* all at once: three are answered */
-    say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\nGET / "
+           "HTTP/1.1\r\nHost: x\r\n\r\n"
            "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     for (int i = 0; i < 3; i++) {
         answer a = hear_answer(c, false);
