@@ -89,8 +89,9 @@
    9  The connection ends, with its reason                                  on_close
 
    What a connection does is decided by three small state machines, written down in
-   >>conn and >>request.  A malformed request, a failed handshake or a reset ends its own
-   connection, is told to on_error, and touches nothing else. */
+   >>conn and >>request.  A malformed request or a failed handshake ends its own connection,
+   is told to on_error, and touches nothing else; a peer that just goes away is told to
+   on_finish and on_close. */
 
 /* ===== >>hooks ===================================================================
    All are optional.  All are called on the server's thread, from hsb_server_run, _poll or
