@@ -12254,7 +12254,7 @@ static void hsb__server_delay_post(hsb_server *s, hsb__post *post)
     s->delayed = post;
     post->timer.fire = hsb__server_post_due;
     post->timer.owner = post;
-    uint64_t now = hsb__os_now_us() / 1000;     /* the turn may have begun before the post         */
+    uint64_t now = hsb__os_now_us() / 1000;     /* the turn may have begun before the post    */
     hsb__timer_set(&s->loop.timers, &post->timer, now + (uint64_t)post->delay_ms + 1);
 }
 

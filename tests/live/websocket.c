@@ -25,7 +25,7 @@ static void closed(hsb_websocket *ws, int code, hsb_str reason, void *user)
 {
     (void)ws;
     (void)reason;
-    (void)user;
+    assert_ptr_equal(user, &seen);              /* set after the handshake */
     seen.closes++;
     seen.code = code;
     seen.ws = NULL;
@@ -36,8 +36,10 @@ static void open_websocket(rig *r, hsb_request *req)
     hsb_websocket_hooks hooks = { .on_message = echo, .on_pong = pong, .on_close = closed };
     (void)r;
     seen.ws = hsb_request_websocket(req, &hooks);
-    if (seen.ws)
-        assert_null(hsb_websocket_subprotocol(seen.ws));
+    if (!seen.ws)
+        return;
+    assert_null(hsb_websocket_subprotocol(seen.ws));
+    hsb_websocket_set_user(seen.ws, &seen);
 }
 
 static client *upgrade(rig *r)
