@@ -145,7 +145,8 @@ static void test_one_more(void **state)
         c[i] = dial(&r);
         exchange(c[i]);
     }
-    assert_in_range(counted.alloc, 1, CLIENTS * (is_secure(state) ? 3 : 1));
+    /* Two more: the arrays of the poll backend grow. */
+    assert_in_range(counted.alloc, 1, CLIENTS * (is_secure(state) ? 3 : 1) + 2);
     for (int i = 0; i < CLIENTS; i++)
         hang_up(c[i]);
     rig_close(&r);
