@@ -2519,6 +2519,14 @@ static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb
     return true;
 }
 
+/* An address that was left zero must not pass for "::".                                 */
+static bool hsb__listener_no_address(const hsb_address *a, hsb_error *err)
+{
+    char what[HSB__LISTENER_WHAT];
+    hsb__listener_what(what, "bind", a);
+    return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s: neither IPv4 nor IPv6", what);
+}
+
 /* --- for the server ------------------------------------------------------------------ */
 /* l is zeroed, but for watch.ready and .owner.  backlog 0: SOMAXCONN.                   */
 static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backlog,
@@ -2526,6 +2534,8 @@ static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backl
 {
     bool ok;
     l->watch.fd = -1;
+    if (a->family != HSB_IPV4 && a->family != HSB_IPV6)
+        return hsb__listener_no_address(a, err);
     l->v6_only = v6_only;
     l->shared = shared;
     hsb__mutex_lock(&hsb__listeners_lock);
