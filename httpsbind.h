@@ -12743,7 +12743,10 @@ HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port,
 {
     hsb_address a;
     hsb__error_clear(err);
-    HSB_ASSERT(server && host);
+    if (!server || !host) {
+        hsb__public_refuse(err, "hsb_server_listen: server and host are needed");
+        return -1;
+    }
     if (!hsb__resolver_bind_address(&a, host, port, err))
         return -1;
     return hsb__server_listen(server, &a, -1, security_or_null, err);
@@ -12753,7 +12756,10 @@ HSB_API int hsb_server_listen_at(hsb_server *server, const hsb_address *address,
                                  hsb_security *security_or_null, hsb_error *err)
 {
     hsb__error_clear(err);
-    HSB_ASSERT(server && address);
+    if (!server || !address) {
+        hsb__public_refuse(err, "hsb_server_listen_at: server and address are needed");
+        return -1;
+    }
     return hsb__server_listen(server, address, -1, security_or_null, err);
 }
 
@@ -12761,7 +12767,10 @@ HSB_API int hsb_server_listen_fd(hsb_server *server, int fd, hsb_security *secur
                                  hsb_error *err)
 {
     hsb__error_clear(err);
-    HSB_ASSERT(server);
+    if (!server) {
+        hsb__public_refuse(err, "hsb_server_listen_fd: server is needed");
+        return -1;
+    }
     return hsb__server_listen(server, NULL, fd, security_or_null, err);
 }
 

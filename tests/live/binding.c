@@ -1,6 +1,8 @@
 /* Every way to bind, through the public API alone: what can be bound and what cannot, with the
    texts that say why, and what a client finds there.  No name here reaches a network: none of
    them is a name that could be asked for. */
+static int misuses;
+#define HSB_ASSERT(condition) ((condition) ? (void)0 : (void)misuses++)
 #define HTTPSBIND_IMPLEMENTATION
 #define HSB_FAULT(call, count) fault(call, count)
 static int fault(const char *call, void *count);
@@ -774,6 +776,36 @@ static void test_options_that_do_not_suit(void **state)
     rig_close(&b.r);
 }
 
+/* A bug of the caller asserts; without assertions it does nothing, and says so.                      */
+static void test_misuse(void **state)
+{
+    bound b;
+    hsb_address a;
+    hsb_error err;
+    (void)state;
+    must_bind(&b, BIND, "127.0.0.1", 0, NULL);
+    a = hsb_server_address(b.r.server, 0);
+    assert_int_equal(misuses, 0);
+#define MISUSED(count, result, expected) do { \
+        memset(&err, 0, sizeof err); \
+        assert_true((result) == (expected)); \
+        assert_int_equal(err.status, HSB_ERR_MISUSE); \
+        assert_int_equal(misuses, count); \
+    } while (0)
+    MISUSED(1, hsb_bind_secure(NULL, 0, rig_security(), NULL, &err), NULL);
+    MISUSED(2, hsb_bind_secure("127.0.0.1", 0, NULL, NULL, &err), NULL);
+    MISUSED(3, hsb_bind_secure_at(NULL, rig_security(), NULL, &err), NULL);
+    MISUSED(4, hsb_bind_secure_at(&a, NULL, NULL, &err), NULL);
+    MISUSED(5, hsb_bind_secure_fd(0, NULL, NULL, &err), NULL);
+    MISUSED(6, hsb_bind(NULL, 0, NULL, &err), NULL);
+    MISUSED(7, hsb_server_listen(b.r.server, NULL, 0, NULL, &err), -1);
+    MISUSED(8, hsb_server_listen(NULL, "127.0.0.1", 0, NULL, &err), -1);
+    MISUSED(9, hsb_server_listen_at(b.r.server, NULL, NULL, &err), -1);
+    MISUSED(10, hsb_server_listen_fd(NULL, 0, NULL, &err), -1);
+    misuses = 0;
+    rig_close(&b.r);
+}
+
 /* Whatever fails on the way, nothing is left of it, and a descriptor is the caller's still.          */
 static void test_failing_calls(void **state)
 {
@@ -852,7 +884,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_descriptor), cmocka_unit_test(test_refused_descriptors),
         cmocka_unit_test(test_inherited), cmocka_unit_test(test_again_at_once),
         cmocka_unit_test(test_several_listeners), cmocka_unit_test(test_options_are_copied),
-        cmocka_unit_test(test_options_that_do_not_suit), cmocka_unit_test(test_failing_calls),
+        cmocka_unit_test(test_options_that_do_not_suit), cmocka_unit_test(test_misuse), cmocka_unit_test(test_failing_calls),
         cmocka_unit_test(test_bound_is_listening),
     };
     if (argc == 3)
