@@ -9215,6 +9215,13 @@ static const hsb__type hsb__files_types[] = {
     { "7z", "application/x-7z-compressed" }, { "webmanifest", "application/manifest+json" },
     { "ics", "text/calendar; charset=utf-8" }, { "pem", "application/x-pem-file" },
     { "epub", "application/epub+zip" },
+    /* What programmers share is text; a browser would save anything it does not know.        */
+    { "c", "text/plain; charset=utf-8" }, { "h", "text/plain; charset=utf-8" },
+    { "cpp", "text/plain; charset=utf-8" }, { "py", "text/plain; charset=utf-8" },
+    { "sh", "text/plain; charset=utf-8" }, { "log", "text/plain; charset=utf-8" },
+    { "conf", "text/plain; charset=utf-8" }, { "ini", "text/plain; charset=utf-8" },
+    { "toml", "text/plain; charset=utf-8" }, { "yml", "text/plain; charset=utf-8" },
+    { "yaml", "text/plain; charset=utf-8" }, { "diff", "text/plain; charset=utf-8" },
 };
 
 /* By what follows the last dot of the last segment.                                     */
