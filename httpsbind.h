@@ -859,6 +859,8 @@ static void hsb__atomic_set_flags(int *flags, int bits)
 
 static int hsb__atomic_take_flags(int *flags)
 {
+    if (__atomic_load_n(flags, __ATOMIC_RELAXED) == 0)      /* as nearly always        */
+        return 0;
     return __atomic_exchange_n(flags, 0, __ATOMIC_ACQ_REL);
 }
 
@@ -11930,6 +11932,7 @@ struct hsb_server {
     hsb__timer  shutdown;       /* close(false) becomes close(true)                        */
     bool        full;           /* accepting waits until one closes                        */
     bool        closed;
+    bool        woken;          /* the inbox rang, and was not looked at since             */
     char       *header;         /* options.server_header, copied                           */
     void       *user;
 };
@@ -12329,12 +12332,15 @@ static int hsb__server_take_flags(hsb_server *s)
     return flags != 0;
 }
 
-/* Looked at in every turn: a ring that came while we were awake is not lost.                     */
+/* Whoever leaves something rings, and a ring that comes while we are awake is heard in the
+   next turn: without one, nobody needs the lock.                                                 */
 static int hsb__server_take_inbox(hsb_server *s)
 {
     s->loop.depth++;
-    int count =
-        hsb__server_take_flags(s) + hsb__server_take_posts(s) + hsb__server_take_promises(s);
+    int count = hsb__server_take_flags(s);
+    if (s->woken)
+        count += hsb__server_take_posts(s) + hsb__server_take_promises(s);
+    s->woken = false;
     s->loop.depth--;
     return count;
 }
@@ -12344,6 +12350,7 @@ static void hsb__server_woken(hsb__watch *watch, unsigned events)
     hsb_server *s = watch->owner;
     (void)events;
     hsb__wake_hush(&s->loop.inbox->wake);
+    s->woken = true;
 }
 
 /* --- one turn ----------------------------------------------------------------------------- */
