@@ -2630,6 +2630,13 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address
     return lost_one ? HSB__ACCEPT_AGAIN : HSB__ACCEPT_PAUSE;
 }
 
+/* Linux looks for a free descriptor before it looks whether it needs one.               */
+static bool hsb__listener_somebody_waits(const hsb__listener *l)
+{
+    struct pollfd p = { l->watch.fd, POLLIN, 0 };
+    return poll(&p, 1, 0) > 0;
+}
+
 /* --- whose turn it is ----------------------------------------------------------------- */
 /* A connection wakes every sharer that waits for one.  The sharer with the fewest open ones
    should take it, and where that makes no difference, the one that has taken the fewest:
@@ -12103,7 +12110,13 @@ static bool hsb__door_accept(hsb__door *door)
         hsb__loop_error(&s->loop, NULL, &err);
         return true;
     case HSB__ACCEPT_PAUSE:
+        if (err.system_code == EMFILE && !hsb__listener_somebody_waits(&door->listener))
+            return false;
         hsb__loop_error(&s->loop, NULL, &err);
+        if (err.system_code == EMFILE && (oldest = hsb__server_longest_idle(s)) != NULL) {
+            hsb__server_make_room(oldest);  /* others in this process have taken the rest    */
+            return !door->listener.shared;
+        }
         hsb__door_rest(door, HSB__PAUSE_MS);
         return false;
     }

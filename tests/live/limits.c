@@ -368,7 +368,9 @@ static void test_what_was_said_in_a_later_request_counts(void **state)
         c[i] = dial(&r);
         check_served(c[i]);
     }
-    client *more = client_new(&r, r.port, 0);           /* is found ready first           */
+    for (int64_t now = clock_ms(); clock_ms() < now + 2;)
+        ;                                               /* see check_served_last          */
+    client *more = client_new(&r, r.port, 0);
     say(c[0], get);                                     /* the longest idle, if it were   */
     say(c[2], get);
     answer a = hear_answer(c[0], false);
@@ -459,7 +461,7 @@ static void test_nobody_else_suffers(void **state)
     open_limited(&r, &s, 0, true);
     assert_int_equal(hsb_server_listen(r.server, "127.0.0.1", 0, NULL, &err), 1);
     client *open = dial(&r), *waiting = client_new(&r, r.port, 0);
-    fail_with = EMFILE;
+    fail_with = ENFILE;
     fail_accepts = 1;
     while (r.errors == 0)
         turn(&r, PATIENCE_MS);
@@ -601,36 +603,75 @@ static void give_back(rig *r, hsb_conn *conn, const hsb_error *err)
         close(h->fd[--h->count]);
 }
 
+static void take_all(hoard *h)
+{
+    while (h->count < HOARD && (h->fd[h->count] = dup(0)) >= 0)
+        h->count++;
+    assert_true(h->count > 0 && h->count < HOARD);
+}
+
 static void test_no_descriptor_left(void **state)
 {
     hoard h = { .count = 0 };
     int most = 0;
-    rig r = { .on_request = count_open, .on_error = give_back, .data = &most };
+    rig r = { .on_request = count_open, .on_error = give_back, .data = &h };
     hsb_error err;
     (void)state;
     rig_prepare(&r, NULL, false);
-    allow_descriptors(40);
+    allow_descriptors(48);
     r.server = hsb_bind("127.0.0.1", 0, &r.options, &err);
     assert_non_null(r.server);
     pid_t crowd = start_crowd(hsb_server_port(r.server), 6);
-    while (r.requests < 2)
-        turn(&r, 100);
-    while (h.count < HOARD && (h.fd[h.count] = dup(0)) >= 0)
-        h.count++;
-    assert_true(h.count > 0 && h.count < HOARD);
+    take_all(&h);
     polls = 0;
-    r.data = &h;
     while (r.errors < 2 && polls < 100)
         turn(&r, PATIENCE_MS);
     assert_true(polls < 20);                            /* it does not spin               */
     assert_int_equal(h.count, 0);
     assert_int_equal(r.told.system_code, EMFILE);
+    assert_int_equal(r.accepts, 0);
     r.data = &most;
-    r.on_request = count_open;
     check_crowd(&r, crowd);
     allow_descriptors(0);
     assert_int_equal(r.errors, 2);
     assert_int_equal(r.accepts, 6);
+    rig_close(&r);
+}
+
+/* Other servers of the process have the rest: the idle make room before any limit is reached. */
+static void test_the_idle_give_descriptors(void **state)
+{
+    enum { OPEN = 3 };
+    rig r = { 0 };
+    scene s;
+    hoard h = { .count = 0 };
+    client *c[OPEN];
+    (void)state;
+    allow_descriptors(64);
+    open_limited(&r, &s, 0, false);
+    for (int i = 0; i < OPEN; i++) {
+        c[i] = dial(&r);
+        check_served_last(c[i]);
+    }
+    say(c[0], begin[AT_DEFERRED]);                      /* he is active                   */
+    turns(&r, 10);
+    client *more = client_new(&r, r.port, 0);
+    take_all(&h);
+    check_served(more);
+    assert_int_equal(r.errors, 1);
+    assert_int_equal(r.told.system_code, EMFILE);
+    assert_int_equal(r.closes, 1);
+    check_served(c[2]);
+    while (h.count > 0)
+        close(h.fd[--h.count]);
+    allow_descriptors(0);
+    check_made_room(&r, c[1]);
+    assert_true(hsb_ticket_resume(s.deferred[0], resumed, NULL));
+    answer a = hear_answer(c[0], false);
+    assert_answer(a, 200, "late");
+    hang_up(c[0]);
+    hang_up(c[2]);
+    hang_up(more);
     rig_close(&r);
 }
 
@@ -655,7 +696,7 @@ int main(void)
         BOTH(test_what_was_said_in_a_later_request_counts), BOTH(test_closing_while_full),
         PLAIN(test_accept_errors), TLS(test_nobody_else_suffers),
         PLAIN(test_closing_in_a_pause), PLAIN(test_limit_follows_descriptors),
-        PLAIN(test_no_descriptor_left),
+        PLAIN(test_no_descriptor_left), PLAIN(test_the_idle_give_descriptors),
     };
     allow_descriptors(0);
     return cmocka_run_group_tests(tests, NULL, NULL);
