@@ -5,13 +5,14 @@ set -eu
 out=build/check
 mkdir -p "$out"
 ${CC:-cc} -O1 -I. examples/chat.c -o "$out/chat" -lbearssl
+: > "$out/chat.log"
 "$out/chat" --port 0 > "$out/chat.log" 2>&1 &
 chat=$!
 trap 'kill -9 $chat 2>/dev/null || true' EXIT
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    sleep 0.5
     port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$out/chat.log")
     [ -n "$port" ] && break
-    sleep 0.2
 done
 [ -n "$port" ] || { echo "chat does not start"; cat "$out/chat.log"; exit 1; }
 
