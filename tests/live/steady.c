@@ -77,6 +77,30 @@ static void test_many_clients(void **state)
     rig_close(&r);
 }
 
+static void large(rig *r, hsb_request *req)
+{
+    static char bytes[140000];
+    (void)r;
+    hsb_str body = { bytes, sizeof bytes };
+    hsb_respond(req, 200, "application/octet-stream", body);
+}
+
+/* Records go out by the three, 48 KiB at once. */
+static void test_large_answer(void **state)
+{
+    rig r = { .on_request = large, .send_buffer = 1 << 20 };
+    (void)state;
+    rig_open(&r, NULL, true);
+    client *c = dial(&r);
+    memset(&counted, 0, sizeof counted);
+    answer a = ask(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_true(a.whole);
+    answer_free(&a);
+    assert_int_equal(counted.send, 3);
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* --- connections --------------------------------------------------------------------------- */
 static void come_and_go(rig *r)
 {
@@ -180,7 +204,8 @@ int main(void)
 {
     static char tls[] = "TLS";
     const struct CMUnitTest tests[] = {
-        BOTH(test_exchange), BOTH(test_many_clients), BOTH(test_come_and_go), cmocka_unit_test(test_resume),
+        BOTH(test_exchange), BOTH(test_many_clients), cmocka_unit_test(test_large_answer),
+        BOTH(test_come_and_go), cmocka_unit_test(test_resume),
         BOTH(test_one_more), BOTH(test_idle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

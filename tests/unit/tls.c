@@ -1418,7 +1418,7 @@ static void resting(void **state)
         assert_int_equal(hsb__tls_records(p.tls).len, 0);
         hsb__tls_flush(p.tls);
         assert_null(p.tls->io);
-        size_t other_size = BR_SSL_BUFSIZE_BIDI + HSB__TLS_FLIGHT;  /* somebody else has it */
+        size_t other_size = HSB__TLS_IO;  /* somebody else has it */
         void *other = hsb__pool_get(&s.blocks, &other_size);
         memset(other, 0xA5, other_size);
         if (i % 2) {
