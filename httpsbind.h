@@ -5951,10 +5951,10 @@ static void hsb__policy_server_name(const hsb__policy *p, char out[HSB__HOST_SIZ
 {
     const char *name = p->server->eng.server_name;
     const size_t size = sizeof p->server->eng.server_name;
-    size_t len = strnlen(name, size), end = len;
-    while (end < size && name[end] == '\0')
-        end++;
-    hsb__host_normalise(out, hsb__text_make(name, end < size ? 0 : len));
+    const size_t len = strnlen(name, size);
+    const bool rest_is_zero =           /* for each byte is as the one before it           */
+        len == size || memcmp(name + len, name + len + 1, size - len - 1) == 0;
+    hsb__host_normalise(out, hsb__text_make(name, rest_is_zero ? len : 0));
 }
 
 /* --- which certificate, which suite --------------------------------------------------- */
@@ -7082,8 +7082,13 @@ static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_
         hsb__tls_answer_plain(t);
         return len;
     }
-    while (used < len && t->hello_len < hsb__tls_hello_size(t))
-        t->io[t->hello_len++] = bytes[used++];
+    while (used < len && t->hello_len < hsb__tls_hello_size(t)) {
+        const size_t wanted = hsb__tls_hello_size(t) - t->hello_len;
+        const size_t n = len - used < wanted ? len - used : wanted;
+        memcpy(t->io + t->hello_len, bytes + used, n);
+        t->hello_len += (uint32_t)n;
+        used += n;
+    }
     if (t->hello_len == hsb__tls_hello_size(t))
         hsb__tls_take_hello(t);
     return used;
