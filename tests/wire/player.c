@@ -912,6 +912,36 @@ static bool client_handshake(client *c)
     return client_flush(c);
 }
 
+/* Waits for whatever `ready` waits for. */
+static bool wait_for(client *c, bool (*ready)(client *c), const char *what)
+{
+    int64_t until = now_ms() + PATIENCE_MS;
+    for (;;) {
+        server_turn(c);
+        if (ready(c))
+            return true;
+        if (now_ms() > until)
+            return complain("waited in vain for %s", what);
+        hsb_server_poll(c->server, 2);
+    }
+}
+
+static bool has_ended(client *c)
+{
+    return c->ended;
+}
+
+static bool is_accepted(client *c)
+{
+    (void)c;
+    return app.accepted > 0;
+}
+
+static bool is_forgotten(client *c)
+{
+    return hsb_server_connections(c->server).total == 0;
+}
+
 static bool client_open(client *c, hsb_server *server, bool tls, cutting cuts)
 {
     memset(c, 0, sizeof *c);
@@ -926,9 +956,8 @@ static bool client_open(client *c, hsb_server *server, bool tls, cutting cuts)
         return complain("connect: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
-    server_turn(c);
-    if (!tls)
-        return true;
+    if (!wait_for(c, is_accepted, "on_accept") || !tls)
+        return !complaint[0];
     c->ssl = must(SSL_new(client_tls));
     SSL_set_bio(c->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     SSL_set_connect_state(c->ssl);
@@ -956,30 +985,6 @@ static void client_leave(client *c, bool reset)
         close(c->fd);
     c->fd = -1;
     server_turn(c);
-}
-
-/* Waits for whatever `ready` waits for. */
-static bool wait_for(client *c, bool (*ready)(client *c), const char *what)
-{
-    int64_t until = now_ms() + PATIENCE_MS;
-    for (;;) {
-        server_turn(c);
-        if (ready(c))
-            return true;
-        if (now_ms() > until)
-            return complain("waited in vain for %s", what);
-        hsb_server_poll(c->server, 2);
-    }
-}
-
-static bool has_ended(client *c)
-{
-    return c->ended;
-}
-
-static bool is_forgotten(client *c)
-{
-    return hsb_server_connections(c->server).total == 0;
 }
 
 /* --- answers ----------------------------------------------------------------------------------------- */
@@ -1238,7 +1243,9 @@ static bool play_step(client *c, const step *s)
         client_fin(c);
         return true;
     case LEAVE:
-    case RESET:
+    case RESET:                         /* takes back what the server has not read yet     */
+        while (hsb_server_poll(c->server, 2) > 0)
+            client_receive(c);
         client_leave(c, s->kind == RESET);
         return true;
     case WAIT:
