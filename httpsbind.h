@@ -11057,7 +11057,8 @@ static bool hsb__conn_fill(hsb_conn *c)
     bool moved = false;
     if (!c->tls)
         return hsb__conn_fill_plain(c);
-    while (!hsb__outgoing_empty(&c->out) && c->phase != HSB__CLOSING && (at = hsb__tls_room(c->tls, &room)) != NULL) {
+    while (!hsb__outgoing_empty(&c->out) && c->phase != HSB__CLOSING &&
+           (at = hsb__tls_room(c->tls, &room)) != NULL) {
         ptrdiff_t n = hsb__outgoing_pull(&c->out, at, room);
         if (n < 0) {
             hsb__conn_source_failed(c);
