@@ -525,6 +525,11 @@ static void at_slow(hsb_request *req)
     hsb_request_after(req, 60, answer_late, NULL);
 }
 
+static void at_never(hsb_request *req)
+{
+    hsb_request_after(req, 10 * PATIENCE_MS, answer_late, NULL);
+}
+
 static void at_deferred(hsb_request *req)
 {
     hsb_ticket_resume(hsb_request_defer(req), answer_late, NULL);
@@ -671,6 +676,7 @@ static const struct route {
     { "/abort", NULL, at_abort },
     { "/late", NULL, at_late },
     { "/slow", NULL, at_slow },
+    { "/never", NULL, at_never },
     { "/deferred", NULL, at_deferred },
     { "/dropped", NULL, at_dropped },
     { "/close", NULL, at_close },
