@@ -11502,7 +11502,7 @@ static void hsb__conn_peer_left(hsb_conn *c)
     hsb_request *req = &c->request;
     bool mid = req->receiving == HSB__HEAD || req->receiving == HSB__BODY;
     bool dead = c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD;
-    if (req->sending == HSB__LAST && !(dead && hsb__conn_has_output(c))) {
+    if (req->sending == HSB__LAST && !(dead && !hsb__outgoing_empty(&c->out))) {
         req->receiving = HSB__END;          /* the answer stands, and may still be read           */
         req->keep_alive = false;
         return;
