@@ -88,8 +88,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static reader whole, parts;
     if (size < 4)
         return 0;
-    const hsb__head_limits small = { data[0], data[1] + 64u * data[2], data[3] % MOST_FIELDS };
-    const hsb__head_limits large = { 8192, 16384, MOST_FIELDS / 2 };
+    /* The trailers have the limit of the head's fields once more. */
+    const size_t half = MOST_FIELDS / 2;
+    const hsb__head_limits small = { data[0], data[1] + 64u * data[2], data[3] % (half + 1) };
+    const hsb__head_limits large = { 8192, 16384, half };
     const hsb__head_limits *limits = data[0] < 16 ? &small : &large;
     size_t len = size - 4;
     char *bytes = fuzz_copy(data + 4, len);
