@@ -63,6 +63,7 @@ serve() {
 
 # user and system time, in ms
 cpu() { awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) * 1000 / hz }' "/proc/${worker[$1]}/stat"; }
+user() { awk -v hz="$(getconf CLK_TCK)" '{ print $14 * 1000 / hz }' "/proc/${worker[$1]}/stat"; }
 
 resident() { awk '/^VmRSS:/ { print $2 * 1024 }' "/proc/${worker[$1]}/status"; }
 
@@ -103,11 +104,21 @@ load() {
 
 # The handshakes of the 64 connections are taken off: what one costs was just measured.
 keep_alive() {
-    local before
-    before=$(cpu "$1")
+    local before before_user shaking
+    before=$(cpu "$1") before_user=$(user "$1") shaking=$(calc "64 * $(latest new "${1%-*}")")
     load 64 2 "$1"
-    sample keep "$1" "$(calc "(($(cpu "$1") - $before) * 1000 - 64 * $(latest new "${1%-*}")) / $requests")"
+    sample keep "$1" "$(calc "(($(cpu "$1") - $before) * 1000 - $shaking) / $requests")"
+    sample user "$1" "$(calc "(($(user "$1") - $before_user) * 1000 - $shaking) / $requests")"
     sample rate-64 "$1" "$rate"
+}
+
+# The primitives, with as much company as the server has while the client computes: where two
+# processors are one core, or share its power, each is slower while the other works.
+primitives() {
+    $out/primitives >$out/company.txt &
+    $out/primitives >$out/primitives.txt
+    wait $!
+    sample primitives echo "$(awk '$2 == "sum" { print $1 }' $out/primitives.txt)"
 }
 
 few() {
@@ -222,6 +233,8 @@ table() {
     row "full handshake / BearSSL's primitives, us" 1 new.echo primitives.echo "<= 1.15"
     row "requests/s, $crowded idle / no other"   0 crowd.echo alone.echo ">= 0.90"
     row "the same of nginx"                      0 crowd.nginx alone.nginx ""
+    row "keep-alive us, outside the kernel / all" 2 user.echo keep.echo "<= 0.15"
+    row "the same of nginx"                      2 user.nginx keep.nginx ""
     row "us per request, two sharers / one"      2 keep.echo-sharers keep.echo "<= 1.10"
     row "instructions, keep-alive request"       0 instructions.requests none ""
     row "instructions, resumed handshake"        0 instructions.resume none ""
@@ -276,8 +289,7 @@ for ((round = 1; round <= rounds; round++)); do
     say "round $round of $rounds:"
     each full
     say " primitives"
-    $out/primitives >$out/primitives.txt
-    sample primitives echo "$(awk '$2 == "sum" { print $1 }' $out/primitives.txt)"
+    primitives
     each resumed
     if [ "$wrk" ]; then
         each keep_alive
@@ -301,8 +313,9 @@ if has valgrind; then
     instructions resume 10 110
 fi
 table
-if [ -e tests/bench/head.c ]; then
-    build head tests/bench/head.c
-    $out/head
-fi
+for program in head growth; do
+    echo
+    build $program tests/bench/$program.c
+    $out/$program
+done
 say "in $((SECONDS - begin)) s"$'\n'
