@@ -130,7 +130,7 @@ check-valgrind: $(patsubst %,build/tests/unit/%,head body pem cert websocket)
 	    valgrind --quiet --error-exitcode=9 $$program >$$program.memcheck 2>&1 || \
 	        { cat $$program.memcheck; exit 1; }; done
 check-fuzz:
-	$(MAKE) fuzz T=15
+	$(MAKE) fuzz T=60
 check-soak: build/examples/echo
 	T=15 tests/bench/soak.sh
 
