@@ -574,10 +574,10 @@ HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *typ
                                    void (*release)(void *arg), void *arg);
 /* status 301, 302, 303, 307 or 308.                                                              */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
-/* One file: type by its ending, ETag, Last-Modified, Range, If-Range, If-None-Match,
-   If-Modified-Since, a .gz beside it if the client takes that; read as it is sent.  404 or 403
-   if it cannot be read, 405 if the method is not GET or HEAD.  path is yours: nothing is
-   decoded.                                                                                     */
+/* One file: type by its ending, ETag, Last-Modified, Range, If-Range, If-Match, If-None-Match,
+   If-Modified-Since, If-Unmodified-Since, a .gz beside it if the client takes that; read as it is
+   sent.  404 or 403 if it cannot be read, 405 if the method is not GET or HEAD.  path is yours:
+   nothing is decoded.                                                                          */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
 /* The file that path (as from hsb_request_path: it is decoded here) names below root,
    index.html for a folder; never one outside root, symbolic links included.                    */
@@ -9305,14 +9305,14 @@ static bool hsb__files_stat(hsb__file *f)
 }
 
 /* --- conditions (RFC 9110 13) -------------------------------------------------------------- */
-/* Weak comparison of If-None-Match's list with our tag.                                  */
-static bool hsb__files_tag_listed(hsb_str list, const char *etag)
+/* Weak comparison, for If-None-Match, takes W/"x" for "x".                               */
+static bool hsb__files_tag_listed(hsb_str list, const char *etag, bool weak)
 {
     hsb_str element;
     while (hsb__text_next_element(&list, &element)) {
         if (hsb__text_is(element, "*"))
             return true;
-        if (element.len > 2 && memcmp(element.ptr, "W/", 2) == 0)
+        if (weak && element.len > 2 && memcmp(element.ptr, "W/", 2) == 0)
             element = hsb__text_make(element.ptr + 2, element.len - 2);
         if (hsb__text_is(element, etag))
             return true;
@@ -9320,12 +9320,23 @@ static bool hsb__files_tag_listed(hsb_str list, const char *etag)
     return false;
 }
 
+/* RFC 9110 13.1.1, 13.1.4: the client wants this version or none.                        */
+static bool hsb__files_changed(const hsb_request *req, const hsb__file *f)
+{
+    int64_t at;
+    hsb_str tags = hsb__request_header(req, "If-Match");
+    if (tags.ptr)
+        return !hsb__files_tag_listed(tags, f->etag, false);
+    hsb_str date = hsb__request_header(req, "If-Unmodified-Since");
+    return date.ptr && hsb__date_parse(date, &at) && f->modified > at;
+}
+
 static bool hsb__files_not_modified(const hsb_request *req, const hsb__file *f)
 {
     int64_t since;
     hsb_str tags = hsb__request_header(req, "If-None-Match");
     if (tags.ptr)
-        return hsb__files_tag_listed(tags, f->etag);
+        return hsb__files_tag_listed(tags, f->etag, true);
     hsb_str date = hsb__request_header(req, "If-Modified-Since");
     return date.ptr && hsb__date_parse(date, &since) && f->modified <= since;
 }
@@ -9497,8 +9508,9 @@ static void hsb__files_answer(hsb_request *req, hsb__file *f)
         hsb__response_no_memory(req);
         return;
     }
-    if (hsb__files_not_modified(req, f)) {
-        hsb__response_whole(req, 304, NULL, hsb__text_absent());
+    int refusal = hsb__files_changed(req, f) ? 412 : hsb__files_not_modified(req, f) ? 304 : 0;
+    if (refusal) {                              /* RFC 9110 13.2.2: in this order             */
+        hsb__response_whole(req, refusal, NULL, hsb__text_absent());
         return;
     }
     /* RFC 9110 14.2: Range is for GET only.                                                */

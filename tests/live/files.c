@@ -264,6 +264,17 @@ static void test_conditions(void **state)
         { "If-Modified-Since: Sunday, 09-Sep-01 01:46:40 GMT\r\n", 200 },
         { "If-Modified-Since: Sun Sep  9 01:46:40 2001\r\n", 200 },
         { "If-Modified-Since: yesterday\r\n", 200 },
+        { "If-Match: %s\r\n", 200 },
+        { "If-Match: \"x\", %s\r\n", 200 },
+        { "If-Match: *\r\n", 200 },
+        { "If-Match: \"x\"\r\n", 412 },
+        { "If-Match: W/%s\r\n", 412 },
+        { "If-Match: %s\r\nIf-Unmodified-Since: Sat, 08 Sep 2001 01:46:40 GMT\r\n", 200 },
+        { "If-Match: %s\r\nIf-None-Match: *\r\n", 304 },
+        { "If-Match: \"x\"\r\nIf-None-Match: *\r\nRange: bytes=1-2\r\n", 412 },
+        { "If-Unmodified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n", 200 },
+        { "If-Unmodified-Since: Sun, 09 Sep 2001 01:46:39 GMT\r\n", 412 },
+        { "If-Unmodified-Since: yesterday\r\n", 200 },
         { "If-Modified-Since: \r\n", 200 },
     };
     char etag[80], changed[80], fields[300];
