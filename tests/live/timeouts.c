@@ -383,6 +383,59 @@ static void test_sleeps(void **state)
     rig_close(&r);
 }
 
+/* A loop of one's own: wait for the descriptor or the timeout, then poll.  How often it came
+   round until the client heard text. */
+static int own_loop_until(rig *r, client *c, const char *text)
+{
+    int rounds = 0;
+    int64_t end = clock_ms() + PATIENCE_MS;
+    while (hear_some(c) >= 0 && !(c->len && memmem(c->got, c->len, text, strlen(text)))) {
+        struct pollfd p[2] = { { hsb_server_fd(r->server), POLLIN, 0 }, { c->fd, POLLIN, 0 } };
+        assert_true(poll(p, 2, hsb_server_timeout(r->server)) >= 0);
+        assert_true(hsb_server_poll(r->server, 0) >= 0);
+        assert_true(clock_ms() < end);
+        rounds++;
+    }
+    return rounds;
+}
+
+static void write_later(hsb_request *req, void *arg)
+{
+    hsb_response_write(req, hsb_text(arg));
+}
+
+static void test_own_loop(void **state)
+{
+    rig r = { .on_request = on_request };
+    rig_open(&r, NULL, is_secure(state));
+    if (hsb_server_fd(r.server) < 0) {                  /* poll(2) has no such descriptor */
+        rig_close(&r);
+        skip();
+    }
+    client *c = dial(&r);
+    say(c, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (r.requests < 1)
+        turn(&r, 1);
+    hsb_ticket_drop(ticket);
+    hsb_response_begin(r.req, 200, -1);                 /* from outside: the loop has to learn of it */
+    hsb_response_write(r.req, hsb_text("first"));
+    assert_true(own_loop_until(&r, c, "first") < 10);
+    int64_t began = clock_ms();
+    assert_true(hsb_request_after(r.req, 100, write_later, "second"));
+    assert_true(own_loop_until(&r, c, "second") < 20);
+    assert_true(clock_ms() - began >= 100);
+    hsb_response_write(r.req, hsb_text("third"));
+    hsb_response_end(r.req);
+    assert_true(own_loop_until(&r, c, "third") < 10);
+    hsb_server_close(r.server, false);
+    hang_up(c);
+    while (hsb_server_poll(r.server, 0) >= 0) {
+        struct pollfd p = { hsb_server_fd(r.server), POLLIN, 0 };
+        poll(&p, 1, hsb_server_timeout(r.server));
+    }
+    rig_close(&r);
+}
+
 /* --- how many ----------------------------------------------------------------------------- */
 /* When no more may come, the one that has been idle for longest goes: that one, and no other. */
 static void test_connections(void **state)
@@ -535,7 +588,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TLS(test_handshake), BOTH(test_head), BOTH(test_body), BOTH(test_body_rate),
         BOTH(test_application_takes_its_time), BOTH(test_reader), BOTH(test_reader_takes_its_time),
-        BOTH(test_idle), BOTH(test_no_limits), BOTH(test_sleeps), BOTH(test_connections),
+        BOTH(test_idle), BOTH(test_no_limits), BOTH(test_sleeps), BOTH(test_own_loop), BOTH(test_connections),
         BOTH(test_connections_all_busy), BOTH(test_connections_become_idle), BOTH(test_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
