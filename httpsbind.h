@@ -1611,7 +1611,7 @@ typedef struct hsb__timer {
 
 typedef struct hsb__timers {
     uint64_t    now;                /* ms; all that is due before it has fired         */
-    uint64_t    occupied[HSB__WHEELS];      /* a bit for each slot that is not empty   */
+    uint64_t    occupied[HSB__WHEELS];      /* a bit for each slot that may have some */
     hsb__timer *slot[HSB__WHEELS][HSB__SLOTS];
 } hsb__timers;
 
@@ -1643,7 +1643,7 @@ static void hsb__timer_cancel(hsb__timer *t)
     *t->link = t->next;
     if (t->next)
         t->next->link = t->link;
-    t->link = NULL;                 /* the slot's bit is cleared when its time comes    */
+    t->link = NULL;                 /* the slot's bit stays: hsb__timers_next_slot      */
 }
 
 static void hsb__timer_set(hsb__timers *all, hsb__timer *t, uint64_t due)
@@ -1653,15 +1653,19 @@ static void hsb__timer_set(hsb__timers *all, hsb__timer *t, uint64_t due)
     hsb__timers_insert(all, t);
 }
 
-/* The slot of a wheel that comes next, counted from now's own, or -1.                 */
+/* The slot of a wheel that comes next, counted from now's own, or -1.  A slot whose timers
+   were all cancelled is passed over: nobody has to wake up for it.                    */
 static int hsb__timers_next_slot(const hsb__timers *all, unsigned wheel)
 {
     unsigned at = (unsigned)(all->now >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
     uint64_t bits = all->occupied[wheel];
-    if (!bits)
-        return -1;
     bits = at ? bits >> at | bits << (HSB__SLOTS - at) : bits;
-    return (int)__builtin_ctzll(bits);
+    for (; bits; bits &= bits - 1) {
+        unsigned ahead = (unsigned)__builtin_ctzll(bits);
+        if (all->slot[wheel][(at + ahead) & (HSB__SLOTS - 1)])
+            return (int)ahead;
+    }
+    return -1;
 }
 
 /* The time of the next slot that has something, on any wheel; UINT64_MAX: none.       */

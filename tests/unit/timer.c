@@ -86,6 +86,30 @@ static void test_cancel(void **state)
         assert_int_equal(list[i].fired, i == 1 || i == 3);
 }
 
+/* Nobody has to wake up for a slot whose timers were all cancelled, on whatever wheel. */
+static void test_cancelled_is_not_waited_for(void **state)
+{
+    static const uint64_t due[] = { 3, 70, 5000, 300000, 20000000, 5000000000 };
+    enum { COUNT = sizeof due / sizeof *due };
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        hsb__timer_set(&all, &list[i].timer, due[i]);
+    hsb__timer_set(&all, &list[COUNT].timer, 71);
+    hsb__timer_cancel(&list[0].timer);
+    assert_in_range(hsb__timers_next(&all), 64, 70);    /* the slot's begin, or the time */
+    hsb__timers_advance(&all, 70);
+    assert_int_equal(list[1].fired, 1);
+    assert_int_equal(hsb__timers_next(&all), 71);
+    for (int i = 0; i <= COUNT; i++)
+        hsb__timer_cancel(&list[i].timer);
+    assert_int_equal(hsb__timers_next(&all), UINT64_MAX);
+    hsb__timer_set(&all, &list[0].timer, 71);           /* and the slot is as good as new */
+    assert_int_equal(hsb__timers_next(&all), 71);
+    hsb__timers_advance(&all, 71);
+    assert_int_equal(list[0].fired, 1);
+    assert_int_equal(hsb__timers_next(&all), UINT64_MAX);
+}
+
 static void test_set_again(void **state)
 {
     (void)state;
@@ -213,6 +237,7 @@ int main(void)
         cmocka_unit_test_setup(test_fires_when_due, start),
         cmocka_unit_test_setup(test_overdue, start),
         cmocka_unit_test_setup(test_cancel, start),
+        cmocka_unit_test_setup(test_cancelled_is_not_waited_for, start),
         cmocka_unit_test_setup(test_set_again, start),
         cmocka_unit_test_setup(test_from_within, start),
         cmocka_unit_test_setup(test_next, start),
