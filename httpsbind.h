@@ -442,8 +442,9 @@ HSB_API int         hsb_server_listen_fd(hsb_server *server, int fd,
 /* Gives the thread away until the server is closed and its last connection gone.               */
 HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err);
 /* Or own the loop: wait until hsb_server_fd is readable or hsb_server_timeout milliseconds are
-   over, whichever is first, then poll(server, 0), then ask for the timeout again.  poll waits
-   timeout_ms at most (-1: for ever) and returns how many events it handled; -1: closed.         */
+   over, whichever is first, then poll(server, 0), then ask for the timeout again.  What you call
+   between two turns makes it readable, if there is something to do.  poll waits timeout_ms at
+   most (-1: for ever) and returns how many events it handled; -1: closed.                       */
 HSB_API int         hsb_server_poll(hsb_server *server, int timeout_ms);
 HSB_API int         hsb_server_fd(const hsb_server *server);        /* -1: with HSB_USE_POLL      */
 HSB_API int         hsb_server_timeout(const hsb_server *server);   /* -1: no timer               */
@@ -7476,6 +7477,8 @@ static bool hsb__after_add(hsb__after **list, hsb__loop *loop, int delay_ms,
     a->timer.owner = a;
     uint64_t now = hsb__os_now_us() / 1000;
     hsb__timer_set(&loop->timers, &a->timer, now + (uint64_t)(delay_ms > 0 ? delay_ms : 0) + 1);
+    if (loop->depth == 0)               /* in the user's own loop, which asks again then */
+        hsb__wake_ring(&loop->inbox->wake);
     return true;
 }
 

@@ -30,8 +30,7 @@ static void answer(hsb_request *req, void *user)
 }
 
 /* Waits for the descriptor, or as long as the server says.  libevent's loop ends by itself
-   when no event is waited for: that is what happens once the server has closed.  (Where
-   other callbacks of yours call the server, e.g. hsb_request_after, wait anew there, too.) */
+   when no event is waited for: that is what happens once the server has closed.          */
 static void turn(evutil_socket_t fd, short what, void *arg)
 {
     guest *g = arg;

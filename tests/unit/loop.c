@@ -56,6 +56,7 @@ static void later_comes_once_or_is_cancelled(void **state)
     hsb__resume none = { NULL };
     (void)state;
     loop.pool.memory = &loop.memory;
+    loop.depth = 1;                     /* as in a turn */
     loop.timers.now = hsb__os_now_us() / 1000;
     for (int i = 0; i < 10; i++)
         assert_true(hsb__after_add(&list, &loop, i * 100, fire, NULL, none, NULL));

@@ -1072,6 +1072,7 @@ static void bench_request(const char *head)
     memset(&b, 0, sizeof b);
     b.loop.options = hsb__options_resolve(NULL);
     b.loop.pool.memory = &b.loop.memory;
+    b.loop.depth = 1;                               /* as in a turn */
     b.out.bytes.pool = &b.loop.pool;
     hsb__request_init(req, &b.loop, NULL, &b.out, &b.why, no_kick);
     hsb__head_start(&req->head, &limits);
