@@ -10297,7 +10297,7 @@ typedef struct hsb__websocket_message {
 
 static void hsb__websocket_message_release(hsb__websocket_message *m)
 {
-    hsb__memory_free(m->memory, m->bytes, m->size);
+    hsb__memory_free_secret(m->memory, m->bytes, m->size);
     m->bytes = NULL;
     m->len = m->size = 0;
 }
@@ -10323,7 +10323,7 @@ static char *hsb__websocket_message_room(hsb__websocket_message *m, size_t more,
         return NULL;
     if (m->len)
         memcpy(bytes, m->bytes, m->len);
-    hsb__memory_free(m->memory, m->bytes, m->size);
+    hsb__memory_free_secret(m->memory, m->bytes, m->size);
     m->bytes = bytes;
     m->size = size;
     return bytes + m->len;
@@ -12509,7 +12509,7 @@ static void hsb__server_release(hsb_server *s)
         hsb__inbox_release(s->loop.inbox);
     hsb__tls_pool_close(&s->loop.tls);
     hsb__pool_close(&s->loop.pool);
-    hsb__memory_free(&s->loop.memory, s->loop.stage, HSB__STAGE);
+    hsb__memory_free_secret(&s->loop.memory, s->loop.stage, HSB__STAGE);
     hsb__memory_free(&s->loop.memory, s->header, s->header ? strlen(s->header) + 1 : 0);
     hsb__memory_free(&memory, s, sizeof *s);
 }

@@ -1,5 +1,17 @@
 /* The server as a guest in somebody else's program: in a loop that is not its own, beside other
-   servers on the same thread. */
+   servers on the same thread, with memory from that program's allocator, and lines for its log. */
+#include <stdlib.h>
+
+static size_t of_malloc;                /* allocations that went past the user's allocator */
+
+static void *counted_malloc(size_t size)
+{
+    of_malloc++;
+    return malloc(size);
+}
+
+#define HSB_MALLOC(size) counted_malloc(size)
+#define HSB_FREE(ptr) free(ptr)
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 #include "client.h"
@@ -243,6 +255,201 @@ static void test_calls_on_a_stream_between_turns(void **state)
     rig_close(&r);
 }
 
+/* --- memory ------------------------------------------------------------------------------- */
+/* What passes through a connection in these tests contains this, and no block of memory that
+   goes back to the allocator may. */
+#define SECRET "correct horse battery staple"
+
+static int unwiped;
+
+static void release_and_look(void *ptr, size_t size, void *user)
+{
+    unwiped += memmem(ptr, size, SECRET, sizeof SECRET - 1) != NULL;
+    heap_release(ptr, size, user);
+}
+
+static hsb_ticket ticket;
+
+static void respond_late(hsb_request *req, void *arg)
+{
+    (void)arg;
+    hsb_response_begin(req, 200, -1);
+    hsb_response_write(req, hsb_request_body(req));
+    hsb_response_end(req);
+}
+
+static void socket_message(hsb_websocket *ws, bool text, hsb_str message, void *user)
+{
+    (void)user;
+    hsb_websocket_send(ws, text, message);
+}
+
+/* Every way to answer, and out of HTTP. */
+static void pass_through(rig *r, hsb_request *req)
+{
+    hsb_websocket_hooks sockets = { .on_message = socket_message };
+    hsb_response_header(req, "X-Secret", SECRET);
+    if (hsb_equal(hsb_request_path(req), "/socket")) {
+        assert_non_null(hsb_request_websocket(req, &sockets));
+    } else if (hsb_equal(hsb_request_path(req), "/stream")) {
+        detach(r, req);
+    } else if (hsb_equal(hsb_request_path(req), "/defer")) {
+        ticket = hsb_request_defer(req);
+        assert_true(hsb_ticket_resume(ticket, respond_late, NULL));
+    } else if (hsb_equal(hsb_request_path(req), "/file")) {
+        hsb_respond_file(req, "tests/data/README.md", NULL);
+    } else {
+        hsb_respond(req, 200, NULL, hsb_request_body(req));
+    }
+}
+
+static void must_be_all(const rig *r)
+{
+    assert_int_equal(hsb_server_memory(r->server), r->heap.bytes);
+}
+
+#define UPGRADE(to) "Host: x\r\nConnection: Upgrade\r\nUpgrade: " to "\r\nX-Secret: " SECRET "\r\n"
+#define FRAME SECRET SECRET SECRET SECRET
+
+/* One client after the other, each through another part of the server. */
+static void play(rig *r)
+{
+    static const char *const asks[] = {
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 28\r\n\r\n" SECRET,
+        "POST /defer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "1c\r\n" SECRET "\r\n0\r\nX-Trailer: " SECRET "\r\n\r\n",
+        "GET /file HTTP/1.1\r\nHost: x\r\nX-Secret: " SECRET "\r\n\r\n",
+    };
+    char frame[6 + 4 * (sizeof SECRET - 1) + 1] = { (char)0x81, (char)(0x80 | 4 * 28) };
+    client *c = dial(r);
+    for (size_t i = 0; i < sizeof asks / sizeof *asks; i++) {
+        answer a = ask(c, asks[i]);
+        assert_int_equal(a.status, 200);
+        answer_free(&a);
+        must_be_all(r);
+    }
+    hang_up(c);
+    c = dial(r);
+    say(c, "GET /stream HTTP/1.1\r\n" UPGRADE("x") "\r\n" SECRET);
+    heard(c, hear_until(c, "\r\n\r\n" SECRET));
+    must_be_all(r);
+    hsb_stream_pause(streamed);
+    say(c, SECRET);                             /* is never read */
+    turns(r, 3);
+    hsb_stream_close(streamed, true);
+    hang_up(c);
+    c = dial(r);
+    say(c, "GET /socket HTTP/1.1\r\n" UPGRADE("websocket")
+           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    heard(c, hear_until(c, "\r\n\r\n"));
+    memcpy(frame + 6, FRAME, sizeof FRAME);
+    say_bytes(c, frame, sizeof frame - 1);      /* masked with zeros */
+    hear_until(c, FRAME);
+    frame[0] = 0x01;
+    say_bytes(c, frame, sizeof frame - 1);      /* and a message that never ends */
+    turns(r, 5);
+    must_be_all(r);
+    hang_up(c);
+    turn_until(r, all_closed, "the end");
+}
+
+/* All of ours comes from the user's allocator, hsb_server_memory tells how much that is, all of
+   it goes back, and with nothing in it that was received or sent. */
+static void test_allocator(void **state)
+{
+    static char huge[150000];
+    rig r = { .on_request = pass_through };
+    heap keys = { 0, 0 };
+    hsb_security *security = NULL;
+    hsb_error err;
+    size_t received = 0;
+    r.data = &received;
+    rig_prepare(&r, NULL, is_secure(state));
+    r.options.allocator.release = release_and_look;
+    r.options.server_header = "guest";
+    of_malloc = 0;
+    unwiped = 0;
+    if (r.secure) {
+        hsb_security_desc desc = {
+            .self_signed_for = "localhost",
+            .allocator = { heap_alloc, heap_release, &keys },
+        };
+        security = hsb_security_new(&desc, &err);
+        assert_non_null(security);
+        assert_true(keys.bytes > 0);
+    }
+    r.server = r.secure ? hsb_bind_secure("127.0.0.1", 0, security, &r.options, &err)
+                        : hsb_bind("127.0.0.1", 0, &r.options, &err);
+    assert_non_null(r.server);
+    hsb_security_free(security);                /* the server holds its own reference */
+    r.port = hsb_server_port(r.server);
+    must_be_all(&r);
+    play(&r);
+    play(&r);
+    size_t warm = hsb_server_memory(r.server);
+    play(&r);
+    assert_int_equal(hsb_server_memory(r.server), warm);        /* nothing piles up */
+    client *c = dial(&r);                       /* and one that is in the middle of something */
+    memset(huge, 'x', sizeof huge);
+    memcpy(huge + 100000, SECRET, sizeof SECRET - 1);
+    say(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 150000\r\nX-Secret: " SECRET "\r\n\r\n");
+    say_bytes(c, huge, sizeof huge - 1);
+    turns(&r, 10);
+    must_be_all(&r);
+    hsb_server_free(r.server);
+    r.server = NULL;
+    client_free(c);
+    assert_int_equal(r.heap.blocks, 0);
+    assert_int_equal(keys.blocks, 0);
+    assert_int_equal(of_malloc, 0);
+    assert_int_equal(unwiped, 0);
+    assert_int_equal(r.finishes, r.heads);
+    assert_int_equal(r.closes, r.accepts);
+}
+
+/* --- the log ------------------------------------------------------------------------------ */
+static int  logged[HSB_LOG_DEBUG + 1];
+static char last_line[300];
+
+static void log_line(hsb_log_level level, const char *line, void *user)
+{
+    assert_ptr_equal(user, last_line);
+    assert_in_range(level, HSB_LOG_ERROR, HSB_LOG_DEBUG);
+    assert_true(line[0] != '\0' && strchr(line, '\n') == NULL);
+    logged[level]++;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static void test_log(void **state)
+{
+    hsb_error err;
+    hsb_options o = { .limits.connections = 1,
+                      .hooks = { .user = last_line, .on_log = log_line } };
+    hsb_server *server = is_secure(state)
+        ? hsb_bind_secure("127.0.0.1", 0, rig_security(), &o, &err)
+        : hsb_bind("127.0.0.1", 0, &o, &err);
+    assert_non_null(server);
+    memset(logged, 0, sizeof logged);
+    client *c[2];
+    for (int i = 0; i < 2; i++) {
+        c[i] = client_new(NULL, hsb_server_port(server), 0);
+        say_some(c[i], "G", 1);                 /* busy, so it makes no room */
+        hsb_server_poll(server, 0);
+        hsb_server_poll(server, 0);
+    }
+    assert_int_equal(logged[HSB_LOG_WARN], 1);
+    assert_non_null(strstr(last_line, "1 connections are open"));
+    hsb_server_close(server, true);
+    while (hsb_server_poll(server, 10) >= 0)
+        ;
+    assert_int_equal(logged[HSB_LOG_INFO], 1);
+    assert_non_null(strstr(last_line, "closing with 1 connections open"));
+    assert_int_equal(logged[HSB_LOG_ERROR], 0);
+    hsb_server_free(server);
+    client_free(c[0]);
+    client_free(c[1]);
+}
+
 int main(void)
 {
     static char tls[] = "TLS";
@@ -251,7 +458,7 @@ int main(void)
 #define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
         PLAIN(test_several_servers_in_one_loop), BOTH(test_calls_between_turns),
-        BOTH(test_calls_on_a_stream_between_turns),
+        BOTH(test_calls_on_a_stream_between_turns), BOTH(test_allocator), BOTH(test_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
