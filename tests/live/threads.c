@@ -196,6 +196,47 @@ static void test_posts(void **state)
     assert_int_equal(late.ran, 1);      /* at free, what still waits runs */
 }
 
+/* Whatever is posted before free runs once: before the server closes, while it does, after its
+   last turn, and when its time would come much later. */
+static void count_run(hsb_server *server, void *ran)
+{
+    must(server != NULL, "no server");
+    ++*(int *)ran;                      /* always on the one thread that runs or frees the server */
+}
+
+static void *post_anyhow(void *arg)
+{
+    const poster *p = arg;
+    for (int i = 0; i < POSTS; i++)
+        must(hsb_server_post(p->server, i % 3 == 0 ? 600000 : i % 3 == 1 ? i % 30 : 0, count_run,
+                             &p->posts[i].ran), "post");
+    return NULL;
+}
+
+static void test_posts_while_it_closes(void **state)
+{
+    static post all[POSTERS][POSTS];
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        poster posters[POSTERS];
+        pthread_t threads[POSTERS];
+        served s = { { .data = NULL }, 0 };
+        memset(all, 0, sizeof all);
+        serve(&s, NULL, false);
+        for (int i = 0; i < POSTERS; i++) {
+            posters[i] = (poster){ s.rig.server, all[i], i };
+            assert_int_equal(pthread_create(&threads[i], NULL, post_anyhow, &posters[i]), 0);
+        }
+        sleep_us(round * 500);
+        stop(&s);
+        for (int i = 0; i < POSTERS; i++)
+            pthread_join(threads[i], NULL);
+        rig_close(&s.rig);
+        for (int i = 0; i < POSTERS * POSTS; i++)
+            assert_int_equal(all[i / POSTS][i % POSTS].ran, 1);
+    }
+}
+
 /* --- deferred requests -------------------------------------------------------------------- */
 /* Each ticket is a job; workers use them in any order, in time and too late. */
 typedef struct job {
@@ -370,6 +411,19 @@ static void *call(void *arg)
     return NULL;
 }
 
+/* The only two calls for signal handlers, in threads that may be about to use a ticket. */
+static hsb_server *signalled;
+
+static void wake_it(int number)
+{
+    int saved = errno;
+    (void)number;
+    errno = 4711;
+    hsb_server_wake(signalled);
+    must(errno == 4711, "errno has changed");
+    errno = saved;
+}
+
 static void test_deferred(void **state)
 {
     pthread_t workers[WORKERS], callers[CALLERS];
@@ -383,6 +437,12 @@ static void test_deferred(void **state)
         who[i] = (caller){ s.rig.port, i, is_secure(state) };
         assert_int_equal(pthread_create(&callers[i], NULL, call, &who[i]), 0);
     }
+    signalled = s.rig.server;
+    signal(SIGUSR1, wake_it);
+    for (int i = 0; look(&jobs.made) < jobs.most; i++) {
+        pthread_kill(workers[i % WORKERS], SIGUSR1);
+        sleep_us(200);
+    }
     for (int i = 0; i < CALLERS; i++)
         pthread_join(callers[i], NULL);
     jobs_end();
@@ -391,6 +451,7 @@ static void test_deferred(void **state)
     stop(&s);
     assert_int_equal(jobs.waiting, 0);
     assert_int_equal(jobs.made, jobs.most);
+    assert_true(s.rig.wakes > 0);
     rig_close(&s.rig);
     assert_true(jobs_check() > 0);
 }
@@ -517,6 +578,32 @@ static void test_wake(void **state)
     rig_close(&s.rig);
 }
 
+static void *wake_often(void *server)
+{
+    for (int i = 0; i < 10000; i++)
+        hsb_server_wake(server);
+    return NULL;
+}
+
+/* However many come while the server does something else: one on_wake, and no memory. */
+static void test_wake_flood(void **state)
+{
+    pthread_t threads[8];
+    rig r = { .on_wake = NULL };
+    (void)state;
+    rig_open(&r, NULL, false);
+    size_t memory = hsb_server_memory(r.server);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, wake_often, r.server), 0);
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    turn(&r, PATIENCE_MS);
+    turns(&r, 3);
+    assert_int_equal(r.wakes, 1);
+    assert_int_equal(hsb_server_memory(r.server), memory);
+    rig_close(&r);
+}
+
 /* --- close -------------------------------------------------------------------------------- */
 static void *close_some(void *arg)
 {
@@ -549,8 +636,9 @@ int main(void)
 #define TLS(f) { #f ", TLS", f, NULL, NULL, tls }
 #define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
-        PLAIN(test_posts), BOTH(test_deferred), BOTH(test_tickets_outlive_the_server),
-        BOTH(test_stream_tickets), PLAIN(test_wake), BOTH(test_close_from_all),
+        PLAIN(test_posts), PLAIN(test_posts_while_it_closes), BOTH(test_deferred),
+        BOTH(test_tickets_outlive_the_server), BOTH(test_stream_tickets), PLAIN(test_wake),
+        PLAIN(test_wake_flood), BOTH(test_close_from_all),
     };
     client_tls();
     return cmocka_run_group_tests(tests, NULL, NULL);
