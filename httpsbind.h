@@ -10606,6 +10606,8 @@ static hsb_flow hsb__websocket_send_part(hsb_websocket *ws, bool text, hsb_str p
 
 static hsb_flow hsb__websocket_send(hsb_websocket *ws, bool text, hsb_str message)
 {
+    if (ws->close_sent || hsb__stream_gone(ws->stream))
+        return HSB_FLOW_GONE;
     HSB_ASSERT(!ws->part_sent);                     /* RFC 6455 5.4: not within another */
     if (ws->part_sent)
         return HSB_FLOW_GONE;

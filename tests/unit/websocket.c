@@ -1546,6 +1546,28 @@ static void test_peer_closes(void **state)
     }
 }
 
+/* 5.5.1: the answer does not wait for the end of a message that we are sending. */
+static void test_peer_closes_within_our_message(void **state)
+{
+    (void)state;
+    bench_start(&whole_messages);
+    hsb__websocket_send_part(b.ws, true, hsb__text_of("Hel"), false);
+    bench_feed("C1000:");
+    assert_int_equal(hsb__websocket_send_part(b.ws, true, hsb__text_of("lo"), true), HSB_FLOW_GONE);
+    assert_int_equal(hsb__websocket_send(b.ws, true, hsb__text_of("to all")), HSB_FLOW_GONE);
+    assert_string_equal(bench_sent(), "t:Hel C1000:");
+    assert_true(b.stream->closing);
+    bench_end(NULL);
+    assert_string_equal(bench_heard(), "C1000:");
+    bench_start(&whole_messages);                           /* nor is it misuse after a cut */
+    hsb__websocket_send_part(b.ws, true, hsb__text_of("Hel"), false);
+    hsb__stream_close(b.stream, true);
+    assert_int_equal(hsb__websocket_send(b.ws, true, hsb__text_of("to all")), HSB_FLOW_GONE);
+    bench_sent();
+    bench_end(NULL);
+    assert_string_equal(bench_heard(), "C1006:");
+}
+
 static void test_we_close(void **state)
 {
     (void)state;
@@ -1798,6 +1820,7 @@ int main(void)
         cmocka_unit_test(test_pongs_are_bounded),
         cmocka_unit_test(test_pongs_fill_the_queue),
         cmocka_unit_test(test_peer_closes),
+        cmocka_unit_test(test_peer_closes_within_our_message),
         cmocka_unit_test(test_we_close),
         cmocka_unit_test(test_we_close_without_code),
         cmocka_unit_test(test_close_is_not_awaited_for_ever),
