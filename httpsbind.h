@@ -10665,6 +10665,54 @@ static bool hsb__websocket_field(const hsb_request *req, int i, hsb_str *name, h
     return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
 }
 
+/* RFC 6455 4.3: a token, or one in quotes, where a backslash may stand before a character. */
+static bool hsb__websocket_is_value(hsb_str s)
+{
+    if (s.len < 3 || s.ptr[0] != '"' || s.ptr[s.len - 1] != '"')
+        return hsb__text_is_token(s);
+    for (size_t i = 1; i + 1 < s.len; i++) {
+        i += s.ptr[i] == '\\';
+        if (!hsb__text_is_tchar(s.ptr[i]))
+            return false;
+    }
+    return true;
+}
+
+/* RFC 6455 4.3: name; param; param=value                                               */
+static bool hsb__websocket_is_extension(hsb_str s)
+{
+    for (bool first = true;; first = false) {
+        const char *end = memchr(s.ptr, ';', s.len);
+        size_t len = end ? (size_t)(end - s.ptr) : s.len;
+        const char *equals = first ? NULL : memchr(s.ptr, '=', len);
+        size_t name = equals ? (size_t)(equals - s.ptr) : len;
+        if (!hsb__text_is_token(hsb__text_trim(hsb__text_make(s.ptr, name))) ||
+            (equals && !hsb__websocket_is_value(
+                           hsb__text_trim(hsb__text_make(equals + 1, len - name - 1)))))
+            return false;
+        if (!end)
+            return true;
+        s = hsb__text_make(end + 1, s.len - len - 1);
+    }
+}
+
+/* RFC 9110 5.6.1: does each field of that name, if there is one, list only what fits?  */
+static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool (*fits)(hsb_str))
+{
+    hsb_str name, value, element;
+    for (int i = 0; hsb__websocket_field(req, i, &name, &value); i++) {
+        if (!hsb__text_is_nocase(name, field))
+            continue;
+        if (!hsb__text_next_element(&value, &element))
+            return false;
+        do
+            if (!fits(element))
+                return false;
+        while (hsb__text_next_element(&value, &element));
+    }
+    return true;
+}
+
 /* Is the token in one of the fields of that name?                                      */
 static bool hsb__websocket_asks(const hsb_request *req, const char *field, hsb_str token,
                                 bool nocase)
@@ -10706,6 +10754,10 @@ static const char *hsb__websocket_objection(const hsb_request *req)
         return "a WebSocket handshake has no body\n";
     if (!hsb__websocket_only(req, "sec-websocket-version").ptr)
         return "a WebSocket handshake has one Sec-WebSocket-Version\n";
+    if (!hsb__websocket_lists(req, "sec-websocket-protocol", hsb__text_is_token))
+        return "Sec-WebSocket-Protocol is malformed\n";
+    if (!hsb__websocket_lists(req, "sec-websocket-extensions", hsb__websocket_is_extension))
+        return "Sec-WebSocket-Extensions is malformed\n";
     return NULL;
 }
 
