@@ -255,6 +255,86 @@ static void test_calls_on_a_stream_between_turns(void **state)
     rig_close(&r);
 }
 
+/* --- tickets ------------------------------------------------------------------------------ */
+/* Each is used once, and finds the request that it was made for or none: not the next one on
+   the same connection, which lies at the same address. */
+static hsb_ticket tickets[3];
+
+static void take_tickets(rig *r, hsb_request *req)
+{
+    (void)r;
+    for (int i = 0; i < 3; i++) {
+        tickets[i] = hsb_request_defer(req);
+        assert_int_not_equal(tickets[i].id, 0);
+    }
+}
+
+static void respond_or_note(hsb_request *req, void *arg)
+{
+    int *calls = arg;
+    *calls += req ? 1 : 100;
+    if (req)
+        hsb_respond(req, 200, NULL, hsb_text("done"));
+}
+
+static void test_tickets_are_used_once(void **state)
+{
+    rig r = { .on_request = take_tickets };
+    int calls = 0;
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (!r.req)
+        turn(&r, 1);
+    hsb_ticket used = tickets[0], second = tickets[1], third = tickets[2], none = { NULL, 0 };
+    assert_true(hsb_ticket_resume(tickets[0], respond_or_note, &calls));
+    assert_false(hsb_ticket_resume(used, respond_or_note, &calls));     /* a copy is the same */
+    hsb_ticket_drop(used);
+    assert_false(hsb_ticket_resume(none, respond_or_note, &calls));
+    hsb_ticket_drop(none);
+    assert_int_equal(calls, 0);                 /* never from inside of the call */
+    answer a = hear_answer(c, false);
+    assert_answer(a, 200, "done");
+    assert_int_equal(calls, 1);
+    assert_false(hsb_ticket_resume(used, respond_or_note, &calls));
+    assert_null(r.req);
+    say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (!r.req)
+        turn(&r, 1);
+    assert_true(hsb_ticket_resume(second, respond_or_note, &calls));
+    hsb_ticket_drop(third);
+    hsb_ticket_drop(third);
+    assert_false(hsb_ticket_resume(third, respond_or_note, &calls));
+    turns(&r, 5);
+    assert_int_equal(calls, 101);               /* without a request, and the new one is open */
+    assert_int_equal(r.finishes, 1);
+    hsb_ticket_drop(tickets[0]);
+    hsb_ticket_drop(tickets[0]);
+    assert_false(hsb_ticket_resume(tickets[0], respond_or_note, &calls));
+    turns(&r, 5);
+    assert_int_equal(r.finishes, 1);            /* the others may still answer */
+    hsb_ticket_drop(tickets[1]);
+    turns(&r, 5);
+    assert_int_equal(r.finishes, 1);
+    hsb_ticket_drop(tickets[2]);                /* the last: nobody will */
+    a = hear_answer(c, false);
+    assert_int_equal(a.status, 500);
+    answer_free(&a);
+    say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (!r.req)
+        turn(&r, 1);
+    assert_true(hsb_ticket_resume(tickets[0], respond_or_note, &calls));
+    hsb_server_free(r.server);                  /* settled before: called, at the latest there */
+    r.server = NULL;
+    assert_int_equal(calls, 201);
+    hsb_ticket_drop(tickets[1]);
+    assert_int_not_equal(r.heap.blocks, 0);     /* the last ticket holds the inbox */
+    assert_false(hsb_ticket_resume(tickets[2], respond_or_note, &calls));
+    assert_int_equal(calls, 201);
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* --- memory ------------------------------------------------------------------------------- */
 /* What passes through a connection in these tests contains this, and no block of memory that
    goes back to the allocator may. */
@@ -267,8 +347,6 @@ static void release_and_look(void *ptr, size_t size, void *user)
     unwiped += memmem(ptr, size, SECRET, sizeof SECRET - 1) != NULL;
     heap_release(ptr, size, user);
 }
-
-static hsb_ticket ticket;
 
 static void respond_late(hsb_request *req, void *arg)
 {
@@ -294,8 +372,7 @@ static void pass_through(rig *r, hsb_request *req)
     } else if (hsb_equal(hsb_request_path(req), "/stream")) {
         detach(r, req);
     } else if (hsb_equal(hsb_request_path(req), "/defer")) {
-        ticket = hsb_request_defer(req);
-        assert_true(hsb_ticket_resume(ticket, respond_late, NULL));
+        assert_true(hsb_ticket_resume(hsb_request_defer(req), respond_late, NULL));
     } else if (hsb_equal(hsb_request_path(req), "/file")) {
         hsb_respond_file(req, "tests/data/README.md", NULL);
     } else {
@@ -458,7 +535,8 @@ int main(void)
 #define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
         PLAIN(test_several_servers_in_one_loop), BOTH(test_calls_between_turns),
-        BOTH(test_calls_on_a_stream_between_turns), BOTH(test_allocator), BOTH(test_log),
+        BOTH(test_calls_on_a_stream_between_turns), BOTH(test_tickets_are_used_once),
+        BOTH(test_allocator), BOTH(test_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
