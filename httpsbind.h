@@ -11969,6 +11969,8 @@ static void hsb__conn_drop(hsb_conn *c, bool force)
     if (force || !c->drop)
         c->drop = force ? HSB__DROP_NOW : HSB__DROP_SOON;
     c->request.close_after = true;
+    if (c->stream)
+        hsb__stream_close(c->stream, force);
     hsb__conn_kick(c);
 }
 

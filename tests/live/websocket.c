@@ -235,6 +235,40 @@ static void an_end_without_close_is_1006(void **state)
     }
 }
 
+/* Cut from a hook: nothing more is told, though it came in the same part, nor taken. */
+static void cut_at_once(hsb_websocket *ws, bool text, hsb_str message, void *user)
+{
+    (void)user;
+    seen.messages++;
+    hsb_conn_close(hsb_stream_conn(hsb_websocket_stream(ws)), true);
+    assert_int_equal(hsb_websocket_send(ws, text, message), HSB_FLOW_GONE);
+}
+
+static void open_and_cut(rig *r, hsb_request *req)
+{
+    hsb_websocket_hooks hooks = { .user = &seen, .on_message = cut_at_once, .on_close = closed };
+    (void)r;
+    seen.ws = hsb_request_websocket(req, &hooks);
+}
+
+static void nothing_comes_after_the_cut(void **state)
+{
+    static const char twice[] = "\x81\x81\0\0\0\0a\x81\x81\0\0\0\0b";
+    for (int secure = 0; secure < 2; secure++) {
+        rig r = { .on_request = open_and_cut };
+        (void)state;
+        rig_open(&r, NULL, secure);
+        client *c = upgrade(&r);
+        say_bytes(c, twice, sizeof twice - 1);
+        hear_end(c);
+        assert_int_equal(c->len, 0);
+        client_free(c);
+        turn_until(&r, all_closed, "the cut");
+        assert_true(seen.messages == 1 && seen.closes == 1 && seen.code == 1006);
+        rig_close(&r);
+    }
+}
+
 /* --- floods ------------------------------------------------------------------------------- */
 enum { FLOOD = 20000, ROOM = 400000 };  /* ROOM: what a connection may cost here, buffers and all */
 
@@ -382,6 +416,7 @@ int main(void)
         cmocka_unit_test(frames_may_follow_at_once),
         cmocka_unit_test(a_close_with_the_end_behind_it_is_answered),
         cmocka_unit_test(an_end_without_close_is_1006),
+        cmocka_unit_test(nothing_comes_after_the_cut),
         cmocka_unit_test(a_flood_of_pings_is_bounded),
         cmocka_unit_test(a_flood_of_empty_fragments_costs_nothing),
         cmocka_unit_test(lengths_are_believed_when_they_come),
