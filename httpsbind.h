@@ -145,7 +145,8 @@
    Several threads: one server each, bound with options.shared to the same address, port
    and v6_only, and with the same security; connections are spread over them.  A security
    never changes, but for its session cache, which locks itself.  The allocator of a server
-   is called on other threads by hsb_server_post, that of a security by all its servers.
+   is called on other threads by hsb_server_post and, once the server is freed, by the use of
+   its last ticket; that of a security by all its servers.
    After fork() only exec, or the use of inherited descriptors, is supported. */
 
 /* ===== >>performance =============================================================
@@ -606,7 +607,8 @@ HSB_API int64_t  hsb_response_bytes(const hsb_request *req);     /* of the body,
    reference to the server's inbox, so it may outlive the server; one that is never used is a leak.
    resume true:  fn runs on the server's thread exactly once, at the latest during free; req is NULL
                  if the request is gone, so arg can always be released there.
-   resume false: it was used before, or the server is gone; fn never runs and arg stays yours.    */
+   resume false: it was used before, or the server is gone; fn never runs and arg stays yours.
+   A second use is told so while the server lives; after its free it is a use after free.         */
 typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;  /* id 0: none, out of memory */
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req);
 HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                      /* [any thread] */
@@ -662,7 +664,8 @@ typedef struct hsb_websocket_hooks {
 /* From on_head or on_request.  NULL: not a WebSocket handshake (answered 400, or 426 for another
    version), or out of memory (500).  hooks is copied.  Gone after on_close.                      */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks);
-HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws); /* for its conn, after and ticket */
+/* For its conn, after and ticket; and to pause, which takes hold behind the part that is there. */
+HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);
 HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed  */
 HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
 HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
