@@ -1,4 +1,4 @@
-// A member of examples/chat on node-ws, then two tabs of its page in Chromium, which is
+// A member of examples/chat on node-ws, then three tabs of its page in Chromium, which is
 // driven through its DevTools protocol: websocket.js PORT [chromium]
 'use strict';
 const { spawn } = require('child_process');
@@ -38,12 +38,12 @@ async function node() {
     console.log('ok: node-ws');
 }
 
-// One tab: evaluate(expression) gives its value.
+// One tab: called with an expression, it gives its value; shut() closes it.
 async function tab(debug, address) {
     const made = await (await fetch(`http://127.0.0.1:${debug}/json/new?${address}`, { method: 'PUT' })).json();
     const ws = await connect(made.webSocketDebuggerUrl, [{ perMessageDeflate: false }]);
     let id = 0;
-    return expression => {
+    const evaluate = expression => {
         const mine = ++id;
         ws.send(JSON.stringify({ id: mine, method: 'Runtime.evaluate', params: { expression, returnByValue: true } }));
         return within(expression, () => {
@@ -51,6 +51,8 @@ async function tab(debug, address) {
             return answer && { value: answer.result.result.value };
         }).then(r => r.value);
     };
+    evaluate.shut = () => fetch(`http://127.0.0.1:${debug}/json/close/${made.id}`);
+    return evaluate;
 }
 
 async function browser() {
@@ -64,19 +66,24 @@ async function browser() {
         const debug = await within('Chromium starts', () => fs.existsSync(ready) &&
             fs.readFileSync(ready, 'utf8').split('\n')[0]);
         const page = `https://localhost:${port}/`;
-        const ann = await tab(debug, page), bob = await tab(debug, page);
-        await within('both are live', async () =>
-            (await ann('document.getElementById("state").textContent')) === '2 here' &&
-            (await bob('document.getElementById("state").textContent')) === '2 here');
+        const ann = await tab(debug, page), bob = await tab(debug, page), carl = await tab(debug, page);
+        const all = (tabs, text) => within('all tabs show ' + text, async () => {
+            for (const who of tabs)
+                if (await who('document.getElementById("state")?.textContent') !== text) return false;
+            return true;
+        });
+        await all([ann, bob, carl], '3 here');
         await ann(`document.getElementById('name').value = 'ann';
             document.getElementById('text').value = '<b>hello</b> \\u20ac';
             document.getElementById('form').requestSubmit()`);
-        for (const [who, mine] of [[ann, 'mine'], [bob, '']])
+        for (const [who, mine] of [[ann, 'mine'], [bob, ''], [carl, '']])
             await within('the message is shown', async () =>
                 (await who('document.querySelector("#log li")?.innerText')) === 'ann\n<b>hello</b> \u20ac' ||
                 (await who('document.querySelector("#log li")?.lastChild.data')) === '<b>hello</b> \u20ac' &&
                 (await who('document.querySelector("#log li").className')) === mine);
-        console.log('ok: two tabs of the page in Chromium');
+        await carl.shut();
+        await all([ann, bob], '2 here');
+        console.log('ok: three tabs of the page in Chromium');
     } finally {
         child.kill('SIGKILL');
         await sleep(300);
