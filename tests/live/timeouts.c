@@ -298,23 +298,23 @@ static void test_idle(void **state)
     hsb_options o = { .timeouts = { .idle = 120, .close = 50 } };
     rig_open(&r, &o, is_secure(state));
     for (int how = 0; how < 3; how++) {
+        int64_t began = clock_ms();                     /* before the server's period does */
         client *c = dial(&r);
-        int64_t began = clock_ms();
         if (how) {
             let_pass(&r, 60);
+            began = clock_ms();                         /* counted from the last answer */
             answer a = ask_path(c, "GET", "/", "");
             assert_answer(a, 200, "ok");
-            began = clock_ms();                         /* counted from the last answer */
         }
         if (how == 2) {
             let_pass(&r, 60);
             say(c, "GE");    /* and up to the first byte of the next */
             let_pass(&r, 150);
             assert_int_equal(r.closes, how);
+            began = clock_ms();
             say(c, "T / HTTP/1.1\r\nHost: x\r\n\r\n");
             answer a = hear_answer(c, false);
             assert_answer(a, 200, "ok");
-            began = clock_ms();
         }
         hear_end(c);
         assert_true(c->ended && (!c->ssl || c->notified));
