@@ -89,10 +89,11 @@ static void say_frame(client *c, int first, const char *payload)
 
 static void messages_come_back(void **state)
 {
-    for (int secure = 0; secure < 2; secure++) {
-        rig r = { .on_request = open_websocket };
+    for (int how = 0; how < 4; how++) {
+        rig r = { .on_request = how < 2 ? open_websocket : NULL,
+                  .on_head = how < 2 ? NULL : open_websocket };
         (void)state;
-        rig_open(&r, NULL, secure);
+        rig_open(&r, NULL, how % 2);
         client *c = upgrade(&r);
         assert_int_equal(r.finishes, 1);                /* the request is over */
         assert_int_equal(hsb_server_connections(r.server).detached, 1);

@@ -1330,6 +1330,16 @@ static void test_subprotocol(void **state)
     assert_string_equal(choose("Sec-WebSocket-Protocol: V1.CHAT\r\n", ours), "-");
     assert_string_equal(choose("Sec-WebSocket-Protocol: soap\r\n"
                                "Sec-WebSocket-Protocol: v1.chat\r\n", ours), "v1.chat");
+    char name[] = "chat";
+    const char *const copied[] = { name, NULL };
+    hsb_websocket_hooks hooks = whole_messages;
+    hooks.subprotocols = copied;
+    bench_request("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+                  "Connection: Upgrade\r\n" KEY VERSION "Sec-WebSocket-Protocol: chat\r\n\r\n");
+    bench_open(&hooks);
+    memset(name, 'x', sizeof name);
+    assert_string_equal(hsb__websocket_subprotocol(b.ws), "chat");
+    bench_end(NULL);
 }
 
 /* --- messages --- */
