@@ -8960,6 +8960,9 @@ static bool hsb__response_framing_fields(hsb_request *req, int status, bool body
         ok = hsb__buffer_append_text(out, "Transfer-Encoding: chunked\r\n");
     if (req->promised == HSB__LENGTH_NONE)
         return status != 101 || hsb__buffer_append_text(out, "Connection: Upgrade\r\n");
+    if (status == 426)                          /* RFC 9110 7.8: it has an Upgrade field   */
+        return ok && hsb__buffer_append_text(out, "Connection: Upgrade") &&
+               hsb__buffer_append_text(out, req->keep_alive ? "\r\n" : ", close\r\n");
     if (!req->keep_alive)
         return ok && hsb__buffer_append_text(out, "Connection: close\r\n");
     if (req->head.minor == 0)

@@ -143,7 +143,14 @@ static void what_is_no_handshake_is_answered(void **state)
     say(c, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n");
     hear_until(c, "HTTP/1.1 426 ");
-    hear_until(c, "Sec-WebSocket-Version: 13\r\n");
+    hear_until(c, "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
+    hear_until(c, "version 13 of WebSocket\n");
+    heard(c, c->len);
+    say(c, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n"
+           "Sec-WebSocket-Version: 14\r\n\r\n");      /* on the same connection, and the last */
+    hear_until(c, "HTTP/1.1 426 ");
+    hear_until(c, "Connection: Upgrade, close\r\n");
+    hear_end(c);
     client_free(c);
     assert_null(seen.ws);
     turn_until(&r, all_closed, "both end");

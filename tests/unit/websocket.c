@@ -1216,8 +1216,9 @@ static void play_handshake(void **state)
     const char *answer = bench_head();
     bool other_version = strstr(answer, "\r\nSec-WebSocket-Version: 13\r\n") != NULL;
     assert_int_equal(other_version, c->status == 426);
-    assert_int_equal(strstr(answer, "\r\nUpgrade: websocket\r\n") != NULL,
-                     c->status == 426 || c->status == 101);
+    bool upgrade = c->status == 426 || c->status == 101;
+    assert_int_equal(strstr(answer, "\r\nUpgrade: websocket\r\n") != NULL, upgrade);
+    assert_int_equal(strstr(answer, "\r\nConnection: Upgrade\r\n") != NULL, upgrade);
     assert_int_equal(strstr(answer, "Sec-WebSocket-Accept") != NULL, c->status == 101);
     bench_end(NULL);
 }
