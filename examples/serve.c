@@ -1,5 +1,6 @@
 /* Shares a folder over HTTPS: index.html where there is one, a listing where there is none,
-   never anything outside it, and a line in the combined log format for every request.
+   never anything outside it, and a line in the combined log format for every request.  With
+   --upload it takes files too, by PUT or from the listing.
 
    cc -I. -o serve examples/serve.c -lbearssl && ./serve ~/photos                          */
 #define HTTPSBIND_IMPLEMENTATION
@@ -8,6 +9,8 @@
 
 static const char *folder;              /* as given                                        */
 static char root[PATH_MAX];             /* as realpath tells; nothing outside is answered  */
+static int  upload_mib;                 /* the largest file that may come; 0: none         */
+#define UPLOAD_PART ".upload-"          /* so begins the name of what is not whole yet     */
 
 /* --- a page that grows ------------------------------------------------------------------- */
 typedef struct page { char *data; size_t len, size; bool failed; } page;
@@ -92,23 +95,29 @@ static bool inside_root(const char *real)
     return strncmp(real, root, len) == 0 && (real[len] == '/' || real[len] == '\0');
 }
 
-/* The folder that a request's path names, if that is one inside root and there is no
-   index.html in it.  All the rest is hsb_respond_dir's.                                    */
-static bool wants_listing(hsb_str path, char name[PATH_MAX], char real[PATH_MAX])
+/* The folder inside root that a decoded path names, "/photos/"; real has no links in it.   */
+static bool find_folder(const char *name, char real[PATH_MAX])
 {
-    char at[2 * PATH_MAX], index[2 * PATH_MAX];
+    char at[2 * PATH_MAX];
     struct stat st;
-    size_t len;
-    if (!hsb_percent_decode(path, false, name, PATH_MAX - 1, &len) || !len || name[len - 1] != '/')
-        return false;
-    name[len] = '\0';
     if (strstr(name, "/./") || strstr(name, "/../"))
         return false;
     snprintf(at, sizeof at, "%s%s", root, name);
-    if (!realpath(at, real) || !inside_root(real))
+    return realpath(at, real) && inside_root(real) && stat(real, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* The path names a folder in which there is no index.html.  All the rest is
+   hsb_respond_dir's.                                                                       */
+static bool wants_listing(hsb_str path, char name[PATH_MAX], char real[PATH_MAX])
+{
+    char index[2 * PATH_MAX];
+    struct stat st;
+    size_t len;
+    if (!hsb_percent_decode(path, false, name, PATH_MAX, &len) || !len || name[len - 1] != '/' ||
+        !find_folder(name, real))
         return false;
     snprintf(index, sizeof index, "%s/index.html", real);
-    return lstat(index, &st) != 0 && stat(real, &st) == 0 && S_ISDIR(st.st_mode);
+    return lstat(index, &st) != 0;
 }
 
 /* real has no links in it; if somebody puts one there now, it is not followed.             */
@@ -132,6 +141,7 @@ static bool read_entry(int dir, const char *real, const char *name, entry *e)
     char at[2 * PATH_MAX], target[PATH_MAX];
     struct stat st;
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+        strncmp(name, UPLOAD_PART, strlen(UPLOAD_PART)) == 0 ||
         fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return false;
     if (S_ISLNK(st.st_mode)) {
@@ -229,6 +239,28 @@ static const char page_head[] =
     " td + td { width: auto; padding-bottom: .5rem; text-align: left } }\n"
     "</style>\n";
 
+/* The page's security policy names this script by its digest; tests/live/examples.c computes
+   it again.                                                                                */
+#define UPLOAD_SCRIPT \
+    "const files = document.querySelector('input');\n" \
+    "files.onchange = async () => {\n" \
+    "  for (const file of files.files) {\n" \
+    "    const answer = await fetch(encodeURIComponent(file.name), { method: 'PUT', body: file });\n" \
+    "    if (!answer.ok) alert(file.name + ': ' + await answer.text());\n" \
+    "  }\n" \
+    "  location.reload();\n" \
+    "};\n"
+#define UPLOAD_SCRIPT_SHA256 "cSsljyAuKsDzpXEe8RUKSqSmtE9zd4JXtHCfk/P4bOQ="
+
+static const char page_policy[] =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+static const char page_upload_policy[] =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self';"
+    " script-src 'sha256-" UPLOAD_SCRIPT_SHA256 "'";
+static const char page_upload[] =
+    "<p><label>Add files <input type=\"file\" multiple></label>\n"
+    "<script>" UPLOAD_SCRIPT "</script>\n";
+
 static void page_size(page *p, int64_t size)
 {
     static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
@@ -320,6 +352,8 @@ static page make_page(char *name, const entries *list)
     if (list->count == 0)
         page_text(&p, "<tr><td><a>nothing here</a><td><td>\n");
     page_text(&p, "</table>\n");
+    if (upload_mib)
+        page_text(&p, page_upload);
     page_totals(&p, list);
     return p;
 }
@@ -339,7 +373,7 @@ static void respond_listing(hsb_request *req, char *name, const char *real)
     free_entries(&list);
     hsb_response_header(req, "Cache-Control", "no-cache");
     hsb_response_header(req, "Content-Security-Policy",
-                        "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
+                        upload_mib ? page_upload_policy : page_policy);
     if (p.failed) {
         hsb_respond(req, 503, "text/plain", hsb_text("503 Service Unavailable\n"));
         free(p.data);
@@ -349,11 +383,129 @@ static void respond_listing(hsb_request *req, char *name, const char *real)
     hsb_respond_owned(req, 200, "text/html; charset=utf-8", body, free, p.data);
 }
 
+/* --- uploads -------------------------------------------------------------------------------
+   PUT makes a file, and never replaces one.  It has its name when all of it is there.  No other
+   site's page can make a browser send PUT: it would ask with OPTIONS first, and is told 405. */
+typedef struct upload {
+    int  folder, file;                  /* descriptors                                     */
+    char name[NAME_MAX + 1];
+    char part[64];                      /* what it is called until it is whole; "": gone   */
+} upload;
+
+static void respond_text(hsb_request *req, int status, const char *text)
+{
+    hsb_respond(req, status, "text/plain", hsb_text(text));
+}
+
+/* What people may call a file: nothing that is hidden, no controls, no slash.              */
+static bool good_name(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > NAME_MAX || name[0] == '.')
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 127 || name[i] == '\\')
+            return false;
+    return true;
+}
+
+/* The status to refuse with, or 0 and u is open.                                           */
+static int open_upload(upload *u, hsb_request *req)
+{
+    char path[PATH_MAX], real[PATH_MAX];
+    struct stat st;
+    size_t len;
+    if (!hsb_percent_decode(hsb_request_path(req), false, path, sizeof path, &len) || path[0] != '/')
+        return 400;
+    char *name = strrchr(path, '/') + 1;
+    if (!good_name(name))
+        return 400;
+    snprintf(u->name, sizeof u->name, "%s", name);
+    *name = '\0';
+    if (!find_folder(path, real) || (u->folder = open_folder(real)) < 0)
+        return 404;
+    if (fstatat(u->folder, u->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return 409;
+    snprintf(u->part, sizeof u->part, UPLOAD_PART "%ld-%p", (long)getpid(), (void *)u);
+    u->file = openat(u->folder, u->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (u->file >= 0)
+        return 0;
+    u->part[0] = '\0';
+    return errno == EACCES || errno == EPERM || errno == EROFS ? 403 : 507;
+}
+
+static void close_upload(upload *u)
+{
+    if (u->part[0])
+        unlinkat(u->folder, u->part, 0);
+    if (u->file >= 0)
+        close(u->file);
+    if (u->folder >= 0)
+        close(u->folder);
+    free(u);
+}
+
+static void on_head(hsb_request *req, void *user)
+{
+    (void)user;
+    if (!upload_mib || !hsb_equal(hsb_request_method(req), "PUT"))
+        return;
+    upload *u = calloc(1, sizeof *u);
+    if (!u) {
+        respond_text(req, 503, "out of memory\n");
+        return;
+    }
+    u->folder = u->file = -1;
+    hsb_request_set_user(req, u);               /* on_finish lets go of it, whatever happens */
+    switch (open_upload(u, req)) {
+    case 0:   hsb_request_stream(req); break;
+    case 400: respond_text(req, 400, "not a name for a file\n"); break;
+    case 403: respond_text(req, 403, "nobody may write there\n"); break;
+    case 404: respond_text(req, 404, "no such folder\n"); break;
+    case 409: respond_text(req, 409, "there is one of that name\n"); break;
+    default:  respond_text(req, 507, "cannot be stored\n"); break;
+    }
+}
+
+static void on_body(hsb_request *req, hsb_str part, void *user)
+{
+    upload *u = hsb_request_user(req);
+    (void)user;
+    while (part.len) {
+        ssize_t n = write(u->file, part.ptr, part.len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            respond_text(req, 507, "cannot be stored\n");
+            return;
+        }
+        part = (hsb_str){ part.ptr + n, part.len - (size_t)n };
+    }
+}
+
+/* link and not rename, which would replace what somebody else has put there meanwhile.     */
+static void end_upload(hsb_request *req)
+{
+    upload *u = hsb_request_user(req);
+    bool stored = close(u->file) == 0;
+    u->file = -1;
+    if (stored && linkat(u->folder, u->part, u->folder, u->name, 0) == 0)
+        respond_text(req, 201, "stored\n");
+    else if (stored && errno == EEXIST)
+        respond_text(req, 409, "there is one of that name\n");
+    else
+        respond_text(req, 507, "cannot be stored\n");
+}
+
 static void on_request(hsb_request *req, void *user)
 {
     char name[PATH_MAX], real[PATH_MAX];
     hsb_str method = hsb_request_method(req), path = hsb_request_path(req);
     (void)user;
+    if (hsb_request_user(req)) {
+        end_upload(req);
+        return;
+    }
     hsb_response_header(req, "X-Content-Type-Options", "nosniff");
     if ((hsb_equal(method, "GET") || hsb_equal(method, "HEAD")) && wants_listing(path, name, real))
         respond_listing(req, name, real);
@@ -386,6 +538,7 @@ static void on_error(hsb_server *server, hsb_conn *conn, const hsb_error *err, v
 /* 499, as nginx has it: the client left before there was an answer.                        */
 static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
 {
+    upload *u = hsb_request_user(req);
     page p = { NULL, 0, 0, false };
     struct tm local;
     time_t now = time(NULL);
@@ -411,6 +564,8 @@ static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
     if (!p.failed)
         fwrite(p.data, 1, p.len, stdout);       /* at once, so that threads do not mix lines  */
     free(p.data);
+    if (u)
+        close_upload(u);
 }
 
 /* --- signals ------------------------------------------------------------------------------------- */
@@ -482,12 +637,17 @@ static void banner(const common *c, hsb_server *server)
         fprintf(stderr, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
     fprintf(stderr, "  SHA-256      ");
     print_fingerprint(stderr, c->security, "\n               ");
+    if (upload_mib)
+        fprintf(stderr, "  upload       from the listing, or curl -T; up to %d MiB a file\n", upload_mib);
     fprintf(stderr, "  stop         Ctrl-C lets downloads finish; twice stops at once\n\n");
 }
 
 static int flag(const char *argument, const char *next)
 {
-    (void)next;
+    if (strcmp(argument, "--upload") == 0 && next) {
+        upload_mib = common_number(argument, next, 1, 1 << 20);
+        return 2;
+    }
     if (argument[0] == '-')
         return 0;
     if (folder)
@@ -500,12 +660,15 @@ int main(int argc, char **argv)
 {
     common c = { .about = "shares a folder over HTTPS", .arguments = "[DIR]", .flag = flag,
                  .banner = banner, .threads = 1,
-                 .help = "  DIR                    the folder (the one you are in)\n\n"
+                 .help = "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
+                         "  DIR                    the folder (the one you are in)\n\n"
                          "Nothing outside DIR is ever sent.  SIGHUP reads --cert and --key again.\n" };
-    hsb_options options = { .hooks = { .user = &c, .on_request = on_request, .on_error = on_error,
+    hsb_options options = { .hooks = { .user = &c, .on_head = on_head, .on_body = on_body,
+                                       .on_request = on_request, .on_error = on_error,
                                        .on_finish = on_finish, .on_wake = on_wake } };
     struct stat st;
     common_flags(&c, argc, argv);
+    options.limits.stream_bytes = (int64_t)upload_mib << 20;
     folder = folder ? folder : ".";
     if (!realpath(folder, root) || stat(root, &st) != 0)
         common_die("%s: %s", folder, strerror(errno));

@@ -7,6 +7,8 @@
 #include <curl/curl.h>
 #include <dirent.h>
 #include <ftw.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <regex.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -834,6 +836,7 @@ static void wrong_flags_end_with_2(void **state)
     REFUSED("--threads", "serve", "--threads", "0");
     REFUSED("--threads", "serve", "--threads", "many");
     REFUSED("bind 192.0.2.1", "serve", "--address", "192.0.2.1");
+    REFUSED("--upload", "serve", "--upload", "0");
     REFUSED("no-such-folder", "serve", "no-such-folder");
     REFUSED("not a folder", "serve", "Makefile");
     REFUSED("one folder", "serve", "tests", "examples");
@@ -973,6 +976,97 @@ static void stream_ends_with_the_server(void **state)
     child_free(r.process);
 }
 
+/* "script-src 'sha256-...'" of the page's policy is the digest of the script in the page. */
+static void check_script_digest(const transfer *t)
+{
+    unsigned char digest[32], text[64];
+    char source[128];
+    const char *begin = strstr(t->got.at, "<script>"), *end = strstr(t->got.at, "</script>");
+    assert_true(begin && end && begin < end);
+    begin += strlen("<script>");
+    SHA256((const unsigned char *)begin, (size_t)(end - begin), digest);
+    EVP_EncodeBlock(text, digest, sizeof digest);
+    snprintf(source, sizeof source, "script-src 'sha256-%s'", (const char *)text);
+    assert_non_null(strstr(t->head.at, source));
+}
+
+static int entries_in(const char *path)
+{
+    int count = 0;
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count - 2;                   /* . and ..                                        */
+}
+
+static void serve_takes_files_when_told(void **state)
+{
+    bytes body = noise(1 << 20);
+    char path[512], url[64];
+    (void)state;
+    make_folder("in");
+    make_folder("outside");
+    make_file("outside/old", "old", 3);
+    path_in(path, "outside");
+    make_link("in/away", path);
+    path_in(path, "in");
+    running r = START("serve", CERT, "--upload", "1", path);
+    for (int chunked = 0; chunked < 2; chunked++) {
+        transfer t = { .method = "PUT", .body = body.at, .body_len = body.len, .chunked = chunked };
+        fetch(&r, chunked ? "/chunked" : "/a%20name.bin", &t);
+        assert_int_equal(t.status, 201);
+        drop(&t);
+        fetch(&r, chunked ? "/chunked" : "/a%20name.bin", &t);      /* what is there stays */
+        assert_int_equal(t.status, 409);
+        drop(&t);
+        transfer back = { 0 };
+        fetch(&r, chunked ? "/chunked" : "/a%20name.bin", &back);
+        assert_int_equal(back.got.len, body.len);
+        assert_memory_equal(back.got.at, body.at, body.len);
+        drop(&back);
+    }
+    static const struct { const char *name; int status; } refused[] = {
+        { "/", 400 }, { "/.hidden", 400 }, { "/in%0Aline", 400 }, { "/back%5Cslash", 400 },
+        { "/nul%00", 400 }, { "/..", 400 }, { "/none/x", 404 }, { "/../x", 404 },
+        { "/%2e%2e%2fx", 404 }, { "/away/x", 404 }, { "/away", 409 },
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        transfer t = { .method = "PUT", .body = "x", .body_len = 1 };
+        fetch(&r, refused[i].name, &t);
+        assert_int_equal(t.status, refused[i].status);
+        drop(&t);
+    }
+    for (int chunked = 0; chunked < 2; chunked++) {
+        transfer large = { .method = "PUT", .body_len = body.len + 1, .chunked = chunked };
+        char *zeros = calloc(1, large.body_len);
+        assert_non_null(zeros);
+        large.body = zeros;
+        fetch(&r, "/large", &large);
+        assert_int_equal(large.status, 413);
+        drop(&large);
+        free(zeros);
+    }
+    snprintf(url, sizeof url, "https://localhost:%d/cut", r.port);
+    transfer cut = { .method = "PUT", .body = body.at, .body_len = body.len - 1, .cut = true };
+    perform(&cut, url);
+    assert_int_not_equal(cut.code, CURLE_OK);
+    drop(&cut);
+    transfer listing = { 0 };
+    fetch(&r, "/", &listing);
+    assert_non_null(strstr(listing.got.at, "a name.bin"));
+    assert_non_null(strstr(listing.got.at, "<input type=\"file\""));
+    check_script_digest(&listing);
+    drop(&listing);
+    stop(&r);
+    path_in(path, "in");
+    assert_int_equal(entries_in(path), 3);              /* the two, the link, and no remains */
+    path_in(path, "outside");
+    assert_int_equal(entries_in(path), 1);
+    free(body.at);
+}
+
 static void upload_writes_whole_files_only(void **state)
 {
     bytes body = noise(2000000);
@@ -1040,6 +1134,7 @@ int main(void)
         cmocka_unit_test(client_cert_knows_ann),
         cmocka_unit_test(sni_chooses_by_name),
         cmocka_unit_test(stream_ends_with_the_server),
+        cmocka_unit_test_setup_teardown(serve_takes_files_when_told, make_top, remove_top),
         cmocka_unit_test_setup_teardown(upload_writes_whole_files_only, make_top, remove_top),
     };
     curl_global_init(CURL_GLOBAL_DEFAULT);
