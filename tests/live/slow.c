@@ -1,5 +1,5 @@
 /* Many clients that drip, each as slowly as it can: all are gone in time, while one that
-   behaves is served throughout.  SLOW=10 is the full form, with the timeouts that are the
+   behaves is served throughout.  LIVE_SLOW=10 is the full form, with the timeouts that are the
    defaults, a minute of dripping, and figures. */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
@@ -119,13 +119,13 @@ static void check_ends(void)
             assert_non_null(strstr(s->c->got, "HTTP/1.1 408 Request Timeout\r\n"));
         }
     }
-    for (int kind = 0; kind < KINDS && getenv("SLOW"); kind++)
+    for (int kind = 0; kind < KINDS && getenv("LIVE_SLOW"); kind++)
         print_message("%-9s the last is gone after %6.1f s\n", names[kind], (double)last[kind] / 1000);
 }
 
 static void test_slow_clients(void **state)
 {
-    const int scale = (int)scaled("SLOW", 1), beat_ms = 200 * scale;
+    const int scale = (int)scaled("LIVE_SLOW", 1), beat_ms = 200 * scale;
     hsb_options options = { .timeouts = { .handshake = 1000 * scale, .head = 1000 * scale,
                                           .body = 3000 * scale, .write = 3000 * scale } };
     rig r = { .on_close = on_close, .on_request = on_request, .send_buffer = 16384 };
@@ -154,7 +154,7 @@ static void test_slow_clients(void **state)
     assert_int_equal(gone, CLIENTS);
     assert_true(beats >= 20 && n > beats);
     check_ends();
-    if (getenv("SLOW"))
+    if (getenv("LIVE_SLOW"))
         print_message("%d requests of the client that behaves were answered\n", n);
     hang_up(good);
     for (int i = 0; i < CLIENTS; i++)
