@@ -1,0 +1,33 @@
+// examples/serve in Chromium: a video element that seeks, and a file added from the listing:
+// serve.js PORT chromium
+'use strict';
+const { within, browse, main } = require('./chromium.js');
+const port = process.argv[2], chromium = process.argv[3];
+
+async function seek(open) {
+    const page = await open(`https://localhost:${port}/video.html`);
+    await within('the video is there', () => page('document.querySelector("video")?.readyState >= 1'));
+    const length = await page('document.querySelector("video").duration');
+    for (const at of [length - 5, 7, length / 2]) {
+        await page(`document.querySelector('video').currentTime = ${at}`);
+        await within(`second ${at} is there`, () => page(`(v => !v.seeking && v.readyState >= 2 &&
+            Math.abs(v.currentTime - ${at}) < 0.5)(document.querySelector('video'))`));
+    }
+    console.log('ok: a video element in Chromium seeks');
+}
+
+async function upload(open) {
+    const page = await open(`https://localhost:${port}/inbox/`);
+    await within('the listing is there', () => page('document.querySelector("input")?.type === "file"'));
+    await page(`(() => {
+        const files = new DataTransfer(), input = document.querySelector('input');
+        files.items.add(new File(['from a page'], 'from a page.txt'));
+        input.files = files.files;
+        input.dispatchEvent(new Event('change'));
+    })()`);
+    await within('the listing shows it', () =>
+        page('document.querySelector("table")?.innerText.includes("from a page.txt")'));
+    console.log('ok: Chromium adds a file from the listing');
+}
+
+main(browse(chromium, async open => { await seek(open); await upload(open); }));
