@@ -2831,9 +2831,10 @@ static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server 
     hsb__mutex_lock(&in->lock);
     bool open = !in->closed;
     if (open) {
+        if (!in->posts)                     /* else it rang already, and will find this too */
+            hsb__wake_ring(&in->wake);
         *in->posts_end = post;
         in->posts_end = &post->next;
-        hsb__wake_ring(&in->wake);
     }
     hsb__mutex_unlock(&in->lock);
     if (!open)
@@ -2952,12 +2953,13 @@ static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, bool of_stream, hsb__
     p->arg = arg;
     p->next = 0;
     uint32_t at = (uint32_t)id;
-    if (in->settled)
+    if (in->settled) {
         in->promises[in->settled_last - 1].next = at;
-    else
+    } else {
         in->settled = at;
+        hsb__wake_ring(&in->wake);          /* once for all that the server finds then       */
+    }
     in->settled_last = at;
-    hsb__wake_ring(&in->wake);
     hsb__mutex_unlock(&in->lock);
     return true;
 }

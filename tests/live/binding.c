@@ -802,7 +802,14 @@ static void test_misuse(void **state)
     MISUSED(8, hsb_server_listen(NULL, "127.0.0.1", 0, NULL, &err), -1);
     MISUSED(9, hsb_server_listen_at(b.r.server, NULL, NULL, &err), -1);
     MISUSED(10, hsb_server_listen_fd(NULL, 0, NULL, &err), -1);
+    MISUSED(11, hsb_server_set_security(b.r.server, 0, NULL, &err), false);
+    MISUSED(12, hsb_lookup(NULL, HSB_FAMILY_ANY, &a, 1, &err), 0);
+    MISUSED(13, hsb_lookup("localhost", HSB_FAMILY_ANY, NULL, 1, &err), 0);
+    MISUSED(14, hsb_security_new(NULL, &err), NULL);
     misuses = 0;
+    hsb_options injects = { .server_header = "x\r\nSet-Cookie: y" };
+    assert_null(hsb_bind("127.0.0.1", 0, &injects, &err));
+    assert_int_equal(err.status, HSB_ERR_MISUSE);
     rig_close(&b.r);
 }
 

@@ -170,6 +170,7 @@ static void answer_parts(rig *r, hsb_request *req)
         hsb_response_header(req, "Content-Type", "text/x-parts");
         hsb_response_begin(req, 200, 7);
         hsb_response_write(req, hsb_text("one,"));
+        assert_int_equal(hsb_response_flush(req), HSB_FLOW_GO);
         hsb_response_write(req, hsb_text("two"));
         hsb_response_end(req);
     } else if (path_is(req, "/none")) {

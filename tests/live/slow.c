@@ -22,9 +22,10 @@ static int gone;
 static void on_close(rig *r, hsb_conn *conn, const hsb_error *why)
 {
     (void)r;
-    int i = by_port[hsb_conn_peer(conn).port];
+    int port = hsb_conn_peer(conn).port, i = by_port[port];
     if (!i)
         return;                         /* the one that behaves */
+    by_port[port] = 0;                  /* it may be given that port next */
     clients[i - 1].gone = true;
     clients[i - 1].until = clock_ms();
     clients[i - 1].why = *why;

@@ -867,6 +867,38 @@ static void test_tickets(void **state)
     rig_close(&r);
 }
 
+/* More at once than one turn takes: each comes, and none twice. */
+static void count_up(hsb_stream *s, void *arg)
+{
+    assert_non_null(s);
+    ++*(int *)arg;
+}
+
+static void test_many_tickets(void **state)
+{
+    enum { MANY = 3000 };
+    static hsb_ticket tickets[MANY];
+    line l = { .echo = true };
+    rig r = { .on_request = line_detach, .data = &l };
+    int count = 0;
+    rig_open(&r, NULL, is_secure(state));
+    client *c = line_up(&r);
+    for (int i = 0; i < MANY; i++)
+        tickets[i] = hsb_stream_ticket(l.stream);
+    for (int i = 0; i < MANY; i++)
+        assert_true(hsb_stream_ticket_resume(tickets[i], count_up, &count));
+    turn(&r, 0);
+    assert_in_range(count, 1, MANY - 1);        /* the connections have their turn between */
+    for (int i = 0; i < 20 && count < MANY; i++)
+        turn(&r, 100);
+    assert_int_equal(count, MANY);
+    say(c, "still here");
+    hear_until(c, "still here");
+    hang_up(c);
+    turn_until(&r, line_closed, "the end");
+    rig_close(&r);
+}
+
 int main(void)
 {
     static char tls[] = "TLS";
@@ -879,7 +911,7 @@ int main(void)
         BOTH(test_flood), BOTH(test_slow_reader), PLAIN(test_half_close), TLS(test_close_notify),
         BOTH(test_answer_before_the_end), BOTH(test_no_on_end), BOTH(test_cut), BOTH(test_close),
         BOTH(test_close_twice), BOTH(test_close_at_once), BOTH(test_lost_at_once),
-        BOTH(test_server_closes), BOTH(test_server_freed), BOTH(test_after), BOTH(test_tickets),
+        BOTH(test_server_closes), BOTH(test_server_freed), BOTH(test_after), BOTH(test_tickets), BOTH(test_many_tickets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
