@@ -10,7 +10,7 @@
 #   make fuzz        T seconds for every fuzz target
 #   make bench       side by side with nginx, where it is installed
 #   make soak        one server under good and bad clients for T seconds (600)
-#   make coverage    which lines of the header the tests reach
+#   make coverage    which lines and branches of the header the tests reach
 #   make install     the header and httpsbind.pc, below DESTDIR and PREFIX
 #   make clean
 

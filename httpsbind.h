@@ -339,7 +339,7 @@ typedef struct hsb_security_desc {           /* everything in it is copied      
     const char *const  *alpn;                /* NULL-ended, by preference; default "http/1.1" */
     hsb_ciphers         ciphers;
     int                 session_cache_bytes; /* resumption; -1: no cache (1 048 576)         */
-    int                 session_seconds;     /* how long one may resume  (3 600)             */
+    int                 session_seconds;     /* how long one may resume, 86 400 at most (3 600) */
     hsb_allocator       allocator;           /* called on every thread that uses the security */
 } hsb_security_desc;
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # examples/serve with real clients: downloads that are taken up again, conditions, connections
-# that are used again, 10 GiB (or BIG_GIB) without taking memory, and Chromium.
+# that are used again, BIG_GIB (1) GiB without taking memory, also at BIG_RATE (say 60M), and
+# Chromium.
 # What is not installed is said, and skipped.
 set -eu
 out=build/check

@@ -689,6 +689,11 @@ static void test_slash(void **state)
             fail_msg("%s -> %s", rows[i / 2].path, field_of(&a, "Location"));
         answer_free(&a);
     }
+    char path[6000] = "/sub?";                  /* longer than a redirection may be */
+    memset(path + 5, 'a', 5000);
+    answer a = ask_path(c, "GET", path, "");
+    assert_int_equal(a.status, 414);
+    answer_free(&a);
     hang_up(c);
     rig_close(&r);
 }

@@ -465,6 +465,9 @@ static void answer_not(rig *r, hsb_request *req)
         assert_int_equal(hsb_response_write(req, hsb_text("third")), HSB_FLOW_GONE);
         hsb_response_end(req);
         hsb_respond_redirect(req, 302, "/");
+        hsb_request_stream(req);
+        hsb_websocket_hooks hooks = { .user = NULL };
+        assert_null(hsb_request_websocket(req, &hooks));
     }
 }
 
@@ -491,7 +494,7 @@ static void test_unanswered(void **state)
     assert_int_equal(misuses, 0);
     a = ask_path(c, "GET", "/twice", "");
     assert_answer(a, 200, "first");
-    assert_int_equal(misuses, 5);
+    assert_int_equal(misuses, 7);
     misuses = 0;
     assert_int_equal(r.told.status, HSB_ERR_MISUSE);
     say(c, "GET /begun HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -1174,10 +1177,46 @@ static void test_pipeline(void **state)
     rig_close(&r);
 }
 
+/* --- a body that is asked for, and given to nobody ----------------------------------------- */
+static void stream_it(rig *r, hsb_request *req)
+{
+    (void)r;
+    hsb_request_stream(req);
+}
+
+static void say_received(rig *r, hsb_request *req)
+{
+    char text[32];
+    (void)r;
+    snprintf(text, sizeof text, "%d", (int)hsb_request_received(req));
+    hsb_respond(req, 200, NULL, hsb_text(text));
+}
+
+static void test_no_on_body(void **state)
+{
+    rig r = { .on_head = stream_it, .on_request = say_received };
+    hsb_error err;
+    rig_prepare(&r, NULL, is_secure(state));
+    r.options.hooks.on_body = NULL;
+    r.server = r.secure ? hsb_bind_secure("127.0.0.1", 0, rig_security(), &r.options, &err)
+                        : hsb_bind("127.0.0.1", 0, &r.options, &err);
+    assert_non_null(r.server);
+    r.port = hsb_server_port(r.server);
+    client *c = dial(&r);
+    answer a = ask(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+    assert_answer(a, 200, "5");
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* --- CONNECT ------------------------------------------------------------------------------ */
 static void answer_connect(rig *r, hsb_request *req)
 {
-    hsb_respond(req, *(int *)r->data, NULL, hsb_text("x"));
+    int status = *(int *)r->data;
+    if (status < 0)
+        hsb_response_begin(req, -status, -1);
+    else
+        hsb_respond(req, status, NULL, hsb_text("x"));
 }
 
 static void test_connect(void **state)
@@ -1192,6 +1231,10 @@ static void test_connect(void **state)
     status = 403;
     a = ask(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n");
     assert_answer(a, 403, "x");
+    status = -200;
+    a = ask(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n");
+    assert_int_equal(a.status, 500);
+    answer_free(&a);
     hang_up(c);
     rig_close(&r);
 }
@@ -1381,7 +1424,7 @@ int main(void)
         BOTH(test_large_write),
         BOTH(test_reader_leaves),
         BOTH(test_pipeline),
-        BOTH(test_connect),
+        BOTH(test_no_on_body), BOTH(test_connect),
         BOTH(test_after),
         BOTH(test_after_unanswered),
         BOTH(test_echo),

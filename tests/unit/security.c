@@ -527,6 +527,23 @@ static void primitives(void **state)
                                     (br_aes_pwr8_ctr_get_vtable() && br_ghash_pwr8_get()));
 }
 
+/* RFC 5246 F.1.4: a day at most, whatever is asked for. */
+static void cache_lifetime(void **state)
+{
+    static const struct { int asked, got; } times[] = {
+        { 0, 3600 }, { 1, 1 }, { 86400, 86400 }, { 86401, 86400 }, { INT_MAX, 86400 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        hsb_security_desc desc = { .self_signed_for = "localhost", .session_seconds = times[i].asked };
+        hsb_error err;
+        hsb_security *security = hsb_security_new(&desc, &err);
+        assert_non_null(security);
+        assert_int_equal(security->sessions.lifetime_us, (uint64_t)times[i].got * 1000000);
+        hsb_security_free(security);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -539,6 +556,7 @@ int main(void)
         cmocka_unit_test(every_allocation_fails_once),
         cmocka_unit_test(cache_keeps),
         cmocka_unit_test(cache_forgets_in_time),
+        cmocka_unit_test(cache_lifetime),
         cmocka_unit_test(cache_is_bounded),
         cmocka_unit_test(cache_does_not_slow_down),
         cmocka_unit_test(cache_among_threads),

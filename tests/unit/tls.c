@@ -1701,6 +1701,67 @@ static void threads(void **state)
     hsb__security_release(security);
 }
 
+/* --- texts ------------------------------------------------------------------------ */
+
+/* Each suite of ours has the name that OpenSSL knows it by, which is IANA's. */
+static void names_of_suites(void **state)
+{
+    (void)state;
+    hsb_security_desc desc = usual();
+    hsb_error err;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(ctx);
+    desc.ciphers = HSB_CIPHERS_COMPATIBLE;
+    hsb_security *security = hsb_security_new(&desc, &err);
+    assert_non_null(security);
+    assert_int_equal(security->suite_count, 10);
+    for (size_t i = 0; i < security->suite_count; i++) {
+        const unsigned suite = security->suites[i];
+        const unsigned char number[2] = { (unsigned char)(suite >> 8), (unsigned char)suite };
+        const SSL_CIPHER *cipher = SSL_CIPHER_find(ssl, number);
+        assert_non_null(cipher);
+        assert_string_equal(hsb__suite_name(suite), SSL_CIPHER_standard_name(cipher));
+    }
+    assert_string_equal(hsb__suite_name(0x0005), "");
+    hsb_security_free(security);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+}
+
+/* Every alert that a client may send ends in a line that says which. */
+static void texts_of_alerts(void **state)
+{
+    static const struct { int alert; const char *text; } known[] = {
+        { 10, "unexpected message" }, { 20, "bad record MAC" }, { 22, "record overflow" },
+        { 40, "handshake failure" }, { 42, "bad certificate" },
+        { 43, "unsupported certificate" }, { 44, "certificate revoked" },
+        { 45, "certificate expired" }, { 46, "certificate unknown" },
+        { 47, "illegal parameter" }, { 48, "unknown certificate authority" },
+        { 49, "access denied" }, { 50, "decode error" }, { 51, "decrypt error" },
+        { 70, "protocol version" }, { 71, "insufficient security" }, { 80, "internal error" },
+        { 86, "inappropriate fallback" }, { 90, "user cancelled" },
+        { 100, "no renegotiation" }, { 112, "unrecognized name" },
+        { 120, "no application protocol" }, { 33, "unknown alert" }, { 255, "unknown alert" },
+    };
+    char text[160];
+    (void)state;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        hsb__tls t;
+        hsb_error err;
+        memset(&t, 0, sizeof t);
+        t.error = BR_ERR_RECV_FATAL_ALERT + known[i].alert;
+        hsb__tls_error_of(&t, &err);
+        snprintf(text, sizeof text, "TLS: the client ended it: %s (alert %d)", known[i].text,
+                 known[i].alert);
+        assert_string_equal(err.text, text);
+        assert_int_equal(err.tls_code, t.error);
+        t.error = BR_ERR_SEND_FATAL_ALERT + known[i].alert;     /* our own need no number */
+        hsb__tls_error_of(&t, &err);
+        assert_int_equal(strncmp(err.text, "TLS: ", 5), 0);
+        assert_null(strstr(err.text, "ended it"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1752,6 +1813,8 @@ int main(void)
         cmocka_unit_test(pool_is_bounded),
         cmocka_unit_test(nobody_trusted),
         cmocka_unit_test(threads),
+        cmocka_unit_test(names_of_suites),
+        cmocka_unit_test(texts_of_alerts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
