@@ -4109,10 +4109,8 @@ static const char *hsb__cert_rsa_key(hsb_str bytes, br_rsa_public_key *key)
     if (!hsb__der_take(&bytes, HSB__DER_SEQUENCE, &body) || bytes.len ||
         !hsb__der_positive(&body, &n) || !hsb__der_positive(&body, &e) || body.len)
         return hsb__cert_malformed;
-    key->n = hsb__der_pointer(n);
-    key->nlen = n.len;
-    key->e = hsb__der_pointer(e);
-    key->elen = e.len;
+    hsb__key_set_number(&key->n, &key->nlen, n);
+    hsb__key_set_number(&key->e, &key->elen, e);
     return hsb__key_rsa_size(n);
 }
 
@@ -4131,8 +4129,7 @@ static const char *hsb__cert_public_key(const hsb__cert *cert, br_x509_pkey *key
     if (type == BR_KEYTYPE_RSA)
         return hsb__cert_rsa_key(bytes, &key->key.rsa);
     key->key.ec.curve = curve;
-    key->key.ec.q = hsb__der_pointer(bytes);
-    key->key.ec.qlen = bytes.len;
+    hsb__key_set_number(&key->key.ec.q, &key->key.ec.qlen, bytes);
     return curve ? NULL : hsb__cert_malformed;
 }
 
