@@ -5614,10 +5614,7 @@ static bool hsb__security_load_identities(hsb_security *s, const hsb_security_de
 static bool hsb__security_describe(hsb_security *s, hsb_error *err)
 {
     const br_x509_certificate *leaf = &s->identities[0].chain.certs[0];
-    br_sha256_context hash;
-    br_sha256_init(&hash);
-    br_sha256_update(&hash, leaf->data, leaf->data_len);
-    br_sha256_out(&hash, s->sha256);
+    hsb__cert_sha256(leaf->data, leaf->data_len, s->sha256);
     s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len,
                              &s->pem_len);
     return s->pem || hsb__error_memory(err);
