@@ -5745,7 +5745,7 @@ static bool hsb__hello_bytes(hsb_str *rest, size_t n, hsb_str *out)
     if (rest->len < n)
         return false;
     *out = hsb__text_make(rest->ptr, n);
-    *rest = hsb__text_make(rest->ptr + n, rest->len - n);
+    *rest = hsb__der_after(*rest, n);
     return true;
 }
 
@@ -5837,8 +5837,7 @@ static bool hsb__hello_read(hsb__hello *out, const void *bytes, size_t len)
 static bool hsb__hello_has_suite(const hsb__hello *h, unsigned suite)
 {
     for (size_t i = 0; i + 1 < h->suites.len; i += 2)
-        if (((unsigned)(unsigned char)h->suites.ptr[i] << 8 |
-             (unsigned char)h->suites.ptr[i + 1]) == suite)
+        if ((hsb__der_byte(h->suites, i) << 8 | hsb__der_byte(h->suites, i + 1)) == suite)
             return true;
     return false;
 }
