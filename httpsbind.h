@@ -3627,14 +3627,24 @@ static const char *hsb__key_unsupported(hsb_str oid)
     return hsb__key_unknown;
 }
 
+/* AlgorithmIdentifier: its name, and what follows.                                    */
+static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
+{
+    hsb_str at = *rest;
+    if (!hsb__der_take(&at, HSB__DER_SEQUENCE, parameters) ||
+        !hsb__der_take(parameters, HSB__DER_OID, oid))
+        return false;
+    *rest = at;
+    return true;
+}
+
 /* AlgorithmIdentifier of a public or private key (RFC 3279 2.3.1, RFC 5480 2.1.1).  The
    curve is 0 for RSA, and where a private key tells it elsewhere.                     */
 static const char *hsb__key_algorithm(hsb_str *rest, int *type, int *curve)
 {
     hsb_str algorithm, oid, name;
     *type = *curve = 0;
-    if (!hsb__der_take(rest, HSB__DER_SEQUENCE, &algorithm) ||
-        !hsb__der_take(&algorithm, HSB__DER_OID, &oid))
+    if (!hsb__key_scheme(rest, &oid, &algorithm))
         return hsb__key_malformed;
     if (hsb__der_oid_is(oid, "1.2.840.113549.1.1.1")) {
         *type = BR_KEYTYPE_RSA;
@@ -3780,17 +3790,6 @@ static size_t hsb__key_aes_len(hsb_str oid)
     return hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.2")  ? 16
          : hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.22") ? 24
          : hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.42") ? 32 : 0;
-}
-
-/* AlgorithmIdentifier: its name, and what follows.                                    */
-static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
-{
-    hsb_str at = *rest;
-    if (!hsb__der_take(&at, HSB__DER_SEQUENCE, parameters) ||
-        !hsb__der_take(parameters, HSB__DER_OID, oid))
-        return false;
-    *rest = at;
-    return true;
 }
 
 /* PBKDF2-params; HMAC with SHA-1 is what is meant when no function is named.          */
