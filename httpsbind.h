@@ -4701,11 +4701,15 @@ static void hsb__chain_put_san(hsb__der_out *out, const hsb__chain_self *self)
 /* What an extension's OCTET STRING holds is written between open and close.           */
 typedef struct hsb__chain_mark { size_t extension, value; } hsb__chain_mark;
 
-static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid)
+static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid,
+                                                 bool critical)
 {
+    static const unsigned char yes = 0xFF;
     hsb__chain_mark mark;
     mark.extension = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_oid(out, oid);
+    if (critical)
+        hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
     mark.value = hsb__der_open(out, HSB__DER_OCTETS);
     return mark;
 }
@@ -4716,18 +4720,6 @@ static void hsb__chain_close_extension(hsb__der_out *out, hsb__chain_mark mark)
     hsb__der_close(out, mark.extension);
 }
 
-/* One that is the same in every certificate, and critical.                            */
-static void hsb__chain_put_critical(hsb__der_out *out, const char *oid, const void *value,
-                                    size_t len)
-{
-    static const unsigned char yes = 0xFF;
-    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, oid);
-    hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
-    hsb__der_put_element(out, HSB__DER_OCTETS, value, len);
-    hsb__der_close(out, mark);
-}
-
 /* RFC 5280 4.2.1: basicConstraints, keyUsage, extKeyUsage serverAuth, subjectAltName, and
    the two identifiers that tell this certificate from yesterday's, which has the same name
    and another key.                                                                    */
@@ -4735,24 +4727,29 @@ static void hsb__chain_put_extensions(hsb__der_out *out, const hsb__chain_self *
 {
     static const unsigned char no_ca[] = { HSB__DER_SEQUENCE, 0 };
     static const unsigned char signature_only[] = { HSB__DER_BITS, 2, 7, 0x80 };
-    hsb__chain_put_critical(out, "2.5.29.19", no_ca, sizeof no_ca);
-    hsb__chain_put_critical(out, "2.5.29.15", signature_only, sizeof signature_only);
+    hsb__chain_mark mark = hsb__chain_open_extension(out, "2.5.29.19", true);
+    hsb__der_put(out, no_ca, sizeof no_ca);
+    hsb__chain_close_extension(out, mark);
 
-    hsb__chain_mark mark = hsb__chain_open_extension(out, "2.5.29.37");
+    mark = hsb__chain_open_extension(out, "2.5.29.15", true);
+    hsb__der_put(out, signature_only, sizeof signature_only);
+    hsb__chain_close_extension(out, mark);
+
+    mark = hsb__chain_open_extension(out, "2.5.29.37", false);
     size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_oid(out, "1.3.6.1.5.5.7.3.1");
     hsb__der_close(out, list);
     hsb__chain_close_extension(out, mark);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.17");
+    mark = hsb__chain_open_extension(out, "2.5.29.17", false);
     hsb__chain_put_san(out, self);
     hsb__chain_close_extension(out, mark);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.14");
+    mark = hsb__chain_open_extension(out, "2.5.29.14", false);
     hsb__der_put_element(out, HSB__DER_OCTETS, self->key_id, sizeof self->key_id);
     hsb__chain_close_extension(out, mark);
 
-    mark = hsb__chain_open_extension(out, "2.5.29.35");
+    mark = hsb__chain_open_extension(out, "2.5.29.35", false);
     list = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_element(out, HSB__DER_CONTEXT + 0, self->key_id, sizeof self->key_id);
     hsb__der_close(out, list);
