@@ -135,8 +135,8 @@
    memory goes back. */
 
 /* ===== >>threads =================================================================
-   A server, and all that is reached through it, belongs to the one thread that runs it.
-   These alone may be called from any thread:
+   A server, and all that is reached through it (connections, requests, streams), belongs to
+   the one thread that runs it.  These alone may be called from any thread:
 
      hsb_server_close   hsb_server_wake            also from a signal handler
      hsb_server_post    hsb_ticket_resume   hsb_ticket_drop   hsb_stream_ticket_resume
@@ -151,13 +151,15 @@
 
 /* ===== >>performance =============================================================
    A small exchange on a connection that is kept alive costs one recv, one send and one
-   wait in the poller; nine tenths of its time are the kernel's.  Records are fed from one
-   buffer that all connections share, and answers are framed straight into the engine's.
-   A full handshake is BearSSL's elliptic curves (two X25519 and one ECDSA signature); a
-   resumed one skips them.  An idle connection holds its own state and the engine's
-   context, about 6 KiB; the 64 KiB of record buffers go back to a pool as soon as no byte
-   lives in them.  Timers, accepting and waking up cost the same at 10 and at 10 000
-   connections. */
+   wait in the poller.  Four fifths of its time are the kernel's, and half of the rest is the
+   cipher.  Records are fed from one buffer that all connections share, answers are framed
+   straight into the engine's, and several records go out with one send.
+   A full handshake is BearSSL's elliptic curves: two X25519 and one ECDSA signature are nine
+   tenths of its ten million instructions; a resumed one, with half a million, skips them.
+   An idle connection holds its own state and the engine's context, 6.7 KB together; the
+   64 KiB of record buffers go back to a pool as soon as no byte lives in them.  Timers,
+   accepting, waking up, names and sessions cost the same however many there are, but for
+   what memory costs that no cache holds.  `make bench` measures all of this. */
 
 /* ===== >>defaults ================================================================
    What is left zero takes its default; -1 means no limit.  Times are milliseconds.
@@ -203,18 +205,11 @@
 extern "C" {
 #endif
 
-/* ===== >>api ==================================================================
-   Lifetimes.  Every pointer in this section is one of three kinds, and the
-   comment beside it uses one of these three words:
-     copied        yours again as soon as the call returns
-     borrowed      still the giver's; good until the moment named after the word
-     owned         yours; release it with the function named after the word
-   Threads.  A server and everything reached through it (connections, requests,
-   streams) belong to the one thread that runs it; functions marked [any thread]
-   are the only exceptions.  What takes none of these may be called on any thread.
-   Two servers share no mutable state but a shared listening socket and a
-   security's session cache, which lock themselves.
-   Zero.  Every option left zero takes the default written beside it.            */
+/* ===== >>api =====================================================================
+   copied, borrowed and owned mean what >>memory-rules says.  A function that is marked
+   [any thread], or takes no object, may be called on any thread; all others belong to the
+   thread that runs the server: see >>threads.  Every option left zero takes the default
+   written beside it.                                                                      */
 
 #ifndef HSB_API
 #  ifdef HTTPSBIND_STATIC

@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *bytes = fuzz_copy(data, size);
     const char *at = bytes;
     hsb_str rest = hsb__text_make(bytes, size), name, value;
+    size_t pairs = 0;
     while (hsb__form_next(&rest, &name, &value)) {
         FUZZ_MUST(name.ptr >= at && name.ptr + name.len <= bytes + size);
         at = name.ptr + name.len;
@@ -29,10 +30,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             at = value.ptr + value.len;
         }
         FUZZ_MUST(name.len || value.ptr);
+        pairs++;
         decode(name);
         decode(value);
     }
     FUZZ_MUST(rest.len == 0);
+    for (size_t i = 0; i < size; i++)           /* a pair ends where something does not go on */
+        pairs -= bytes[i] != '&' && (i + 1 == size || bytes[i + 1] == '&');
+    FUZZ_MUST(pairs == 0);
     free(bytes);
     return 0;
 }

@@ -195,6 +195,8 @@ typedef struct attempt {        /* one server, or one more listener of a server 
     hsb_error   err;
 } attempt;
 
+static bool alone;                      /* in a network of our own: nobody else takes a port */
+
 static bool attempt_open(attempt *a, int way, const char *host, int port, bool v6_only, bool shared)
 {
     hsb_options o;
@@ -291,8 +293,9 @@ static void test_who_may_join(void **state)
             assert_true(can_connect(strcmp(host, "::") ? host : "::1", address.port));
         attempt_close(&second);
         assert_false(can_connect(strcmp(host, "::") ? host : "::1", address.port));
-        assert_true(attempt_open(&second, way, host, address.port, rows[row].v6_only[1],
-                                 rows[row].shared[1]));
+        bool again = attempt_open(&second, way, host, address.port, rows[row].v6_only[1],
+                                  rows[row].shared[1]);
+        assert_true(again || (!alone && second.err.system_code == EADDRINUSE));
         attempt_close(&second);
     }
 }
@@ -696,6 +699,6 @@ int main(void)
         PLAIN(test_fair_shares), PLAIN(test_one_thread), PLAIN(test_a_stuck_sharer),
         TLS(test_a_stuck_sharer),
     };
-    own_network(20000, 60000);          /* where we may: other programs' ports are in the way   */
+    alone = own_network(20000, 60000);  /* where we may: other programs' ports are in the way   */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
