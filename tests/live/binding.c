@@ -9,10 +9,9 @@ static int fault(const char *call, void *count);
 #include "httpsbind.h"
 #include "client.h"
 #include "network.h"
-
-static bool alone;                      /* in a network of our own                                   */
 #include <sys/un.h>
 
+static bool alone;                      /* in a network of our own                                   */
 static const char *fail_call;           /* this system call fails, set while one thread runs */
 
 static int fault(const char *call, void *count)
