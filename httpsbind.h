@@ -10876,6 +10876,7 @@ typedef enum hsb__phase {
 
 enum {
     HSB__STEP_ROUNDS = 12,          /* then the others' turn: about 570 KiB of a download   */
+    HSB__HEAD_PIECE = 1024,         /* see hsb__conn_parse                                  */
     HSB__DROP_SOON = 1, HSB__DROP_NOW = 2
 };
 
@@ -11263,33 +11264,47 @@ static void hsb__conn_no_memory_for_head(hsb_conn *c)
     hsb__conn_die(c);
 }
 
-/* Appends to the head's storage and parses on; how many of the bytes belonged to it, and in
-   *outcome HSB__HEAD_MORE, _DONE or the status to refuse with.                               */
-static size_t hsb__conn_parse(hsb_conn *c, hsb_str s, bool trailers, int *outcome)
+/* Reads on, field by field, in what the head's storage holds.                                 */
+static int hsb__conn_parse_text(hsb_conn *c, bool trailers)
 {
     hsb_request *req = &c->request;
-    size_t before = hsb__buffer_len(&req->text);
-    *outcome = HSB__HEAD_MORE;
-    if (!hsb__buffer_append(&req->text, s.ptr, s.len)) {
-        hsb__conn_no_memory_for_head(c);
-        return 0;
-    }
     for (;;) {
         const char *bytes = hsb__buffer_data(&req->text);
         size_t len = hsb__buffer_len(&req->text);
-        *outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, req->head.end)
-                            : hsb__head_parse(&req->head, bytes, len);
-        if (*outcome != HSB__HEAD_SPACE)
-            break;
+        int outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, req->head.end)
+                               : hsb__head_parse(&req->head, bytes, len);
+        if (outcome != HSB__HEAD_SPACE)
+            return outcome;
         if (!hsb__request_more_fields(req)) {
+            hsb__conn_no_memory_for_head(c);
+            return HSB__HEAD_MORE;
+        }
+    }
+}
+
+/* Copies to the head's storage and parses on; how many of the bytes belonged to it, and in
+   *outcome HSB__HEAD_MORE, _DONE or the status to refuse with.  Piece by piece, because behind
+   a small head many others may be waiting, which are not ours to copy each time.             */
+static size_t hsb__conn_parse(hsb_conn *c, hsb_str s, bool trailers, int *outcome)
+{
+    hsb__buffer *text = &c->request.text;
+    size_t used = 0;
+    *outcome = HSB__HEAD_MORE;
+    while (used < s.len && *outcome == HSB__HEAD_MORE && c->phase != HSB__DEAD) {
+        size_t n = s.len - used < HSB__HEAD_PIECE ? s.len - used : HSB__HEAD_PIECE;
+        size_t before = hsb__buffer_len(text);
+        if (!hsb__buffer_append(text, s.ptr + used, n)) {
             hsb__conn_no_memory_for_head(c);
             return 0;
         }
+        *outcome = hsb__conn_parse_text(c, trailers);
+        if (*outcome == HSB__HEAD_DONE) {
+            n = c->request.head.end - before;
+            text->tail = text->head + c->request.head.end;      /* the rest is not ours        */
+        }
+        used += n;
     }
-    if (*outcome != HSB__HEAD_DONE)
-        return s.len;
-    req->text.tail = req->text.head + req->head.end;        /* the rest is not ours            */
-    return req->head.end - before;
+    return used;
 }
 
 static size_t hsb__conn_receive_trailers(hsb_conn *c, hsb_str s)

@@ -683,6 +683,35 @@ static int teardown(void **state)
     return 0;
 }
 
+/* --- what waits behind a head ----------------------------------------------------------------- */
+static void look_at_storage(rig *r, hsb_request *req)
+{
+    (void)r;
+    assert_true(req->text.size <= 4096);        /* and not all that was received with it */
+    hsb_respond(req, 204, NULL, hsb_text(""));
+}
+
+/* Small requests by the thousand, pipelined: each is read for what it is worth. */
+static void test_small_heads(void **state)
+{
+    enum { MANY = 3000 };
+    static const char one[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    static char all[MANY * (sizeof one - 1)];
+    rig r = { .on_request = look_at_storage };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    for (int i = 0; i < MANY; i++)
+        memcpy(all + (size_t)i * (sizeof one - 1), one, sizeof one - 1);
+    say_bytes(c, all, sizeof all);
+    for (int i = 0; i < MANY; i++) {
+        answer a = hear_answer(c, false);
+        assert_answer(a, 204, "");
+    }
+    assert_int_equal(r.requests, MANY);
+    hang_up(c);
+    rig_close(&r);
+}
+
 int main(void)
 {
     static char tls[] = "TLS";
@@ -697,6 +726,7 @@ int main(void)
         PLAIN(test_accept_errors), TLS(test_nobody_else_suffers),
         PLAIN(test_closing_in_a_pause), PLAIN(test_limit_follows_descriptors),
         PLAIN(test_no_descriptor_left), PLAIN(test_the_idle_give_descriptors),
+        BOTH(test_small_heads),
     };
     allow_descriptors(0);
     return cmocka_run_group_tests(tests, NULL, NULL);
