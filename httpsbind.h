@@ -2730,7 +2730,7 @@ typedef struct hsb__promise {
 } hsb__promise;
 
 typedef struct hsb__post {
-    struct hsb__post *next;
+    struct hsb__post *next, **link; /* link: what points at us, while it is delayed    */
     hsb__timer        timer;        /* the server's thread uses it for a delay         */
     hsb_server       *server;       /* set by it, for the timer                        */
     int               delay_ms;
@@ -12388,18 +12388,19 @@ static void hsb__server_run_post(hsb_server *s, hsb__post *post)
 static void hsb__server_post_due(hsb__timer *timer)
 {
     hsb__post *post = timer->owner;
-    hsb_server *s = post->server;
-    hsb__post **link = &s->delayed;
-    while (*link != post)
-        link = &(*link)->next;
-    *link = post->next;
-    hsb__server_run_post(s, post);
+    *post->link = post->next;
+    if (post->next)
+        post->next->link = post->link;
+    hsb__server_run_post(post->server, post);
 }
 
 static void hsb__server_delay_post(hsb_server *s, hsb__post *post)
 {
     post->server = s;
     post->next = s->delayed;
+    post->link = &s->delayed;
+    if (post->next)
+        post->next->link = &post->next;
     s->delayed = post;
     post->timer.fire = hsb__server_post_due;
     post->timer.owner = post;
@@ -12658,10 +12659,10 @@ static void hsb__server_free(hsb_server *s)
     loop->depth++;
     hsb__loop_tick(loop);
     hsb__server_begin_close(s);
-    hsb__server_force(s);
-    while (s->first)
-        hsb__conn_step(s->first);
-    loop->kicked = NULL;
+    while (s->first) {
+        hsb__server_force(s);
+        hsb__server_step_kicked(s);
+    }
     hsb__inbox_close(loop->inbox);
     while (hsb__server_take_promises(s) > 0)
         ;
