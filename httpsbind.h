@@ -9434,8 +9434,7 @@ static bool hsb__files_fields(hsb_request *req, const hsb__file *f)
     return hsb__frame_field(&req->fields_out, "Last-Modified", hsb__text_of(date)) &&
            hsb__frame_field(&req->fields_out, "ETag", hsb__text_of(f->etag)) &&
            hsb__buffer_append_text(&req->fields_out, "Accept-Ranges: bytes\r\n") &&
-           (!f->varies || hsb__buffer_append_text(&req->fields_out, "Vary: Accept-Encoding\r\n")) &&
-           (!f->gzip || hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n"));
+           (!f->varies || hsb__buffer_append_text(&req->fields_out, "Vary: Accept-Encoding\r\n"));
 }
 
 static bool hsb__files_content_range(hsb_request *req, const hsb__range *r, int64_t size)
@@ -9467,7 +9466,7 @@ static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ra
     if (count)
         memcpy(plan.ranges, ranges, (size_t)count * sizeof *ranges);
     int64_t length = hsb__source_left(&plan);
-    bool ok = true;
+    bool ok = !f->gzip || hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n");
     if (count > 1) {
         memcpy(plan.type, type, type_len + 1);          /* it is the caller's, and he goes   */
         hsb__files_boundary(plan.boundary);
@@ -9475,7 +9474,7 @@ static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ra
         type = multipart;
         length = hsb__files_multipart_len(&plan);
     } else if (count == 1) {
-        ok = hsb__files_content_range(req, &ranges[0], f->size);
+        ok = ok && hsb__files_content_range(req, &ranges[0], f->size);
     }
     ok = ok && hsb__response_head(req, status, type, length);
     if (ok && !req->bodiless && length > 0) {

@@ -531,6 +531,9 @@ static void test_gzip(void **state)
         { "Accept-Encoding: \r\n", false },
         { "", false },
     };
+    static const struct { const char *field; int status; } bare[] = {
+        { "If-None-Match: *", 304 }, { "If-Match: \"x\"", 412 }, { "Range: bytes=20-", 416 },
+    };
     char packed[80], plain[80], fields[200];
     rig r = { .on_request = answer_file };
     rig_open(&r, NULL, is_secure(state));
@@ -554,7 +557,22 @@ static void test_gzip(void **state)
     assert_answer(a, 200, "let plain;");
     a = ask_path(c, "GET", "/app.js", "Accept-Encoding: gzip\r\nRange: bytes=8-9\r\n");
     assert_true(field_is(&a, "Content-Range", "bytes 8-9/20"));
+    assert_true(field_is(&a, "Content-Encoding", "gzip"));
     assert_answer(a, 206, "to");
+    /* A part of the one does not continue the other. */
+    snprintf(fields, sizeof fields,
+             "Accept-Encoding: gzip\r\nRange: bytes=8-9\r\nIf-Range: %s\r\n", plain);
+    a = ask_path(c, "GET", "/app.js", fields);
+    assert_answer(a, 200, "pretend to be packed");
+    /* Where nothing is packed, nothing says so. */
+    for (size_t i = 0; i < sizeof bare / sizeof *bare; i++) {
+        snprintf(fields, sizeof fields, "Accept-Encoding: gzip\r\n%s\r\n", bare[i].field);
+        a = ask_path(c, "GET", "/app.js", fields);
+        assert_true(field_is(&a, "ETag", packed));
+        assert_true(field_is(&a, "Vary", "Accept-Encoding"));
+        assert_null(field_of(&a, "Content-Encoding"));
+        assert_answer(a, bare[i].status, "");
+    }
     /* The .gz is older than what it packs. */
     a = ask_path(c, "GET", "/old.css", "Accept-Encoding: gzip\r\n");
     assert_null(field_of(&a, "Content-Encoding"));
