@@ -920,11 +920,26 @@ static unsigned next_random(unsigned below)
     return (random_state >> 8) % below;
 }
 
+enum { UPLOAD = 250000 };
+
+typedef struct cuts {
+    char file[200];                     /* as long as large */
+    long uploads, downloads;            /* cut between their first byte and their last */
+} cuts;
+
 static void cut_head(rig *r, hsb_request *req)
 {
     (void)r;
     if (path_is(req, "/up"))
         hsb_request_stream(req);
+}
+
+static void cut_finish(rig *r, hsb_request *req, const hsb_error *why)
+{
+    cuts *all = r->data;
+    int64_t got = hsb_request_received(req), sent = hsb_response_bytes(req);
+    all->uploads += why && got > 0 && got < UPLOAD;
+    all->downloads += why && sent > 0 && sent < (int64_t)sizeof large;
 }
 
 static void cut_resume(hsb_request *req, void *arg)
@@ -945,12 +960,12 @@ static void cut_post(hsb_server *server, void *arg)
 
 static void cut_answer(rig *r, hsb_request *req)
 {
-    hsb_str body = { large, sizeof large / 4 };
+    hsb_str body = { large, sizeof large };
     if (path_is(req, "/down")) {
         hsb_response_begin(req, 200, -1);
         hsb_response_write(req, body);
     } else if (path_is(req, "/file")) {
-        hsb_respond_file(req, "tests/data/authorities.pem", NULL);
+        hsb_respond_file(req, ((cuts *)r->data)->file, NULL);
     } else if (path_is(req, "/later")) {
         hsb_ticket *ticket = malloc(sizeof *ticket);
         *ticket = hsb_request_defer(req);
@@ -977,53 +992,77 @@ static void cut_one(client *c)
         hang_up(c);
 }
 
-static void test_random_cuts(void **state)
+/* Some bytes of the body, or some of the answer, and sometimes all of it. */
+static void cut_begin(rig *r, client *c, bool upload)
 {
-    static const char *const heads[] = {
-        "POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 250000\r\n\r\n",
-        "POST /keep HTTP/1.1\r\nHost: x\r\nContent-Length: 250000\r\n\r\n",
-        "GET /down HTTP/1.1\r\nHost: x\r\n\r\n", "GET /file HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET /later HTTP/1.1\r\nHost: x\r\n\r\n",
-    };
+    static const char *const uploads[] = { "/up", "/keep", "/later" };
+    static const char *const downloads[] = { "/down", "/file" };
+    char head[128];
+    int n = upload ? snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: x\r\n"
+                              "Content-Length: %d\r\n\r\n", uploads[next_random(3)], UPLOAD)
+                   : snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n",
+                              downloads[next_random(2)]);
+    size_t len = next_random(10) ? (size_t)n : next_random((unsigned)n);
+    if (!try_say(c, head, len) || len < (size_t)n)
+        return;
+    if (upload && try_say(c, large, next_random(4) ? next_random(UPLOAD) : UPLOAD))
+        turns(r, (int)next_random(4));
+    size_t most = upload ? 0 : next_random(sizeof large + 1000);
+    while (c->len < most && c->len <= sizeof large && hear_more(c, "a download"))
+        ;
+}
+
+/* So many of each, a few at once; afterwards nobody is left. */
+static void cut_many(rig *r, long count)
+{
     enum { AT_ONCE = 8 };
-    long count = scaled("LIVE_CUTS", is_secure(state) ? 150 : 400);
     client *open[AT_ONCE] = { NULL };
-    rig r = { .on_head = cut_head, .on_request = cut_answer, .on_drain = cut_drain };
-    rig_open(&r, NULL, is_secure(state));
-    size_t warm = 0;
-    for (long i = 0; i < count; i++) {
+    for (long i = 0; i < 2 * count; i++) {
         client **slot = &open[i % AT_ONCE];
         if (*slot)
             cut_one(*slot);
-        client *c = *slot = client_new(&r, r.port, 0);
-        if (i == count / 2)
-            warm = hsb_server_memory(r.server);
-        if (r.secure && next_random(8) == 0) {          /* in the middle of the handshake */
+        client *c = *slot = client_new(r, r->port, 4096);
+        if (r->secure && next_random(8) == 0) {         /* in the middle of the handshake */
             c->ssl = SSL_new(client_tls());
             SSL_set_fd(c->ssl, c->fd);
             SSL_connect(c->ssl);
-            turns(&r, (int)next_random(3));
+            turns(r, (int)next_random(3));
             continue;
         }
-        if (r.secure)
+        if (r->secure)
             assert_true(client_handshake(c));
-        const char *head = heads[next_random(5)];
-        size_t len = next_random(10) ? strlen(head) : next_random((unsigned)strlen(head));
-        if (!try_say(c, head, len))
-            continue;
-        if (head[0] == 'P' && len == strlen(head))
-            try_say(c, large, next_random(4) ? next_random(250000) : 250000);
-        for (unsigned n = next_random(30); n > 0; n--) {
-            turn(&r, 0);
-            hear_some(c);
-        }
+        cut_begin(r, c, i % 2);
     }
     for (int i = 0; i < AT_ONCE; i++)
-        cut_one(open[i]);
-    turn_until(&r, all_closed, "all that was cut");
-    assert_int_equal(r.finishes, r.heads);
-    assert_int_equal(hsb_server_connections(r.server).total, 0);
-    assert_true(hsb_server_memory(r.server) < warm + (2 << 20));
+        if (open[i])
+            cut_one(open[i]);
+    turn_until(r, all_closed, "all that was cut");
+    assert_int_equal(r->finishes, r->heads);
+    assert_int_equal(hsb_server_connections(r->server).total, 0);
+}
+
+static void test_random_cuts(void **state)
+{
+    long count = scaled("LIVE_CUTS", is_secure(state) ? 80 : 200);
+    const char *base = getenv("TMPDIR");
+    cuts all = { .uploads = 0 };
+    rig r = { .on_head = cut_head, .on_request = cut_answer, .on_drain = cut_drain,
+              .on_finish = cut_finish, .data = &all, .send_buffer = 16384 };
+    snprintf(all.file, sizeof all.file, "%s/httpsbind-cuts-XXXXXX", base ? base : "/tmp");
+    int fd = mkstemp(all.file);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, sizeof large), 0);
+    close(fd);
+    rig_open(&r, NULL, is_secure(state));
+    int descriptors = open_descriptors();
+    cut_many(&r, count / 2);
+    size_t warm = hsb_server_memory(r.server);
+    cut_many(&r, count - count / 2);
+    print_message("%ld uploads and %ld downloads cut midway\n", all.uploads, all.downloads);
+    assert_true(all.uploads > count / 3 && all.downloads > count / 3);
+    assert_true(hsb_server_memory(r.server) <= warm + (256 << 10));
+    assert_int_equal(open_descriptors(), descriptors);
+    unlink(all.file);
     rig_close(&r);
 }
 
