@@ -601,24 +601,38 @@ static void test_answer_in_head(void **state)
     rig_close(&r);
 }
 
-/* The client writes 64 KiB and more that nobody reads; no reset may take the answer away. */
+/* The client writes 64 KiB and more that nobody reads, in pieces of any size and before it reads
+   a byte; no reset may take the answer away.  The server has a thread of its own, so that it
+   answers and closes anywhere between two pieces. */
+static void *run_server(void *arg)
+{
+    return hsb_server_run(arg, NULL) ? arg : NULL;
+}
+
 static void test_early_answers(void **state)
 {
     static char body[3 * 65536];
     static const size_t sizes[] = { 65536, 65537, 3 * 65536 };
     long count = scaled("LIVE_EARLY", is_secure(state) ? 150 : 600);
+    hsb_options o = { .timeouts.close = PATIENCE_MS };      /* however busy the machine is */
     rig r = { .on_head = answer_in_head };
-    rig_open(&r, NULL, is_secure(state));
+    pthread_t thread;
+    void *ran;
     client *c = NULL;
+    rig_open(&r, &o, is_secure(state));
+    assert_int_equal(pthread_create(&thread, NULL, run_server, r.server), 0);
     for (long i = 0; i < count; i++) {
         char head[128];
-        size_t size = sizes[i % 3];
-        if (!c)
-            c = dial(&r);
+        size_t size = sizes[i % 3], piece = 1000 + (size_t)i * 7919 % 60000;
+        if (!c) {
+            c = client_new(NULL, r.port, 0);
+            assert_true(!r.secure || client_handshake(c));
+        }
         snprintf(head, sizeof head, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n",
                  size);
         say(c, head);
-        say_bytes(c, body, size);
+        for (size_t at = 0; at < size; at += piece)
+            say_bytes(c, body + at, size - at < piece ? size - at : piece);
         answer a = hear_answer(c, false);
         assert_answer(a, 200, "early");
         if (size > 65536) {
@@ -630,7 +644,10 @@ static void test_early_answers(void **state)
     }
     if (c)
         hang_up(c);
-    turn_until(&r, all_closed, "ends");
+    hsb_server_close(r.server, false);
+    pthread_join(thread, &ran);
+    assert_ptr_equal(ran, r.server);
+    assert_int_equal(r.heads, count);
     rig_close(&r);
 }
 
