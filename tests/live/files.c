@@ -1,6 +1,7 @@
 /* Files and folders as answers: types, validators, conditions, ranges, what is beside and
    outside of the root, and files that change while they are sent.  LIVE_GIB=10 downloads so
-   many GiB instead of a quarter of one. */
+   many GiB instead of an eighth of one, LIVE_SWAPS=1000000 looks up a name so often while it
+   is swapped. */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 #include "client.h"
@@ -230,6 +231,43 @@ static void test_methods(void **state)
         assert_true(field_is(&a, "Allow", "GET, HEAD"));
         answer_free(&a);
     }
+    hang_up(c);
+    rig_close(&r);
+}
+
+/* HEAD says whatever GET does, and has no body. */
+static void drop_date(answer *a)
+{
+    char *date = strstr(a->head, "\r\nDate: "), *end = date ? strstr(date + 2, "\r\n") : NULL;
+    assert_non_null(end);
+    memmove(date, end, strlen(end) + 1);
+}
+
+static void test_head(void **state)
+{
+    static const struct { const char *path, *fields; int status; } rows[] = {
+        { "/a.txt", "", 200 }, { "/empty.txt", "", 200 }, { "/big.bin", "", 200 },
+        { "/", "", 200 }, { "/sub/", "", 200 }, { "/=a.txt?text/x-own", "", 200 },
+        { "/app.js", "Accept-Encoding: gzip\r\n", 200 }, { "/sub", "", 308 },
+        { "/a.txt", "If-None-Match: *\r\n", 304 }, { "/a.txt", "If-Match: \"x\"\r\n", 412 },
+        { "/none", "", 404 }, { "/noindex/", "", 404 }, { "/link-out", "", 404 },
+        { "/fifo", "", 404 }, { "/%2e%2e/secret.txt", "", 404 }, { "/=none", "", 404 },
+    };
+    rig r = { .on_request = answer_file };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        answer get = ask_path(c, "GET", rows[i].path, rows[i].fields);
+        answer head = ask_path(c, "HEAD", rows[i].path, rows[i].fields);
+        drop_date(&get);
+        drop_date(&head);
+        assert_int_equal(get.status, rows[i].status);
+        assert_string_equal(get.head, head.head);
+        answer_free(&get);
+        answer_free(&head);
+    }
+    assert_int_equal(c->len, 0);
+    assert_int_equal(r.accepts, 1);
     hang_up(c);
     rig_close(&r);
 }
@@ -688,6 +726,50 @@ static void test_links_and_folders(void **state)
     rig_close(&r);
 }
 
+/* Whoever may write below the root swaps a folder and a link out of it while it is looked up:
+   what was checked must be what is opened. */
+#ifdef RENAME_EXCHANGE
+static void *swap_links(void *arg)
+{
+    char place[512], aside[512];
+    snprintf(place, sizeof place, "%s/swapped", root);
+    snprintf(aside, sizeof aside, "%s/aside", root);
+    while (!__atomic_load_n((bool *)arg, __ATOMIC_RELAXED))
+        renameat2(AT_FDCWD, place, AT_FDCWD, aside, RENAME_EXCHANGE);
+    return NULL;
+}
+
+static void test_swapped_links(void **state)
+{
+    pthread_t thread;
+    bool done = false;
+    long count = scaled("LIVE_SWAPS", 10000), inside = 0;
+    int64_t end = clock_ms() + PATIENCE_MS;
+    rig r = { .on_request = answer_file };
+    if (access(in(root, "aside"), F_OK) != 0) {
+        assert_int_equal(mkdir(in(root, "swapped"), 0755), 0);
+        put_text(in(root, "swapped/secret.txt"), "public");
+        assert_int_equal(symlink("../rootless", in(root, "aside")), 0);
+    }
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    assert_int_equal(pthread_create(&thread, NULL, swap_links, &done), 0);
+    for (long i = 0; i < count || inside == 0 || inside == i; i++) {
+        answer a = ask_path(c, "GET", "/swapped/secret.txt", "");
+        inside += a.status == 200;
+        if (a.status == 200 ? strcmp(a.body, "public") != 0 : a.status != 404)
+            fail_msg("%d: %s", a.status, a.body);
+        answer_free(&a);
+        if (i >= count && clock_ms() > end)
+            fail_msg("always the same");
+    }
+    __atomic_store_n(&done, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    hang_up(c);
+    rig_close(&r);
+}
+#endif
+
 static void test_slash(void **state)
 {
     static const struct { const char *path, *location; } rows[] = {
@@ -871,7 +953,10 @@ int main(void)
         BOTH(test_if_range),     BOTH(test_multipart),   BOTH(test_curl_resumes),
         BOTH(test_gzip),         BOTH(test_traversal),   BOTH(test_links_and_folders),
         BOTH(test_slash),        BOTH(test_changing),    BOTH(test_leaving),
-        BOTH(test_beyond_4_gib), BOTH(test_flat_memory),
+        BOTH(test_beyond_4_gib), BOTH(test_flat_memory), BOTH(test_head),
+#ifdef RENAME_EXCHANGE
+        BOTH(test_swapped_links),
+#endif
     };
     return cmocka_run_group_tests(tests, make_tree, remove_tree);
 }
