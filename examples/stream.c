@@ -40,7 +40,10 @@ static void answer(hsb_request *req, void *user)
         hsb_response_header(req, "Content-Type", "text/event-stream");
         hsb_response_header(req, "Cache-Control", "no-store");
         hsb_response_begin(req, 200, -1);
-        next_event(req, NULL);
+        if (hsb_equal(hsb_request_method(req), "HEAD"))
+            hsb_response_end(req);      /* no body to wait for: the next request may come   */
+        else
+            next_event(req, NULL);
     } else if (hsb_equal(hsb_request_path(req), "/")) {
         hsb_respond(req, 200, "text/html; charset=utf-8", hsb_text(page));
     } else {

@@ -968,6 +968,14 @@ static void stream_ends_with_the_server(void **state)
     fetch(&r, "/", &page);
     assert_non_null(strstr(page.got.at, "EventSource"));
     drop(&page);
+    char url[64];
+    snprintf(url, sizeof url, "https://localhost:%d/events", r.port);
+    CURL *curl = prepare(&page, url);
+    curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    for (int i = 0; i < 2; i++)                         /* twice on one connection           */
+        assert_int_equal(curl_easy_perform(curl), CURLE_OK);
+    curl_easy_cleanup(curl);
+    drop(&page);
     fetch(&r, "/events", &events);
     assert_true(has_field(&events, "Content-Type: text/event-stream\r\n"));
     assert_memory_equal(events.got.at, "data: 2", 7);
