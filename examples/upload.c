@@ -31,6 +31,19 @@ static int open_upload(upload *u, hsb_str path)
     return u->file ? 0 : errno == EEXIST ? 409 : 500;
 }
 
+/* With the reason, for whoever has nothing but curl to see it with.                        */
+static void refuse(hsb_request *req, int status)
+{
+    const char *why =
+        status == 400 ? "a name has letters, digits, '.', '_' and '-', but no '.' in front\n" :
+        status == 405 ? "send a file: curl -kT FILE https://HOST:PORT/\n" :
+        status == 409 ? "somebody is sending it, or its .part was left by a run that was killed\n" :
+                        "no room, or no permission\n";
+    if (status == 405)
+        hsb_response_header(req, "Allow", "PUT");
+    hsb_respond(req, status, "text/plain", hsb_text(why));
+}
+
 /* Refused here, a client that asks first (Expect: 100-continue) sends nothing at all.      */
 static void on_head(hsb_request *req, void *user)
 {
@@ -40,7 +53,7 @@ static void on_head(hsb_request *req, void *user)
     (void)user;
     hsb_request_set_user(req, u);       /* on_finish lets go of it, whatever happens        */
     if (status)
-        hsb_respond(req, status, NULL, hsb_text(""));
+        refuse(req, status);
     else
         hsb_request_stream(req);
 }
@@ -57,11 +70,14 @@ static void on_body(hsb_request *req, hsb_str part, void *user)
     int64_t received = hsb_request_received(req), whole = hsb_request_content_length(req);
     (void)user;
     if (fwrite(part.ptr, 1, part.len, u->file) != part.len) {
-        hsb_respond(req, 507, NULL, hsb_text(""));
+        refuse(req, 507);
         return;
     }
     if (received >= u->next) {          /* every tenth of it, or every 16 MiB               */
-        fprintf(stderr, "%s: %lld of %lld bytes\n", u->name, (long long)received, (long long)whole);
+        fprintf(stderr, "%s: %lld", u->name, (long long)received);
+        if (whole >= 0)                 /* else in chunks: nobody knows yet                 */
+            fprintf(stderr, " of %lld", (long long)whole);
+        fprintf(stderr, " bytes\n");
         u->next = received + (whole > 0 ? whole / 10 : 16 << 20);
     }
     int64_t due_us = rate ? received * 1000000 / 1024 / rate : 0;
@@ -78,7 +94,10 @@ static void on_request(hsb_request *req, void *user)
     u->file = NULL;
     if (!whole)
         remove(u->part);
-    hsb_respond(req, whole ? 201 : 507, NULL, hsb_text(""));
+    if (whole)
+        hsb_respond(req, 201, NULL, hsb_text(""));
+    else
+        refuse(req, 507);
 }
 
 static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
