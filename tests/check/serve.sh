@@ -72,12 +72,12 @@ for gigabyte in $(seq 0 $((gib - 1))); do       # a mark in each, and one at the
         bs=7 seek=$(((gigabyte << 30) / 7 + 1))
 done
 printf 'the end' | dd of="$out/site/huge.bin" conv=notrunc status=none bs=1 seek=$((size - 7))
-resident() { awk '/^VmRSS:/ { print $2 }' /proc/$serve/status; }
-before=$(resident)
+peak() { awk '/^VmHWM:/ { print $2 }' /proc/$serve/status; }
+before=$(peak)
 for rate in 0 ${BIG_RATE:-}; do             # 0: no limit
     get --limit-rate "$rate" "$site/huge.bin" | cmp - "$out/site/huge.bin" || fail "$gib GiB at $rate"
-    [ $(($(resident) - before)) -lt 2048 ] || fail "memory grew from $before to $(resident) KiB"
-    echo "ok: $gib GiB at rate $rate, resident $before KiB before and $(resident) after"
+    [ $(($(peak) - before)) -lt 2048 ] || fail "memory grew from $before to $(peak) KiB"
+    echo "ok: $gib GiB at rate $rate, at most $before KiB resident before and $(peak) after"
 done
 
 # --- Chromium -----------------------------------------------------------------------------------
