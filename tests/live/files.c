@@ -387,6 +387,8 @@ static void test_ranges(void **state)
         { "lines=1-2", 200, NULL, "0123456789" },
         { "bytes 1-2", 200, NULL, "0123456789" },
         { "bytes=0-1,0-1,0-9", 200, NULL, "0123456789" }, /* more than the whole */
+        { "bytes=0-,0-", 200, NULL, "0123456789" },
+        { "bytes=-5,-5,-1", 200, NULL, "0123456789" },
         { "bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8", 200, NULL, "0123456789" }, /* too many */
     };
     char fields[200];
@@ -475,6 +477,7 @@ static void test_multipart(void **state)
     static const struct { const char *ranges; int parts; } rows[] = {
         { "0-0,2-2", 2 },
         { "5-9,0-3", 2 },
+        { "0-99,50-149,0-99", 3 },      /* they may overlap, while they are no more than the whole */
         { "0-99999,150000-249999", 2 },
         { "0-0,10-10,20-20,30-30,40-40,50-50,60-60,-1", 8 },
         { "0-1,5-6,400000-500000", 2 },
