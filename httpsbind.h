@@ -1267,6 +1267,11 @@ static bool hsb__text_is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+static bool hsb__text_is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 /* RFC 9110 5.6.2: tchar                                                               */
 static bool hsb__text_is_tchar(char c)
 {
@@ -1420,30 +1425,75 @@ static void hsb__date_print(char out[HSB__DATE_TEXT], int64_t seconds)
     out[HSB__DATE_TEXT - 1] = '\0';
 }
 
-/* IMF-fixdate only: what this server sends is what comes back.  false: not a date, and
-   RFC 9110 13.1.3 wants the condition ignored.                                        */
-static bool hsb__date_parse(hsb_str s, int64_t *seconds)
+/* A number of so many digits off the front; -1: there is none, or it is above max.    */
+static int hsb__date_number(hsb_str *s, size_t digits, int max)
 {
-    static const char shape[] = "Aaa, 00 Aaa 0000 00:00:00 GMT";
-    int64_t day, year, hour, minute, second;
-    if (s.len != HSB__DATE_TEXT - 1)
+    int64_t n;
+    if (s->len < digits || !hsb__text_decimal(hsb__text_make(s->ptr, digits), max, &n))
+        return -1;
+    *s = hsb__text_make(s->ptr + digits, s->len - digits);
+    return (int)n;
+}
+
+/* 1..12, or -1                                                                        */
+static int hsb__date_month(hsb_str *s)
+{
+    for (int month = 1; s->len >= 3 && month <= 12; month++)
+        if (memcmp(s->ptr, hsb__date_months + (month - 1) * 3, 3) == 0) {
+            *s = hsb__text_make(s->ptr + 3, s->len - 3);
+            return month;
+        }
+    return -1;
+}
+
+/* In a pattern w is a weekday, d and D a day of two digits and of one, n a month's name,
+   Y and y a year of four digits and of two, h m s the time; all else is itself.        */
+static bool hsb__date_read(hsb_str s, const char *pattern, hsb__date *d)
+{
+    bool ok = true;
+    for (; ok && *pattern; pattern++) {
+        size_t used = 0;
+        switch (*pattern) {
+        case 'w':
+            while (used < s.len && hsb__text_is_letter(s.ptr[used]))
+                used++;
+            ok = used >= 3;
+            break;
+        case 'd': ok = (d->day = hsb__date_number(&s, 2, 31)) > 0; break;
+        case 'D': ok = (d->day = hsb__date_number(&s, 1, 9)) > 0; break;
+        case 'n': ok = (d->month = hsb__date_month(&s)) > 0; break;
+        case 'Y': ok = (d->year = hsb__date_number(&s, 4, 9999)) >= 0; break;
+        case 'y': ok = (d->year = hsb__date_number(&s, 2, 99)) >= 0; break;
+        case 'h': ok = (d->hour = hsb__date_number(&s, 2, 23)) >= 0; break;
+        case 'm': ok = (d->minute = hsb__date_number(&s, 2, 59)) >= 0; break;
+        case 's': ok = (d->second = hsb__date_number(&s, 2, 60)) >= 0; break;
+        default:
+            ok = s.len && *s.ptr == *pattern;
+            used = ok;
+        }
+        if (used)
+            s = hsb__text_make(s.ptr + used, s.len - used);
+    }
+    return ok && s.len == 0;
+}
+
+/* RFC 9110 5.6.7: the form of today and the two of old.  A year of two digits is not more
+   than 50 years after now.  False: not a date, and a condition with it is ignored.     */
+static bool hsb__date_parse(hsb_str s, int64_t now, int64_t *seconds)
+{
+    hsb__date d;
+    if (hsb__date_read(s, "w, d-n-y h:m:s GMT", &d)) {
+        int64_t year = hsb__date_split(now).year;
+        d.year += year - year % 100;
+        if (d.year > year + 50)
+            d.year -= 100;
+    } else if (!hsb__date_read(s, "w, d n Y h:m:s GMT", &d) &&
+               !hsb__date_read(s, "w n d h:m:s Y", &d) &&
+               !hsb__date_read(s, "w n  D h:m:s Y", &d)) {
         return false;
-    for (size_t i = 0; i < s.len; i++)
-        if (shape[i] == '0' ? !hsb__text_is_digit(s.ptr[i])
-                            : shape[i] != 'A' && shape[i] != 'a' && shape[i] != s.ptr[i])
-            return false;
-    int month = 0;
-    while (month < 12 && memcmp(hsb__date_months + month * 3, s.ptr + 8, 3) != 0)
-        month++;
-    bool numbers = hsb__text_decimal(hsb__text_make(s.ptr + 5, 2), 31, &day) &&
-                   hsb__text_decimal(hsb__text_make(s.ptr + 12, 4), 9999, &year) &&
-                   hsb__text_decimal(hsb__text_make(s.ptr + 17, 2), 23, &hour) &&
-                   hsb__text_decimal(hsb__text_make(s.ptr + 20, 2), 59, &minute) &&
-                   hsb__text_decimal(hsb__text_make(s.ptr + 23, 2), 60, &second);
-    if (!numbers || month == 12 || day < 1)
-        return false;
-    *seconds =
-        hsb__date_days(year, month + 1, (int)day) * 86400 + hour * 3600 + minute * 60 + second;
+    }
+    *seconds = hsb__date_days(d.year, d.month, d.day) * 86400 + d.hour * 3600 + d.minute * 60 +
+               d.second;
     return true;
 }
 
@@ -4134,9 +4184,8 @@ enum { HSB__CERT_MAIL = 1, HSB__CERT_DNS = 2, HSB__CERT_URI = 6, HSB__CERT_IP = 
 
 static bool hsb__cert_is_host_char(char c)
 {
-    char lower = hsb__text_lower(c);
-    return (lower >= 'a' && lower <= 'z') || hsb__text_is_digit(c) || c == '-' || c == '_' ||
-           c == '.' || c == '*';
+    return hsb__text_is_letter(c) || hsb__text_is_digit(c) || c == '-' || c == '_' || c == '.' ||
+           c == '*';
 }
 
 /* Nobody who sees only the text may take it for a name of another kind, or for a shorter
@@ -8789,16 +8838,52 @@ static hsb_str hsb__request_text(const hsb_request *req, hsb__span span)
     return hsb__text_make(hsb__buffer_data(&req->text) + span.at, span.len);
 }
 
+/* Of the head's fields from the given one on, the first of that name; -1: none.        */
+static int hsb__request_find(const hsb_request *req, hsb_str name, int from)
+{
+    return hsb__head_field(&req->head, hsb__buffer_data(&req->text), name, from,
+                           req->head.trailer_from);
+}
+
+static hsb_str hsb__request_value(const hsb_request *req, int i)
+{
+    return hsb__request_text(req, req->head.fields[i].value);
+}
+
 static hsb_str hsb__request_header_text(const hsb_request *req, hsb_str name)
 {
-    int i = hsb__head_field(&req->head, hsb__buffer_data(&req->text), name, 0,
-                            req->head.trailer_from);
-    return i < 0 ? hsb__text_absent() : hsb__request_text(req, req->head.fields[i].value);
+    int i = hsb__request_find(req, name, 0);
+    return i < 0 ? hsb__text_absent() : hsb__request_value(req, i);
 }
 
 static hsb_str hsb__request_header(const hsb_request *req, const char *name)
 {
     return hsb__request_header_text(req, hsb__text_of(name));
+}
+
+/* RFC 9110 5.3: a list may be spread over several fields of its name.                  */
+typedef struct hsb__list {
+    hsb_str name;
+    int     next;               /* where to look for another field                      */
+    hsb_str rest;               /* of the field at hand                                 */
+} hsb__list;
+
+static hsb__list hsb__request_list(const char *name)
+{
+    hsb__list list = { hsb__text_of(name), 0, hsb__text_absent() };
+    return list;
+}
+
+static bool hsb__request_next_element(const hsb_request *req, hsb__list *list, hsb_str *element)
+{
+    while (!hsb__text_next_element(&list->rest, element)) {
+        int i = hsb__request_find(req, list->name, list->next);
+        if (i < 0)
+            return false;
+        list->rest = hsb__request_value(req, i);
+        list->next = i + 1;
+    }
+    return true;
 }
 
 /* The i-th of the fields from..to.                                                     */
@@ -9305,10 +9390,12 @@ static bool hsb__files_stat(hsb__file *f)
 
 /* --- conditions (RFC 9110 13) -------------------------------------------------------------- */
 /* Weak comparison, for If-None-Match, takes W/"x" for "x".                               */
-static bool hsb__files_tag_listed(hsb_str list, const char *etag, bool weak)
+static bool hsb__files_tag_listed(const hsb_request *req, const char *field, const char *etag,
+                                  bool weak)
 {
+    hsb__list list = hsb__request_list(field);
     hsb_str element;
-    while (hsb__text_next_element(&list, &element)) {
+    while (hsb__request_next_element(req, &list, &element)) {
         if (hsb__text_is(element, "*"))
             return true;
         if (weak && element.len > 2 && memcmp(element.ptr, "W/", 2) == 0)
@@ -9319,25 +9406,28 @@ static bool hsb__files_tag_listed(hsb_str list, const char *etag, bool weak)
     return false;
 }
 
+/* False: the field is not there, or no date.                                             */
+static bool hsb__files_date(const hsb_request *req, const char *field, int64_t *at)
+{
+    hsb_str date = hsb__request_header(req, field);
+    return date.ptr && hsb__date_parse(date, hsb__os_wall(), at);
+}
+
 /* RFC 9110 13.1.1, 13.1.4: the client wants this version or none.                        */
 static bool hsb__files_changed(const hsb_request *req, const hsb__file *f)
 {
     int64_t at;
-    hsb_str tags = hsb__request_header(req, "If-Match");
-    if (tags.ptr)
-        return !hsb__files_tag_listed(tags, f->etag, false);
-    hsb_str date = hsb__request_header(req, "If-Unmodified-Since");
-    return date.ptr && hsb__date_parse(date, &at) && f->modified > at;
+    if (hsb__request_header(req, "If-Match").ptr)
+        return !hsb__files_tag_listed(req, "If-Match", f->etag, false);
+    return hsb__files_date(req, "If-Unmodified-Since", &at) && f->modified > at;
 }
 
 static bool hsb__files_not_modified(const hsb_request *req, const hsb__file *f)
 {
     int64_t since;
-    hsb_str tags = hsb__request_header(req, "If-None-Match");
-    if (tags.ptr)
-        return hsb__files_tag_listed(tags, f->etag, true);
-    hsb_str date = hsb__request_header(req, "If-Modified-Since");
-    return date.ptr && hsb__date_parse(date, &since) && f->modified <= since;
+    if (hsb__request_header(req, "If-None-Match").ptr)
+        return hsb__files_tag_listed(req, "If-None-Match", f->etag, true);
+    return hsb__files_date(req, "If-Modified-Since", &since) && f->modified <= since;
 }
 
 /* RFC 9110 13.1.5: another version: the whole file instead of a part of it.               */
@@ -9349,7 +9439,7 @@ static bool hsb__files_range_still_fits(const hsb_request *req, const hsb__file 
         return true;
     if (condition.len && condition.ptr[0] == '"')
         return hsb__text_is(condition, f->etag);
-    return hsb__date_parse(condition, &at) && at == f->modified;
+    return hsb__files_date(req, "If-Range", &at) && at == f->modified;
 }
 
 /* --- ranges (RFC 9110 14) ------------------------------------------------------------------- */
@@ -9527,8 +9617,9 @@ static void hsb__files_answer(hsb_request *req, hsb__file *f)
 /* Does Accept-Encoding take gzip?  "gzip;q=0" does not.                                     */
 static bool hsb__files_takes_gzip(const hsb_request *req)
 {
-    hsb_str list = hsb__request_header(req, "Accept-Encoding"), element;
-    while (hsb__text_next_element(&list, &element)) {
+    hsb__list list = hsb__request_list("Accept-Encoding");
+    hsb_str element;
+    while (hsb__request_next_element(req, &list, &element)) {
         const char *semicolon = memchr(element.ptr, ';', element.len);
         hsb_str coding = hsb__text_make(element.ptr, semicolon ? (size_t)(semicolon - element.ptr)
                                                                : element.len);
@@ -10378,16 +10469,6 @@ static void hsb__websocket_accept(char out[HSB__WEBSOCKET_ACCEPT], hsb_str key)
     hsb__websocket_base64(out, digest, sizeof digest);
 }
 
-/* RFC 9110 5.6.1: is the token an element of the list?                                 */
-static bool hsb__websocket_list_has(hsb_str list, hsb_str token, bool nocase)
-{
-    hsb_str element;
-    while (hsb__text_next_element(&list, &element))
-        if (nocase ? hsb__text_equal_nocase(element, token) : hsb__text_equal(element, token))
-            return true;
-    return false;
-}
-
 /* --- over a stream ----------------------------------------------------------------------
 
    One of us says Close first, and the other answers with a Close:
@@ -10651,11 +10732,6 @@ static void hsb__websocket_set_user(hsb_websocket *ws, void *user)
 
 /* --- the handshake ---------------------------------------------------------------------- */
 
-static bool hsb__websocket_field(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
-{
-    return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
-}
-
 /* RFC 6455 4.3: a token, or one in quotes, where a backslash may stand before a character. */
 static bool hsb__websocket_is_value(hsb_str s)
 {
@@ -10690,10 +10766,9 @@ static bool hsb__websocket_is_extension(hsb_str s)
 /* RFC 9110 5.6.1: does each field of that name, if there is one, list only what fits?  */
 static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool (*fits)(hsb_str))
 {
-    hsb_str name, value, element;
-    for (int i = 0; hsb__websocket_field(req, i, &name, &value); i++) {
-        if (!hsb__text_is_nocase(name, field))
-            continue;
+    hsb_str name = hsb__text_of(field), element;
+    for (int i = -1; (i = hsb__request_find(req, name, i + 1)) >= 0;) {
+        hsb_str value = hsb__request_value(req, i);
         if (!hsb__text_next_element(&value, &element))
             return false;
         do
@@ -10704,13 +10779,14 @@ static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool
     return true;
 }
 
-/* Is the token in one of the fields of that name?                                      */
-static bool hsb__websocket_asks(const hsb_request *req, const char *field, hsb_str token,
+/* Is the token in the list?                                                            */
+static bool hsb__websocket_asks(const hsb_request *req, const char *field, const char *token,
                                 bool nocase)
 {
-    hsb_str name, value;
-    for (int i = 0; hsb__websocket_field(req, i, &name, &value); i++)
-        if (hsb__text_is_nocase(name, field) && hsb__websocket_list_has(value, token, nocase))
+    hsb__list list = hsb__request_list(field);
+    hsb_str element;
+    while (hsb__request_next_element(req, &list, &element))
+        if (nocase ? hsb__text_is_nocase(element, token) : hsb__text_is(element, token))
             return true;
     return false;
 }
@@ -10718,15 +10794,10 @@ static bool hsb__websocket_asks(const hsb_request *req, const char *field, hsb_s
 /* RFC 6455 11.3: a field that comes once.  Absent also if it comes twice.              */
 static hsb_str hsb__websocket_only(const hsb_request *req, const char *field)
 {
-    hsb_str found = hsb__text_absent(), name, value;
-    for (int i = 0; hsb__websocket_field(req, i, &name, &value); i++) {
-        if (!hsb__text_is_nocase(name, field))
-            continue;
-        if (found.ptr)
-            return hsb__text_absent();
-        found = value;
-    }
-    return found;
+    hsb_str name = hsb__text_of(field);
+    int i = hsb__request_find(req, name, 0);
+    bool once = i >= 0 && hsb__request_find(req, name, i + 1) < 0;
+    return once ? hsb__request_value(req, i) : hsb__text_absent();
 }
 
 /* RFC 6455 4.2.1: what is missing for a handshake, or NULL.  The version is not judged
@@ -10737,9 +10808,9 @@ static const char *hsb__websocket_objection(const hsb_request *req)
         return "a WebSocket handshake is a GET\n";
     if (req->head.minor < 1)
         return "a WebSocket handshake is HTTP/1.1\n";
-    if (!hsb__websocket_asks(req, "upgrade", hsb__text_of("websocket"), true))
+    if (!hsb__websocket_asks(req, "upgrade", "websocket", true))
         return "a WebSocket handshake has Upgrade: websocket\n";
-    if (!hsb__websocket_asks(req, "connection", hsb__text_of("upgrade"), true))
+    if (!hsb__websocket_asks(req, "connection", "upgrade", true))
         return "a WebSocket handshake has Connection: Upgrade\n";
     if (req->head.content_length != 0)              /* -1: chunked                      */
         return "a WebSocket handshake has no body\n";
@@ -10782,7 +10853,7 @@ static bool hsb__websocket_agrees(hsb_request *req)
 static const char *hsb__websocket_choose(const hsb_request *req, const char *const *ours)
 {
     for (; ours && *ours; ours++)
-        if (hsb__websocket_asks(req, "sec-websocket-protocol", hsb__text_of(*ours), false))
+        if (hsb__websocket_asks(req, "sec-websocket-protocol", *ours, false))
             return *ours;
     return NULL;
 }

@@ -77,7 +77,7 @@ static void the_date_is_made_once_a_second(void **state)
     int64_t seconds;
     (void)state;
     const char *date = hsb__loop_date(&loop);
-    assert_true(hsb__date_parse(hsb__text_of(date), &seconds));
+    assert_true(hsb__date_parse(hsb__text_of(date), 0, &seconds));
     assert_in_range(seconds, hsb__os_wall() - 2, hsb__os_wall());
     loop.date_second -= 100;                /* as if it were old; fresh keeps it */
     assert_ptr_equal(hsb__loop_date(&loop), date);

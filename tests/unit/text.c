@@ -184,7 +184,7 @@ static void test_date_text(void **state)
         int64_t seconds = 4711;
         hsb__date_print(out, list[i].seconds);
         assert_string_equal(out, list[i].text);
-        assert_true(hsb__date_parse(tight(out), &seconds));
+        assert_true(hsb__date_parse(tight(out), 0, &seconds));
         assert_true(seconds == list[i].seconds);
     }
     hsb__date_print(out, INT64_MAX / 2);                /* nonsense, but 29 bytes of it */
@@ -214,7 +214,12 @@ static void test_date_refused(void **state)
 {
     static const char *const list[] = {
         "", "Sun, 06 Nov 1994 08:49:37 GM", "Sun, 06 Nov 1994 08:49:37 GMT ",
-        "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 UTC",
+        "Sunday, 6-Nov-94 08:49:37 GMT", "Sunday, 06-Nov-1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37", "Sunday, 06-11-94 08:49:37 GMT", "S0nday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov 6 08:49:37 1994", "Sun Nov   6 08:49:37 1994", "Sun Nov  0 08:49:37 1994",
+        "Sun Nov  6 08:49:37 94", "Sun Nov  6 08:49:37 1994 GMT", "Sun, Nov  6 08:49:37 1994",
+        ", 06 Nov 1994 08:49:37 GMT", "Su, 06 Nov 1994 08:49:37 GMT", "Sun", "Sun,", "Sun ",
+        "Sun, 06 No", "Sun, 06 Nov 1994 08:49:37 UTC",
         "Sun, 06 nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 00 Nov 1994 08:49:37 GMT",
         "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 06 Nov 1994 08:60:37 GMT",
         "Sun, 06 Nov 1994 08:49:61 GMT", "Sun, 6  Nov 1994 08:49:37 GMT", "Sun, -6 Nov 1994 08:49:37 GMT",
@@ -223,10 +228,32 @@ static void test_date_refused(void **state)
     int64_t seconds;
     (void)state;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (hsb__date_parse(tight(list[i]), &seconds))
+        if (hsb__date_parse(tight(list[i]), 0, &seconds))
             fail_msg("taken for a date: %s", list[i]);
-    assert_false(hsb__date_parse(hsb__text_absent(), &seconds));
-    assert_true(hsb__date_parse(tight("Sat, 31 Dec 2016 23:59:60 GMT"), &seconds));
+    assert_false(hsb__date_parse(hsb__text_absent(), 0, &seconds));
+    assert_true(hsb__date_parse(tight("Sat, 31 Dec 2016 23:59:60 GMT"), 0, &seconds));
+}
+
+/* The forms of RFC 850 and of asctime, which a recipient must know. */
+static void test_date_of_old(void **state)
+{
+    static const struct { const char *now, *text, *meant; } list[] = {
+        { "Thu, 26 Nov 2026 00:00:00 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT" },
+        { "Thu, 26 Nov 2026 00:00:00 GMT", "Wednesday, 01-Jan-76 00:00:00 GMT", "Wed, 01 Jan 2076 00:00:00 GMT" },
+        { "Thu, 26 Nov 2026 00:00:00 GMT", "Saturday, 01-Jan-77 00:00:00 GMT", "Sat, 01 Jan 1977 00:00:00 GMT" },
+        { "Thu, 26 Nov 2026 00:00:00 GMT", "Saturday, 01-Jan-00 00:00:00 GMT", "Sat, 01 Jan 2000 00:00:00 GMT" },
+        { "Mon, 01 Jan 1990 00:00:00 GMT", "Friday, 31-Dec-99 23:59:59 GMT", "Fri, 31 Dec 1999 23:59:59 GMT" },
+        { "Mon, 01 Jan 1990 00:00:00 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 GMT" },
+        { "Mon, 01 Jan 1990 00:00:00 GMT", "Wed Nov 16 08:49:37 1994", "Wed, 16 Nov 1994 08:49:37 GMT" } };
+    char out[HSB__DATE_TEXT];
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int64_t now, seconds;
+        assert_true(hsb__date_parse(tight(list[i].now), 0, &now));
+        assert_true(hsb__date_parse(tight(list[i].text), now, &seconds));
+        hsb__date_print(out, seconds);
+        assert_string_equal(out, list[i].meant);
+    }
 }
 
 int main(void)
@@ -244,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_date_text),
         cmocka_unit_test(test_date_calendar),
         cmocka_unit_test(test_date_refused),
+        cmocka_unit_test(test_date_of_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

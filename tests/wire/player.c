@@ -1082,7 +1082,7 @@ static bool check_reply(const reply *r)
         return complain("both Content-Length and Transfer-Encoding");
     if ((r->status < 200 || r->status == 204) && (length.ptr || coding.ptr))
         return complain("%d with a framing field", r->status);
-    if (r->status >= 200 && (!date.ptr || !hsb__date_parse(date, &when) || when > now || when < now - 20))
+    if (r->status >= 200 && (!date.ptr || !hsb__date_parse(date, now, &when) || when > now || when < now - 20))
         return complain("no Date, or a wrong one");
     return true;
 }
