@@ -91,7 +91,7 @@ $(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
 
 $(OUT)/live/examples: $(addprefix $(examples)/,serve echo threads redirect client_cert sni \
-                          reload stream upload graceful)
+                          reload stream upload graceful chat deferred own_loop upgrade)
 
 # --- more tests -----------------------------------------------------------------------
 

@@ -984,6 +984,53 @@ static void stream_ends_with_the_server(void **state)
     child_free(r.process);
 }
 
+/* What nobody who wrote these handlers thought of: methods and targets are the client's
+   choice, and none of them may end the program.                                             */
+static void ask_oddly(const running *r)
+{
+    static const char *const methods[] = {
+        "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get"
+    };
+    static const char *const targets[] = {
+        "/", "/events", "/stats", "/slow", "/upload", "/bytes/3", "/bytes/-1", "//", "/%00", "/?", "*", "a:1"
+    };
+    char url[64];
+    snprintf(url, sizeof url, "https://localhost:%d/", r->port);
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        for (size_t j = 0; j < sizeof targets / sizeof *targets; j++) {
+            transfer t = { 0 };
+            CURL *curl = prepare(&t, url);
+            curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, methods[i]);
+            curl_easy_setopt(curl, CURLOPT_REQUEST_TARGET, targets[j]);
+            curl_easy_setopt(curl, CURLOPT_NOBODY, (long)(i == 1));
+            curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 100L);       /* some answer for ever */
+            curl_easy_setopt(curl, CURLOPT_HTTP_VERSION,
+                             (long)(j % 2 ? CURL_HTTP_VERSION_1_0 : CURL_HTTP_VERSION_1_1));
+            curl_easy_perform(curl);
+            curl_easy_cleanup(curl);
+            drop(&t);
+        }
+}
+
+static void no_example_is_put_down(void **state)
+{
+    static const char *const names[] = {
+        "chat", "client_cert", "deferred", "echo", "graceful", "own_loop", "redirect", "reload", "serve",
+        "sni", "stream", "threads", "upgrade", "upload"
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        bool folder = strcmp(names[i], "upload") == 0 || strcmp(names[i], "serve") == 0;
+        running r = START(names[i], CERT, folder ? top : NULL);
+        ask_oddly(&r);
+        assert_in_range(status_of(&r, "/", NULL), 200, 499);
+        terminate_twice(r.process);
+        if (child_end(r.process) != 0)
+            fail_msg("%s: %s", names[i], r.process->err.text);
+        child_free(r.process);
+    }
+}
+
 /* "script-src 'sha256-...'" of the page's policy is the digest of the script in the page. */
 static void check_script_digest(const transfer *t)
 {
@@ -1155,6 +1202,7 @@ int main(void)
         cmocka_unit_test(client_cert_knows_ann),
         cmocka_unit_test(sni_chooses_by_name),
         cmocka_unit_test(stream_ends_with_the_server),
+        cmocka_unit_test_setup_teardown(no_example_is_put_down, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_takes_files_when_told, make_top, remove_top),
         cmocka_unit_test_setup_teardown(upload_writes_whole_files_only, make_top, remove_top),
     };

@@ -1230,9 +1230,15 @@ static void test_no_on_body(void **state)
 static void answer_connect(rig *r, hsb_request *req)
 {
     int status = *(int *)r->data;
-    if (status < 0)
-        hsb_response_begin(req, -status, -1);
-    else
+    if (status < 0) {                   /* as who never thought of CONNECT                  */
+        hsb_response_header(req, "Content-Type", "text/plain");
+        hsb_response_begin(req, -status, 3);
+        assert_int_equal(hsb_response_write(req, hsb_text("dropped")), HSB_FLOW_GO);
+        assert_int_equal(hsb_response_flush(req), HSB_FLOW_GO);
+        assert_true(hsb_response_trailer(req, "X-Sum", "1"));
+        hsb_response_end(req);
+        assert_int_equal(hsb_response_bytes(req), 0);
+    } else
         hsb_respond(req, status, NULL, hsb_text("x"));
 }
 
@@ -1248,10 +1254,12 @@ static void test_connect(void **state)
     status = 403;
     a = ask(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n");
     assert_answer(a, 403, "x");
-    status = -200;
-    a = ask(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n");
-    assert_int_equal(a.status, 500);
-    answer_free(&a);
+    static const int begun[] = { -200, -204, -100, -1000 };
+    for (size_t i = 0; i < sizeof begun / sizeof *begun; i++) {
+        status = begun[i];
+        a = ask(c, "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n");
+        assert_answer(a, 500, "");
+    }
     hang_up(c);
     rig_close(&r);
 }
