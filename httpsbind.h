@@ -119,8 +119,9 @@
    asked for the body in parts is told by on_request that it is whole.  Unanswered when
    on_request returns, with no ticket open and no hsb_request_after pending: 500.  From
    on_finish on the request is gone, from on_close on the connection.  hsb_server_run, _poll
-   and _free must not be called from a hook.  Refused by the parser (400, 408, 414, 417, 431,
-   501, 505): on_error with the status that was sent, and no hook of a request. */
+   and _free must not be called from a hook.  Refused by the parser (400, 408, 413, 414, 417,
+   431, 501, 505): on_error with the status that was sent, and before on_head no hook of a
+   request; behind it on_finish follows, and an answer of yours that comes later is dropped. */
 
 /* ===== >>memory-rules ============================================================
    Every pointer in this API is one of three kinds:
@@ -8784,6 +8785,7 @@ struct hsb_request {
     bool keep_alive;            /* decided when the head is written; before: what came  */
     bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
     bool in_parts;              /* hsb_response_begin                                    */
+    bool refused;               /* we answered in the user's place: his comes too late   */
     bool close_after, aborted, drain_due;
 
     hsb_stream    *detached;    /* leaves HTTP when the hook returns                    */
@@ -11273,6 +11275,7 @@ static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
         req->keep_alive = false;
         return;
     }
+    req->refused = true;
     snprintf(text, sizeof text, "%d %s\n", status, hsb__frame_reason(status));
     hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
 }
@@ -12798,7 +12801,7 @@ static bool hsb__public_refuse(hsb_error *err, const char *what)
 static bool hsb__public_may_begin(hsb_request *req, const char *call)
 {
     HSB_ASSERT(req);
-    if (req->aborted)                   /* the peer is being cut off: not the caller's bug  */
+    if (req->aborted || req->refused)   /* the peer's doing: not the caller's bug           */
         return false;
     return hsb__response_may_begin(req) || hsb__public_misuse(req->loop, req->conn, call);
 }
@@ -12806,7 +12809,7 @@ static bool hsb__public_may_begin(hsb_request *req, const char *call)
 static bool hsb__public_may_write(hsb_request *req, const char *call)
 {
     HSB_ASSERT(req);
-    if (req->aborted)
+    if (req->aborted || req->refused)
         return false;
     return (req->opened && req->sending == HSB__OPEN) ||
            hsb__public_misuse(req->loop, req->conn, call);

@@ -1,5 +1,6 @@
 /* limits.connections: who makes room, who waits, and that nobody who is active suffers.  And
-   what accept() may fail with, descriptors that run out above all. */
+   what accept() may fail with, descriptors that run out above all; and a send that blocks
+   where it is least expected. */
 #define HTTPSBIND_IMPLEMENTATION
 #define HSB_FAULT(call, count) fault(call, count)
 static int fault(const char *call, void *count);
@@ -8,12 +9,15 @@ static int fault(const char *call, void *count);
 #include "network.h"
 
 static int fail_accepts, fail_with;         /* so many accepts fail so; -1: all           */
+static bool sends_block;
 static int polls;                           /* how often the server waited                */
 
 static int fault(const char *call, void *count)
 {
     (void)count;
     polls += strcmp(call, "poll") == 0;
+    if (sends_block && strcmp(call, "send") == 0)
+        return EAGAIN;
     if (fail_accepts == 0 || strcmp(call, "accept") != 0)
         return 0;
     fail_accepts -= fail_accepts > 0;
@@ -712,6 +716,111 @@ static void test_small_heads(void **state)
     rig_close(&r);
 }
 
+/* --- an answer that comes too late ------------------------------------------------------ */
+
+/* The client breaks its body, and we refuse it while the application still looks for an answer;
+   but the client does not read, so the request is not over when that answer comes.  Nothing the
+   application then does is misuse: it cannot know.                                       */
+static void late_respond(hsb_request *req) { hsb_respond(req, 200, NULL, hsb_text("late")); }
+static void late_redirect(hsb_request *req) { hsb_respond_redirect(req, 303, "/"); }
+static void late_file(hsb_request *req) { hsb_respond_file(req, "README.md", NULL); }
+static void late_nothing(hsb_request *req) { (void)req; }
+static void late_abort(hsb_request *req) { hsb_response_abort(req); }
+static void late_close(hsb_request *req) { hsb_conn_close(hsb_request_conn(req), false); }
+
+static void late_parts(hsb_request *req)
+{
+    assert_false(hsb_response_header(req, "X-Late", "1"));
+    hsb_response_begin(req, 200, -1);
+    assert_int_equal(hsb_response_write(req, hsb_text("late")), HSB_FLOW_GONE);
+    assert_int_equal(hsb_response_flush(req), HSB_FLOW_GONE);
+    hsb_response_end(req);
+}
+
+static void late_detach(hsb_request *req)
+{
+    hsb_stream_hooks hooks;
+    hsb_websocket_hooks messages;
+    memset(&hooks, 0, sizeof hooks);
+    memset(&messages, 0, sizeof messages);
+    assert_null(hsb_request_detach(req, 101, &hooks));
+    assert_null(hsb_request_websocket(req, &messages));
+}
+
+static void late_again(hsb_request *req)
+{
+    hsb_ticket_drop(hsb_request_defer(req));
+    hsb_request_pause(req);
+    hsb_request_resume(req);
+}
+
+static void (*late)(hsb_request *);
+static int lates;
+
+static void resumed_late(hsb_request *req, void *arg)
+{
+    assert_non_null(req);
+    lates++;
+    late(req);
+    hsb_response_close(req);
+    *(int *)arg = hsb_response_status(req);
+}
+
+static void defer_at_once(rig *r, hsb_request *req)
+{
+    *(hsb_ticket *)r->data = hsb_request_defer(req);
+    hsb_request_stream(req);
+}
+
+static bool has_failed(const rig *r)
+{
+    return r->errors > 0;
+}
+
+static void test_an_answer_comes_after_the_refusal(void **state)
+{
+    static void (*const ways[])(hsb_request *) = {
+        late_respond, late_redirect, late_file, late_nothing, late_abort, late_close, late_parts,
+        late_detach, late_again
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        hsb_ticket ticket;
+        int status = 0;
+        rig r = { .on_head = defer_at_once, .data = &ticket };
+        late = ways[i];
+        lates = 0;
+        rig_open(&r, NULL, is_secure(state));
+        client *c = dial(&r);
+        say(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+        while (r.body_bytes == 0)
+            turn(&r, 1);
+        sends_block = true;
+        say(c, "no chunk\r\n");
+        turn_until(&r, has_failed, "the refusal");
+        assert_int_equal(r.finishes, 0);
+        assert_true(hsb_ticket_resume(ticket, resumed_late, &status));
+        while (lates == 0)
+            turn(&r, 1);
+        turns(&r, 3);
+        sends_block = false;
+        assert_int_equal(status, 400);
+        if (late == late_abort) {
+            hear_end(c);
+        } else {
+            answer a = hear_answer(c, false);
+            assert_int_equal(a.status, 400);
+            answer_free(&a);
+            hear_end(c);
+            assert_int_equal(c->len, 0);
+        }
+        assert_int_equal(r.finishes, 1);
+        assert_int_equal(r.finished_with.status, HSB_ERR_HTTP);
+        assert_int_equal(r.requests, 0);
+        hang_up(c);
+        rig_close(&r);
+    }
+}
+
 int main(void)
 {
     static char tls[] = "TLS";
@@ -726,7 +835,7 @@ int main(void)
         PLAIN(test_accept_errors), TLS(test_nobody_else_suffers),
         PLAIN(test_closing_in_a_pause), PLAIN(test_limit_follows_descriptors),
         PLAIN(test_no_descriptor_left), PLAIN(test_the_idle_give_descriptors),
-        BOTH(test_small_heads),
+        BOTH(test_small_heads), BOTH(test_an_answer_comes_after_the_refusal),
     };
     allow_descriptors(0);
     return cmocka_run_group_tests(tests, NULL, NULL);
