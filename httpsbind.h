@@ -533,7 +533,8 @@ HSB_API void      hsb_request_resume(hsb_request *req);
 HSB_API void      hsb_request_set_user(hsb_request *req, void *user);   /* NULL in each new one */
 HSB_API void     *hsb_request_user(const hsb_request *req);
 /* Call fn(req, arg) on this thread after delay_ms; on_finish cancels it.  An unanswered request
-   stays open meanwhile.  False: out of memory.                                                   */
+   stays open meanwhile, and one that fn finds may be answered: hsb_response_status tells.  False:
+   out of memory.                                                                                 */
 HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
                                     void (*fn)(hsb_request *, void *arg), void *arg);
 /* Decodes %XX, and '+' as a space in a form, into buf with a NUL behind; in may be in buf.  False:
@@ -669,7 +670,8 @@ HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str 
 HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part,
                                                bool last);
 HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);  /* 125 at most */
-/* code 1000, 1001, 1003, 1007..1014 or 3000..4999; reason 123 bytes of UTF-8 at most.            */
+/* code 1000..1003, 1007..1014 or 3000..4999; 0, or 1005 and 1006 as on_close tells them: none.
+   reason 123 bytes of UTF-8 at most; it is cut there.                                          */
 HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
 
 #ifdef __cplusplus
@@ -10707,11 +10709,13 @@ static void hsb__websocket_give_up(hsb_stream *stream, void *arg)
     hsb__stream_close(stream, false);
 }
 
-/* code 0: a Close without one.  The reason is cut where it is too long or not UTF-8.    */
+/* What on_close told of another WebSocket may be handed on: NO_CODE and CUT_OFF, as 0, send
+   a Close without a code.  The reason is cut where it is too long or not UTF-8.         */
 static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 {
     int patience = ws->stream->loop->options.timeouts.close;
-    HSB_ASSERT(code == 0 || hsb__websocket_code_is_good(code));
+    HSB_ASSERT(code == 0 || code == HSB__WEBSOCKET_NO_CODE || code == HSB__WEBSOCKET_CUT_OFF ||
+               hsb__websocket_code_is_good(code));
     if (ws->close_sent)
         return;
     hsb__websocket_put_close(ws, code, reason);

@@ -1465,7 +1465,8 @@ static void test_misuse(void **state)
     static char bytes[126];
     bench_start(&whole_messages);
     expect_assert_failure(hsb__websocket_ping(b.ws, hsb__text_make(bytes, 126)));
-    expect_assert_failure(hsb__websocket_close(b.ws, 1005, hsb__text_absent()));
+    expect_assert_failure(hsb__websocket_close(b.ws, 1004, hsb__text_absent()));
+    expect_assert_failure(hsb__websocket_close(b.ws, 1015, hsb__text_absent()));
     expect_assert_failure(hsb__websocket_close(b.ws, 999, hsb__text_absent()));
     hsb__websocket_send_part(b.ws, true, hsb__text_of("a"), false);
     expect_assert_failure(hsb__websocket_send(b.ws, true, hsb__text_of("b")));
@@ -1612,15 +1613,19 @@ static void test_we_close(void **state)
     assert_string_equal(bench_heard(), "C1001:all%20right");
 }
 
+/* 7.4.1: 1005 and 1006 are never sent, but who relays has them from the other side. */
 static void test_we_close_without_code(void **state)
 {
+    static const int codes[] = { 0, 1005, 1006 };
     (void)state;
-    bench_start(&whole_messages);
-    hsb__websocket_close(b.ws, 0, hsb__text_of("lost"));
-    assert_string_equal(bench_sent(), "C:");
-    bench_feed("C1000:");
-    bench_end(NULL);
-    assert_string_equal(bench_heard(), "C1000:");
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        bench_start(&whole_messages);
+        hsb__websocket_close(b.ws, codes[i], hsb__text_of("lost"));
+        assert_string_equal(bench_sent(), "C:");
+        bench_feed("C1000:");
+        bench_end(NULL);
+        assert_string_equal(bench_heard(), "C1000:");
+    }
 }
 
 static void test_close_is_not_awaited_for_ever(void **state)
