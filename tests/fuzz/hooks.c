@@ -2,6 +2,8 @@
    Whatever both do, each head has its finish, each accept its close, every ticket resolves, and
    when the client has left the connection goes away by itself. */
 #define HTTPSBIND_STATIC
+#define HSB_FAULT(call, count) fault(call, count)
+static int fault(const char *call, void *count);
 #include "httpsbind.h"
 
 #include "fuzz/fuzz.h"
@@ -19,6 +21,15 @@ static struct play {
 } now;
 
 static hsb_server *server;
+
+/* A client that does not read for a while. */
+static bool sends_block;
+
+static int fault(const char *call, void *count)
+{
+    (void)count;
+    return sends_block && strcmp(call, "send") == 0 ? EAGAIN : 0;
+}
 
 /* 0..bound-1; 0 when the choices are used up: the plain thing. */
 static unsigned choose(unsigned bound)
@@ -294,6 +305,7 @@ static void talk(int fd, const uint8_t *data, size_t size, uint32_t seed)
         at += (size_t)sent;
         if (choose(4) == 1)
             resume_all();
+        sends_block = choose(4) == 1;
     }
 }
 
@@ -327,6 +339,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     turn(fd);
     talk(fd, data + 2 + data[0], size - 2 - data[0], data[1]);
     resume_all();
+    sends_block = false;
     turn(fd);
     leave(fd);
     for (int i = 0; i < TURNS && hsb_server_connections(server).total; i++) {
