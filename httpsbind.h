@@ -547,7 +547,8 @@ HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value);
 /* One call for the usual case; begin, write..., end for a stream.  Allowed from on_head until the
    answer is complete.  Data is copied.  A Content-Length or chunks, Date and Connection are ours;
    204, 304 and HEAD get no body, whatever is written.  A status out of 200..999, or a 2xx to
-   CONNECT (RFC 9110 9.3.6: hsb_request_detach answers that), becomes an empty 500.               */
+   CONNECT (RFC 9110 9.3.6: hsb_request_detach answers that), becomes an empty 500; what is
+   written after such a begin is GONE.                                                            */
 
 /* Before the answer begins.  False: begun already, one of the fields that are ours (Content-Length,
    Transfer-Encoding, Connection, Keep-Alive, Date), a name that is no token, a value with CR, LF,
@@ -9165,14 +9166,12 @@ static void hsb__response_redirect(hsb_request *req, int status, const char *loc
 /* --- in parts ------------------------------------------------------------------------------ */
 static void hsb__response_begin(hsb_request *req, int status, int64_t length)
 {
-    req->in_parts = true;
-    if (hsb__response_status_allowed(req, status)) {
+    req->in_parts = hsb__response_status_allowed(req, status);
+    req->refused = !req->in_parts;              /* the method is the client's choice          */
+    if (req->refused)
+        hsb__response_whole(req, status, NULL, hsb__text_absent());
+    else
         hsb__response_head(req, status, NULL, length < 0 ? HSB__LENGTH_CHUNKED : length);
-    } else {
-        hsb__response_head(req, 500, NULL, 0);
-        req->bodiless = true;                   /* what is written now is dropped: a client  */
-        req->promised = HSB__LENGTH_CHUNKED;    /* chose CONNECT, and no assert may fire     */
-    }
 }
 
 /* Above the mark the writer should wait for on_drain.                                     */
