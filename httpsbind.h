@@ -377,7 +377,9 @@ typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                   
                                    the first such period; 408                      (30 000)     */
     int write;                  /* a reader alike; cut off                         (30 000)     */
     int idle;                   /* kept alive with no request                      (120 000)    */
-    int close;                  /* lingering after our last byte                   (2 000)      */
+    int close;                  /* lingering after our last byte, for who is silent or below
+                                   limits.rate; who still sends a body has timeouts.body more, so
+                                   that a reset does not take our answer away      (2 000)      */
     int shutdown;               /* after it close(false) becomes close(true)       (30 000)     */
 } hsb_timeouts;
 
@@ -11104,6 +11106,7 @@ static void hsb__conn_close(hsb_conn *c)
     c->phase = HSB__CLOSING;
     c->input = hsb__text_absent();
     c->since = hsb__conn_now(c);
+    hsb__pace_stop(&c->pace_in);
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
@@ -11600,6 +11603,8 @@ static bool hsb__conn_read(hsb_conn *c)
         hsb__conn_break(c, errno);
     else if (n > 0 && !drop)
         c->input = hsb__text_make(c->loop->stage, (size_t)n);
+    else if (n > 0)
+        hsb__pace_count(&c->pace_in, hsb__conn_now(c), (uint64_t)n);
     return n >= 0;
 }
 
@@ -11853,13 +11858,22 @@ static void hsb__conn_set_paces(hsb_conn *c)
         hsb__pace_start(&c->pace_out, now);
     else
         hsb__pace_stop(&c->pace_out);
-    if (c->phase == HSB__HTTP && c->request.receiving == HSB__BODY && hsb__conn_wants_input(c))
+    if (c->phase == HSB__CLOSING ||
+        (c->phase == HSB__HTTP && c->request.receiving == HSB__BODY && hsb__conn_wants_input(c)))
         hsb__pace_start(&c->pace_in, now);
     else
         hsb__pace_stop(&c->pace_in);
 }
 
 /* In ms; UINT64_MAX: it is the application's turn, and that may take as long as it takes.        */
+static uint64_t hsb__conn_linger_deadline(const hsb_conn *c)
+{
+    const hsb_timeouts *t = &c->loop->options.timeouts;
+    uint64_t quiet = hsb__pace_deadline(&c->pace_in, t->close, c->loop->options.limits.rate);
+    uint64_t whole = hsb__conn_in(hsb__conn_in(c->since, t->close), t->body);
+    return t->close < 0 || t->body < 0 || quiet < whole ? quiet : whole;
+}
+
 static uint64_t hsb__conn_deadline(hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
@@ -11868,7 +11882,7 @@ static uint64_t hsb__conn_deadline(hsb_conn *c)
     if (c->phase == HSB__HANDSHAKE)
         return hsb__conn_in(c->since, t->handshake);
     if (c->phase == HSB__CLOSING)
-        return hsb__conn_in(c->since, t->close);
+        return hsb__conn_linger_deadline(c);
     if (c->pace_out.began)
         return hsb__pace_deadline(&c->pace_out, t->write, rate);
     if (c->phase == HSB__STREAM)

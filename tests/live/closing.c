@@ -911,6 +911,46 @@ static void test_lingering(void **state)
     rig_close(&r);
 }
 
+/* Who reads the answer only behind his body is waited for, as long as the body comes; and who
+   goes on for ever is not. */
+static void refuse_at_head(rig *r, hsb_request *req)
+{
+    (void)r;
+    hsb_respond(req, 413, NULL, hsb_text("too large"));
+}
+
+static void send_slowly(client *c, int parts, bool until_cut)
+{
+    static char part[5000];
+    for (int i = 0; i < parts; i++) {
+        bool taken = try_say(c, part, sizeof part);
+        assert_true(taken || until_cut);
+        if (!taken)
+            return;
+        for (int64_t end = clock_ms() + 20; clock_ms() < end;)
+            turn(c->r, 5);
+    }
+    assert_false(until_cut);
+}
+
+static void test_lingering_for_a_body(void **state)
+{
+    rig r = { .on_head = refuse_at_head };
+    hsb_options o = { .timeouts = { .close = 200, .body = 1500 } };
+    rig_open(&r, &o, is_secure(state));
+    client *c = dial(&r);
+    say(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n");
+    send_slowly(c, 40, false);                      /* four times timeouts.close             */
+    assert_int_equal(r.closes, 0);
+    answer a = hear_answer(c, false);
+    assert_answer(a, 413, "too large");
+    hear_end(c);
+    send_slowly(c, 10000, true);
+    assert_true(all_closed(&r));
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* --- cuts at random ----------------------------------------------------------------------- */
 static unsigned random_state = 20240601;
 
@@ -1080,6 +1120,7 @@ int main(void)
         BOTH(test_misuse_in_hooks), BOTH(test_refused), TLS(test_refused_after_handshake),
         BOTH(test_client_leaves), BOTH(test_client_leaves_while_waiting),
         TLS(test_client_without_notify), BOTH(test_malformed), BOTH(test_lingering),
+        BOTH(test_lingering_for_a_body),
         BOTH(test_random_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
