@@ -534,9 +534,8 @@ HSB_API void      hsb_request_pause(hsb_request *req);
 HSB_API void      hsb_request_resume(hsb_request *req);
 HSB_API void      hsb_request_set_user(hsb_request *req, void *user);   /* NULL in each new one */
 HSB_API void     *hsb_request_user(const hsb_request *req);
-/* Call fn(req, arg) on this thread after delay_ms; on_finish cancels it.  An unanswered request
-   stays open meanwhile, and one that fn finds may be answered: hsb_response_status tells.  False:
-   out of memory.                                                                                 */
+/* Call fn(req, arg) on this thread after delay_ms; the end of the answer and on_finish cancel it.
+   An unanswered request stays open meanwhile.  False: out of memory.                             */
 HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
                                     void (*fn)(hsb_request *, void *arg), void *arg);
 /* Decodes %XX, and '+' as a space in a form, into buf with a NUL behind; in may be in buf.  False:
@@ -607,7 +606,7 @@ HSB_API int64_t  hsb_response_bytes(const hsb_request *req);     /* of the body,
 /* A ticket is a value: copy it to any thread, use it once (resume or drop).  It holds a counted
    reference to the server's inbox, so it may outlive the server; one that is never used is a leak.
    resume true:  fn runs on the server's thread exactly once, at the latest during free; req is NULL
-                 if the request is gone, so arg can always be released there.
+                 if the request is answered or gone; arg can always be released there.
    resume false: it was used before, or the server is gone; fn never runs and arg stays yours.
    A second use is told so while the server lives; after its free it is a use after free.         */
 typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;  /* id 0: none, out of memory */
@@ -8780,7 +8779,6 @@ struct hsb_request {
     uint64_t       began_us;
     bool opened, head_hook_done, streamed, paused, in_trailers;
     bool continue_due;          /* RFC 9110 10.1.1: a 100 is owed before the body       */
-    bool deferred;              /* a ticket is open, or one answered for itself         */
 
     hsb__buffer    fields_out;  /* lines of fields that the user set                    */
     hsb__buffer    trailers_out;
@@ -8811,12 +8809,18 @@ static void hsb__request_init(hsb_request *req, hsb__loop *loop, hsb_conn *conn,
     req->text.pool = req->kept.pool = req->fields_out.pool = req->trailers_out.pool = &loop->pool;
 }
 
-/* Everything of this request is released; the object waits for the next one.           */
-static void hsb__request_reset(hsb_request *req)
+/* Whoever would answer later need not any more: timers are gone, tickets get NULL.     */
+static void hsb__request_call_off(hsb_request *req)
 {
     hsb__after_cancel_all(&req->afters);
     if (req->promises)
         hsb__inbox_orphan(req->loop->inbox, &req->promises);
+}
+
+/* Everything of this request is released; the object waits for the next one.           */
+static void hsb__request_reset(hsb_request *req)
+{
+    hsb__request_call_off(req);
     hsb__pool_put(&req->loop->pool, req->head.fields, req->fields_size);
     hsb__buffer_release(&req->text);
     hsb__buffer_release(&req->kept);
@@ -8955,7 +8959,6 @@ static hsb_ticket hsb__request_defer(hsb_request *req)
     hsb_ticket t;
     t.inbox = req->loop->inbox;
     t.id = hsb__inbox_promise(req->loop->inbox, req, false, &req->promises);
-    req->deferred = t.id != 0;
     return t;
 }
 
@@ -9073,10 +9076,12 @@ static bool hsb__response_head(hsb_request *req, int status, const char *type, i
     return ok;
 }
 
-/* OPEN -> LAST                                                                          */
+/* OPEN -> LAST.  How long the peer takes to read it is nothing that a second answer, which
+   comes late, may depend on.                                                            */
 static void hsb__response_last(hsb_request *req)
 {
     req->sending = HSB__LAST;
+    hsb__request_call_off(req);
     req->kick(req->conn);
 }
 
@@ -11752,6 +11757,7 @@ static bool hsb__conn_turn_http(hsb_conn *c)
     } else if (req->detached) {
         hsb__conn_enter_stream(c);
     } else if (hsb__conn_unanswered(req)) {
+        req->refused = true;
         hsb__response_plain_status(req, 500);
     } else if (req->sending == HSB__LAST && !hsb__conn_has_output(c) &&
                (req->receiving == HSB__END || !req->keep_alive)) {

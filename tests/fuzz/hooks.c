@@ -305,6 +305,8 @@ static void talk(int fd, const uint8_t *data, size_t size, uint32_t seed)
         at += (size_t)sent;
         if (choose(4) == 1)
             resume_all();
+        if (now.open && choose(4) == 1)     /* an event of the application's own           */
+            act(now.open, false);
         sends_block = choose(4) == 1;
     }
 }

@@ -719,8 +719,8 @@ static void test_small_heads(void **state)
 /* --- an answer that comes too late ------------------------------------------------------ */
 
 /* The client breaks its body, and we refuse it while the application still looks for an answer;
-   but the client does not read, so the request is not over when that answer comes.  Nothing the
-   application then does is misuse: it cannot know.                                       */
+   but the client does not read, so the request is not over when that answer comes.  Nothing that
+   the application, which keeps the request until on_finish, then does is misuse: it cannot know. */
 static void late_respond(hsb_request *req) { hsb_respond(req, 200, NULL, hsb_text("late")); }
 static void late_redirect(hsb_request *req) { hsb_respond_redirect(req, 303, "/"); }
 static void late_file(hsb_request *req) { hsb_respond_file(req, "README.md", NULL); }
@@ -754,21 +754,22 @@ static void late_again(hsb_request *req)
     hsb_request_resume(req);
 }
 
-static void (*late)(hsb_request *);
-static int lates;
-
-static void resumed_late(hsb_request *req, void *arg)
+static void no_request(hsb_request *req, void *arg)
 {
-    assert_non_null(req);
-    lates++;
-    late(req);
-    hsb_response_close(req);
-    *(int *)arg = hsb_response_status(req);
+    assert_null(req);
+    ++*(int *)arg;
+}
+
+static void never_called(hsb_request *req, void *arg)
+{
+    (void)req, (void)arg;
+    fail_msg("the request has its answer");
 }
 
 static void defer_at_once(rig *r, hsb_request *req)
 {
     *(hsb_ticket *)r->data = hsb_request_defer(req);
+    assert_true(hsb_request_after(req, 20, never_called, NULL));
     hsb_request_stream(req);
 }
 
@@ -785,10 +786,8 @@ static void test_an_answer_comes_after_the_refusal(void **state)
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         hsb_ticket ticket;
-        int status = 0;
+        int resumed_without = 0;
         rig r = { .on_head = defer_at_once, .data = &ticket };
-        late = ways[i];
-        lates = 0;
         rig_open(&r, NULL, is_secure(state));
         client *c = dial(&r);
         say(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
@@ -798,13 +797,14 @@ static void test_an_answer_comes_after_the_refusal(void **state)
         say(c, "no chunk\r\n");
         turn_until(&r, has_failed, "the refusal");
         assert_int_equal(r.finishes, 0);
-        assert_true(hsb_ticket_resume(ticket, resumed_late, &status));
-        while (lates == 0)
+        assert_int_equal(hsb_response_status(r.req), 400);
+        ways[i](r.req);
+        hsb_response_close(r.req);
+        assert_true(hsb_ticket_resume(ticket, no_request, &resumed_without));
+        for (int64_t end = clock_ms() + 30; clock_ms() < end || !resumed_without;)
             turn(&r, 1);
-        turns(&r, 3);
         sends_block = false;
-        assert_int_equal(status, 400);
-        if (late == late_abort) {
+        if (ways[i] == late_abort) {
             hear_end(c);
         } else {
             answer a = hear_answer(c, false);
@@ -819,6 +819,47 @@ static void test_an_answer_comes_after_the_refusal(void **state)
         hang_up(c);
         rig_close(&r);
     }
+}
+
+/* A long poll: whichever comes first, the event or the end of patience, answers, and however
+   slowly the client then reads, the other one is called off.                              */
+static void wait_for_event(rig *r, hsb_request *req)
+{
+    hsb_ticket *tickets = r->data;
+    tickets[0] = hsb_request_defer(req);
+    tickets[1] = hsb_request_defer(req);
+    assert_true(hsb_request_after(req, 20, never_called, NULL));
+}
+
+static void event(hsb_request *req, void *arg)
+{
+    assert_non_null(req);
+    hsb_respond(req, 200, NULL, hsb_text("event"));
+    ++*(int *)arg;
+}
+
+static void test_the_first_answer_calls_off_the_others(void **state)
+{
+    hsb_ticket tickets[2];
+    int events = 0, resumed_without = 0;
+    rig r = { .on_request = wait_for_event, .data = tickets };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    say(c, get);
+    while (r.requests == 0)
+        turn(&r, 1);
+    sends_block = true;
+    assert_true(hsb_ticket_resume(tickets[0], event, &events));
+    assert_true(hsb_ticket_resume(tickets[1], no_request, &resumed_without));
+    for (int64_t end = clock_ms() + 30; clock_ms() < end || !resumed_without;)
+        turn(&r, 1);
+    assert_int_equal(events, 1);
+    assert_int_equal(r.finishes, 0);
+    sends_block = false;
+    answer a = hear_answer(c, false);
+    assert_answer(a, 200, "event");
+    hang_up(c);
+    rig_close(&r);
 }
 
 int main(void)
@@ -836,6 +877,7 @@ int main(void)
         PLAIN(test_closing_in_a_pause), PLAIN(test_limit_follows_descriptors),
         PLAIN(test_no_descriptor_left), PLAIN(test_the_idle_give_descriptors),
         BOTH(test_small_heads), BOTH(test_an_answer_comes_after_the_refusal),
+        BOTH(test_the_first_answer_calls_off_the_others),
     };
     allow_descriptors(0);
     return cmocka_run_group_tests(tests, NULL, NULL);
