@@ -618,9 +618,9 @@ HSB_API void       hsb_ticket_drop(hsb_ticket ticket);  /* unanswered: 500 [any 
 /* --- leaving HTTP ------------------------------------------------------------------------- */
 /* Sends the head (101 to an HTTP/1.1 client that asked to upgrade, or 2xx to CONNECT) and turns
    the connection into a byte stream, still TLS, still on this loop.  The request gets on_finish
-   as soon as the running hook returns.  NULL: not such a status, the body is not whole, or out
-   of memory; the request is still unanswered.  hooks is copied; the stream is gone after its
-   on_close.                                                                                    */
+   as soon as the running hook returns.  NULL: another status, a client that did not ask for this
+   one, a body that is not whole, or out of memory; the request is still unanswered.  hooks is
+   copied; the stream is gone after its on_close.                                                */
 typedef struct hsb_stream_hooks {
     void *user;
     void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call            */
@@ -8898,6 +8898,18 @@ static bool hsb__request_next_element(const hsb_request *req, hsb__list *list, h
     return true;
 }
 
+/* Is the token in the list that the fields of that name are?                           */
+static bool hsb__request_lists(const hsb_request *req, const char *field, const char *token,
+                               bool nocase)
+{
+    hsb__list list = hsb__request_list(field);
+    hsb_str element;
+    while (hsb__request_next_element(req, &list, &element))
+        if (nocase ? hsb__text_is_nocase(element, token) : hsb__text_is(element, token))
+            return true;
+    return false;
+}
+
 /* The i-th of the fields from..to.                                                     */
 static bool hsb__request_field_at(const hsb_request *req, int from, int to, int i, hsb_str *name,
                                   hsb_str *value)
@@ -9818,7 +9830,9 @@ struct hsb_stream {
 
 static bool hsb__stream_may_detach(const hsb_request *req, int status)
 {
-    bool upgrade = status == 101 && req->head.minor == 1;               /* RFC 9110 7.8   */
+    bool upgrade = status == 101 && req->head.minor == 1 &&             /* RFC 9110 7.8   */
+                   hsb__request_lists(req, "Connection", "upgrade", true) &&
+                   hsb__request_header(req, "Upgrade").ptr;
     bool tunnel = status >= 200 && status < 300 && hsb__request_method_is(req, "CONNECT");
     bool whole = req->receiving == HSB__END ||
                  (!req->head_hook_done && !req->head.chunked && req->head.content_length == 0);
@@ -10795,18 +10809,6 @@ static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool
     return true;
 }
 
-/* Is the token in the list?                                                            */
-static bool hsb__websocket_asks(const hsb_request *req, const char *field, const char *token,
-                                bool nocase)
-{
-    hsb__list list = hsb__request_list(field);
-    hsb_str element;
-    while (hsb__request_next_element(req, &list, &element))
-        if (nocase ? hsb__text_is_nocase(element, token) : hsb__text_is(element, token))
-            return true;
-    return false;
-}
-
 /* RFC 6455 11.3: a field that comes once.  Absent also if it comes twice.              */
 static hsb_str hsb__websocket_only(const hsb_request *req, const char *field)
 {
@@ -10824,9 +10826,9 @@ static const char *hsb__websocket_objection(const hsb_request *req)
         return "a WebSocket handshake is a GET\n";
     if (req->head.minor < 1)
         return "a WebSocket handshake is HTTP/1.1\n";
-    if (!hsb__websocket_asks(req, "upgrade", "websocket", true))
+    if (!hsb__request_lists(req, "upgrade", "websocket", true))
         return "a WebSocket handshake has Upgrade: websocket\n";
-    if (!hsb__websocket_asks(req, "connection", "upgrade", true))
+    if (!hsb__request_lists(req, "connection", "upgrade", true))
         return "a WebSocket handshake has Connection: Upgrade\n";
     if (req->head.content_length != 0)              /* -1: chunked                      */
         return "a WebSocket handshake has no body\n";
@@ -10869,7 +10871,7 @@ static bool hsb__websocket_agrees(hsb_request *req)
 static const char *hsb__websocket_choose(const hsb_request *req, const char *const *ours)
 {
     for (; ours && *ours; ours++)
-        if (hsb__websocket_asks(req, "sec-websocket-protocol", *ours, false))
+        if (hsb__request_lists(req, "sec-websocket-protocol", *ours, false))
             return *ours;
     return NULL;
 }
