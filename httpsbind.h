@@ -4053,7 +4053,7 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
    Purpose  certificates: the bounded walk that tells what one says, chains, trust
             anchors, names to ask clients with, the self-signed certificate
    Uses     >>platform >>memory >>text >>address >>pem >>key >>error
-   Names    hsb__cert_*, hsb__chain_*, hsb__anchors_*, hsb__names_*
+   Names    hsb__cert_*, hsb__host_*, hsb__chain_*, hsb__anchors_*, hsb__names_*
    Tests    tests/unit/cert.c, tests/fuzz/cert.c                                       */
 
 /* --- the walk -------------------------------------------------------------------------
@@ -4666,6 +4666,75 @@ static bool hsb__chain_fits_key(const hsb__chain *c, const hsb__key *k, const ch
                           reason);
 }
 
+/* --- server names -----------------------------------------------------------------------
+   A host name as it is compared: lower case, no dot at the end, letters, digits, '-' and
+   '_' in labels of 1..63 bytes.  A number at the end makes it an IP address, and that is
+   no server name (RFC 6066 3).                                                          */
+enum { HSB__HOST_SIZE = 256 };
+
+static bool hsb__host_is_label(hsb_str label)
+{
+    for (size_t i = 0; i < label.len; i++) {
+        char c = label.ptr[i];
+        if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) && c != '-' && c != '_')
+            return false;
+    }
+    return label.len > 0 && label.len < 64;
+}
+
+static bool hsb__host_is_number(hsb_str label)
+{
+    size_t digits = 0;
+    while (digits < label.len && hsb__text_is_digit(label.ptr[digits]))
+        digits++;
+    return digits == label.len;
+}
+
+static bool hsb__host_is_name(hsb_str name)
+{
+    size_t begin = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] != '.')
+            continue;
+        if (!hsb__host_is_label(hsb__text_make(name.ptr + begin, i - begin)))
+            return false;
+        begin = i + 1;
+    }
+    const hsb_str last = hsb__text_make(name.ptr + begin, name.len - begin);
+    return hsb__host_is_label(last) && !hsb__host_is_number(last);
+}
+
+/* false, and an empty name: not a host name.                                            */
+static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
+{
+    out[0] = '\0';
+    if (name.len && name.ptr[name.len - 1] == '.')
+        name.len--;
+    if (name.len == 0 || name.len >= HSB__HOST_SIZE)
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        out[i] = hsb__text_lower(name.ptr[i]);
+    out[name.len] = '\0';
+    if (hsb__host_is_name(hsb__text_make(out, name.len)))
+        return true;
+    out[0] = '\0';
+    return false;
+}
+
+/* As above; "*." before it is fine.                                                     */
+static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
+{
+    char rest[HSB__HOST_SIZE];
+    if (name.len < 2 || name.ptr[0] != '*' || name.ptr[1] != '.')
+        return hsb__host_normalise(out, name);
+    if (!hsb__host_normalise(rest, hsb__text_make(name.ptr + 2, name.len - 2)) ||
+        strlen(rest) + 3 > HSB__HOST_SIZE)
+        return false;
+    memcpy(out, "*.", 2);
+    memcpy(out + 2, rest, strlen(rest) + 1);
+    return true;
+}
+
 /* --- the self-signed certificate ------------------------------------------------------
    For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody
    else for whom its key could vouch.                                                  */
@@ -4673,7 +4742,8 @@ enum { HSB__CHAIN_SELF_MAX = 2048, HSB__CHAIN_SELF_DAYS = 397, HSB__CHAIN_SKEW =
 
 typedef struct hsb__chain_self {
     const hsb__key *key;
-    hsb_str         name;                   /* without a last dot                      */
+    char            host[HSB__HOST_SIZE];
+    hsb_str         name;                   /* host, or the address as it was given    */
     hsb_address     address;                /* family 0: a DNS name                    */
     int64_t         now;
     unsigned char   serial[16], key_id[20];
@@ -4840,30 +4910,15 @@ static void hsb__chain_put_self(hsb__der_out *out, const hsb__chain_self *self)
     hsb__der_close(out, cert);
 }
 
-/* A host name as RFC 1123 has it, with an underscore and a first label "*" besides.   */
-static bool hsb__chain_is_host(hsb_str name)
-{
-    size_t label = 0;
-    if (name.len > 2 && name.ptr[0] == '*' && name.ptr[1] == '.')
-        name = hsb__der_after(name, 2);
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        if (!hsb__cert_is_host_char(c) || c == '*' || (c == '.' && label == 0) || label > 63)
-            return false;
-        label = c == '.' ? 0 : label + 1;
-    }
-    return label > 0 && label <= 63 && name.len <= 253;
-}
-
 static bool hsb__chain_read_name(hsb__chain_self *self, const char *name)
 {
     self->name = hsb__text_of(name);
     if (hsb__address_parse(&self->address, name))
         return true;
     self->address.family = HSB_FAMILY_ANY;
-    if (self->name.len && self->name.ptr[self->name.len - 1] == '.')
-        self->name.len--;
-    return hsb__chain_is_host(self->name);
+    bool good = hsb__host_normalise_pattern(self->host, self->name);
+    self->name = hsb__text_of(self->host);
+    return good && self->name.len <= 253;                       /* RFC 1035 2.3.4      */
 }
 
 /* RFC 5280 4.1.2.2: a serial number is positive and has 20 bytes at most.  RFC 7093 2 (1):
@@ -5094,75 +5149,6 @@ static void hsb__crypto_detect(hsb__crypto *c)
     c->chacha20 = hsb__crypto_choose_chacha20(scratch.ichacha);
     c->poly1305 = scratch.ipoly;
     c->aes_is_fast = hsb__crypto_aes_is_fast(c);
-}
-
-/* --- server names -----------------------------------------------------------------------
-   A host name as it is compared: lower case, no dot at the end, letters, digits, '-' and
-   '_' in labels of 1..63 bytes.  A number at the end makes it an IP address, and that is
-   no server name (RFC 6066 3).                                                          */
-enum { HSB__HOST_SIZE = 256 };
-
-static bool hsb__host_is_label(hsb_str label)
-{
-    for (size_t i = 0; i < label.len; i++) {
-        char c = label.ptr[i];
-        if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) && c != '-' && c != '_')
-            return false;
-    }
-    return label.len > 0 && label.len < 64;
-}
-
-static bool hsb__host_is_number(hsb_str label)
-{
-    size_t digits = 0;
-    while (digits < label.len && hsb__text_is_digit(label.ptr[digits]))
-        digits++;
-    return digits == label.len;
-}
-
-static bool hsb__host_is_name(hsb_str name)
-{
-    size_t begin = 0;
-    for (size_t i = 0; i < name.len; i++) {
-        if (name.ptr[i] != '.')
-            continue;
-        if (!hsb__host_is_label(hsb__text_make(name.ptr + begin, i - begin)))
-            return false;
-        begin = i + 1;
-    }
-    const hsb_str last = hsb__text_make(name.ptr + begin, name.len - begin);
-    return hsb__host_is_label(last) && !hsb__host_is_number(last);
-}
-
-/* false, and an empty name: not a host name.                                            */
-static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
-{
-    out[0] = '\0';
-    if (name.len && name.ptr[name.len - 1] == '.')
-        name.len--;
-    if (name.len == 0 || name.len >= HSB__HOST_SIZE)
-        return false;
-    for (size_t i = 0; i < name.len; i++)
-        out[i] = hsb__text_lower(name.ptr[i]);
-    out[name.len] = '\0';
-    if (hsb__host_is_name(hsb__text_make(out, name.len)))
-        return true;
-    out[0] = '\0';
-    return false;
-}
-
-/* As above; "*." before it is fine.                                                     */
-static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
-{
-    char rest[HSB__HOST_SIZE];
-    if (name.len < 2 || name.ptr[0] != '*' || name.ptr[1] != '.')
-        return hsb__host_normalise(out, name);
-    if (!hsb__host_normalise(rest, hsb__text_make(name.ptr + 2, name.len - 2)) ||
-        strlen(rest) + 3 > HSB__HOST_SIZE)
-        return false;
-    memcpy(out, "*.", 2);
-    memcpy(out + 2, rest, strlen(rest) + 1);
-    return true;
 }
 
 /* --- identities ------------------------------------------------------------------------- */
