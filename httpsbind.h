@@ -11859,7 +11859,8 @@ static void hsb__conn_set_paces(hsb_conn *c)
         hsb__pace_stop(&c->pace_in);
 }
 
-/* In ms; UINT64_MAX: it is the application's turn, and that may take as long as it takes.        */
+/* Who is silent has timeouts.close.  Who still sends a body may go on with it for timeouts.body:
+   a reset, which is what his bytes meet then, could overtake our answer.                         */
 static uint64_t hsb__conn_linger_deadline(const hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
@@ -11868,6 +11869,7 @@ static uint64_t hsb__conn_linger_deadline(const hsb_conn *c)
     return t->close < 0 || t->body < 0 || quiet < whole ? quiet : whole;
 }
 
+/* In ms; UINT64_MAX: it is the application's turn, and that may take as long as it takes.        */
 static uint64_t hsb__conn_deadline(hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
