@@ -547,9 +547,9 @@ HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value);
 /* --- response ----------------------------------------------------------------------------- */
 /* One call for the usual case; begin, write..., end for a stream.  Allowed from on_head until the
    answer is complete; a second answer is misuse, so who keeps requests until on_finish asks
-   hsb_response_status first.  Data is copied.  A Content-Length or chunks, Date and Connection are ours;
-   204, 304 and HEAD get no body, whatever is written.  A status out of 200..999, or a 2xx to
-   CONNECT (RFC 9110 9.3.6: hsb_request_detach answers that), becomes an empty 500; what is
+   hsb_response_status first.  Data is copied.  A Content-Length or chunks, Date and Connection are
+   ours; 204, 304 and HEAD get no body, whatever is written.  A status out of 200..999, or a 2xx
+   to CONNECT (RFC 9110 9.3.6: hsb_request_detach answers that), becomes an empty 500; what is
    written after such a begin is GONE.                                                            */
 
 /* Before the answer begins.  False: begun already, one of the fields that are ours (Content-Length,
