@@ -1024,10 +1024,7 @@ static void no_example_is_put_down(void **state)
         running r = START(names[i], CERT, folder ? top : NULL);
         ask_oddly(&r);
         assert_in_range(status_of(&r, "/", NULL), 200, 499);
-        terminate_twice(r.process);
-        if (child_end(r.process) != 0)
-            fail_msg("%s: %s", names[i], r.process->err.text);
-        child_free(r.process);
+        stop(&r);
     }
 }
 
