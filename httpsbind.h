@@ -44,14 +44,17 @@
      >>buffer          the byte queue
      >>error           status texts, filling an hsb_error
      >>timer           deadlines
-     >>address         parse, print, compare
+     >>address         addresses and host names: parse, print, compare
      >>resolver        names to addresses
      >>poller          epoll, kqueue, poll
      >>listener        sockets that listen, and who shares them
      >>inbox           what other threads leave for the server
+     >>der             reading and writing DER
      >>pem             PEM text to DER objects
      >>key             private keys
-     >>cert            chains, trust anchors, names, the self-signed certificate
+     >>x509            what a certificate says
+     >>chain           files of certificates: chains, trust anchors, names
+     >>selfsigned      a server's own certificate
      >>security        identities, the session cache
      >>policy          BearSSL's server policy, client certificates
      >>tls             one engine per connection
@@ -1239,6 +1242,27 @@ static hsb_str hsb__text_absent(void)
     return hsb__text_make(NULL, 0);
 }
 
+/* Without its first n bytes, of which there are as many at least.                     */
+static hsb_str hsb__text_after(hsb_str s, size_t n)
+{
+    return hsb__text_make(s.ptr + n, s.len - n);
+}
+
+/* The part of *rest before the mark.  *rest becomes what is behind it; absent: there was
+   no mark.                                                                            */
+static hsb_str hsb__text_cut(hsb_str *rest, char mark)
+{
+    hsb_str part = *rest;
+    const char *at = part.len ? memchr(part.ptr, mark, part.len) : NULL;
+    if (!at) {
+        *rest = hsb__text_absent();
+        return part;
+    }
+    part.len = (size_t)(at - part.ptr);
+    *rest = hsb__text_make(at + 1, rest->len - part.len - 1);
+    return part;
+}
+
 static char hsb__text_lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
@@ -1778,10 +1802,11 @@ static void hsb__timers_advance(hsb__timers *all, uint64_t now)
 }
 
 /* ===== >>address =================================================================
-   Purpose  numeric addresses: parse, print, compare, to and from the system's form
+   Purpose  numeric addresses: parse, print, compare, to and from the system's form;
+            host names as they are compared
    Uses     >>text
-   Names    hsb__address_*
-   Tests    tests/unit/address.c                                                     */
+   Names    hsb__address_*, hsb__host_*
+   Tests    tests/unit/address.c, tests/unit/cert.c                                  */
 
 /* RFC 4291 2.5.6: fe80::/10, the only addresses that need a zone                      */
 static bool hsb__address_is_link_local(const hsb_address *a)
@@ -1930,6 +1955,75 @@ static socklen_t hsb__address_to_sockaddr(const hsb_address *a, struct sockaddr_
     sin6->sin6_scope_id = a->scope_id;
     memcpy(&sin6->sin6_addr, a->bytes, 16);
     return sizeof *sin6;
+}
+
+/* --- server names -----------------------------------------------------------------------
+   A host name as it is compared: lower case, no dot at the end, letters, digits, '-' and
+   '_' in labels of 1..63 bytes.  A number at the end makes it an IP address, and that is
+   no server name (RFC 6066 3).                                                          */
+enum { HSB__HOST_SIZE = 256 };
+
+static bool hsb__host_is_label(hsb_str label)
+{
+    for (size_t i = 0; i < label.len; i++) {
+        char c = label.ptr[i];
+        if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) && c != '-' && c != '_')
+            return false;
+    }
+    return label.len > 0 && label.len < 64;
+}
+
+static bool hsb__host_is_number(hsb_str label)
+{
+    size_t digits = 0;
+    while (digits < label.len && hsb__text_is_digit(label.ptr[digits]))
+        digits++;
+    return digits == label.len;
+}
+
+static bool hsb__host_is_name(hsb_str name)
+{
+    size_t begin = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] != '.')
+            continue;
+        if (!hsb__host_is_label(hsb__text_make(name.ptr + begin, i - begin)))
+            return false;
+        begin = i + 1;
+    }
+    const hsb_str last = hsb__text_make(name.ptr + begin, name.len - begin);
+    return hsb__host_is_label(last) && !hsb__host_is_number(last);
+}
+
+/* false, and an empty name: not a host name.                                            */
+static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
+{
+    out[0] = '\0';
+    if (name.len && name.ptr[name.len - 1] == '.')
+        name.len--;
+    if (name.len == 0 || name.len >= HSB__HOST_SIZE)
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        out[i] = hsb__text_lower(name.ptr[i]);
+    out[name.len] = '\0';
+    if (hsb__host_is_name(hsb__text_make(out, name.len)))
+        return true;
+    out[0] = '\0';
+    return false;
+}
+
+/* As above; "*." before it is fine.                                                     */
+static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
+{
+    char rest[HSB__HOST_SIZE];
+    if (name.len < 2 || name.ptr[0] != '*' || name.ptr[1] != '.')
+        return hsb__host_normalise(out, name);
+    if (!hsb__host_normalise(rest, hsb__text_make(name.ptr + 2, name.len - 2)) ||
+        strlen(rest) + 3 > HSB__HOST_SIZE)
+        return false;
+    memcpy(out, "*.", 2);
+    memcpy(out + 2, rest, strlen(rest) + 1);
+    return true;
 }
 
 /* ===== >>resolver ================================================================
@@ -3035,11 +3129,10 @@ static bool hsb__inbox_take(hsb__inbox *in, hsb__promise *out)
     return at != 0;
 }
 
-
-/* ===== >>pem =====================================================================
-   Purpose  PEM text to DER objects and back; reading and writing DER
-   Uses     >>platform >>memory >>text >>error
-   Names    hsb__der_*, hsb__pem_*
+/* ===== >>der =====================================================================
+   Purpose  reading and writing DER (X.690)
+   Uses     >>text
+   Names    hsb__der_*
    Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
 
 /* --- DER, read ------------------------------------------------------------------------
@@ -3061,11 +3154,6 @@ enum {
 static unsigned hsb__der_byte(hsb_str s, size_t i)
 {
     return (unsigned char)s.ptr[i];
-}
-
-static hsb_str hsb__der_after(hsb_str s, size_t n)
-{
-    return hsb__text_make(s.ptr + n, s.len - n);
 }
 
 /* BearSSL's keys and names are pointers to non-const, through which it only reads.    */
@@ -3105,7 +3193,7 @@ static bool hsb__der_next(hsb_str *rest, unsigned *tag, hsb_str *content)
         return false;
     *tag = hsb__der_byte(*rest, 0);
     *content = hsb__text_make(rest->ptr + header, length);
-    *rest = hsb__der_after(*rest, header + length);
+    *rest = hsb__text_after(*rest, header + length);
     return true;
 }
 
@@ -3151,7 +3239,7 @@ static bool hsb__der_positive(hsb_str *rest, hsb_str *digits)
     if (!hsb__der_take(&at, HSB__DER_INTEGER, &n) || !n.len || hsb__der_byte(n, 0) > 0x7F)
         return false;
     if (hsb__der_byte(n, 0) == 0) {
-        n = hsb__der_after(n, 1);
+        n = hsb__text_after(n, 1);
         if (!n.len || hsb__der_byte(n, 0) <= 0x7F)
             return false;                   /* zero itself, or not the shortest form   */
     }
@@ -3185,7 +3273,7 @@ static bool hsb__der_bytes(hsb_str *rest, hsb_str *bytes)
     hsb_str at = *rest, bits;
     if (!hsb__der_take(&at, HSB__DER_BITS, &bits) || !bits.len || bits.ptr[0] != 0)
         return false;
-    *bytes = hsb__der_after(bits, 1);
+    *bytes = hsb__text_after(bits, 1);
     *rest = at;
     return true;
 }
@@ -3239,7 +3327,7 @@ static bool hsb__der_time(hsb_str *rest, int64_t *seconds)
         size_t digits = i == YEAR && !is_short ? 4 : 2;
         if (!hsb__text_decimal(hsb__text_make(text.ptr, digits), most[i], &n[i]))
             return false;
-        text = hsb__der_after(text, digits);
+        text = hsb__text_after(text, digits);
     }
     if (n[MONTH] < 1 || n[DAY] < 1 || text.ptr[0] != 'Z')
         return false;
@@ -3352,7 +3440,11 @@ static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
         hsb__der_put_element(out, HSB__DER_TIME, text, 15);
 }
 
-/* --- PEM --------------------------------------------------------------------------- */
+/* ===== >>pem =====================================================================
+   Purpose  PEM text to DER objects and back
+   Uses     >>platform >>memory >>text >>error >>der
+   Names    hsb__pem_*, hsb__object
+   Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
 
 /* What stood between one BEGIN line and its END line.  One block: the bytes follow.   */
 typedef struct hsb__object {
@@ -3551,7 +3643,7 @@ static bool hsb__pem_push(hsb__pem_reader *r, hsb_str text)
         const char *cr = memchr(text.ptr, '\r', text.len);
         size_t n = cr ? (size_t)(cr - text.ptr) : text.len;
         n = n ? br_pem_decoder_push(&r->decoder, text.ptr, n) : 1;
-        text = hsb__der_after(text, n);
+        text = hsb__text_after(text, n);
         if (!hsb__pem_event(r, text))
             return false;
     }
@@ -3563,7 +3655,7 @@ static bool hsb__pem_parse(hsb__pem_reader *r, hsb_str text)
     static const char mark[] = "\xEF\xBB\xBF";      /* Windows editors put it first    */
     hsb__object **first = r->tail;
     if (text.len >= 3 && memcmp(text.ptr, mark, 3) == 0)
-        text = hsb__der_after(text, 3);
+        text = hsb__text_after(text, 3);
     br_pem_decoder_init(&r->decoder);
     /* The last line counts only once its newline is there.                            */
     if (!hsb__pem_push(r, text) || !hsb__pem_push(r, hsb__text_of("\n")))
@@ -3625,7 +3717,7 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
 
 /* ===== >>key =====================================================================
    Purpose  private keys: read, decrypt, generate
-   Uses     >>platform >>memory >>text >>pem >>error
+   Uses     >>platform >>memory >>text >>der >>pem >>error
    Names    hsb__key_*
    Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
 
@@ -4050,26 +4142,27 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
     return k->storage ? true : hsb__error_memory(err);
 }
 
-/* ===== >>cert ====================================================================
-   Purpose  certificates: the bounded walk that tells what one says, chains, trust
-            anchors, names to ask clients with, the self-signed certificate
-   Uses     >>platform >>memory >>text >>address >>pem >>key >>error
-   Names    hsb__cert_*, hsb__host_*, hsb__chain_*, hsb__anchors_*, hsb__names_*
+/* ===== >>x509 ====================================================================
+   Purpose  what a certificate says: the bounded walk over its DER, its names and its
+            subject as text
+   Uses     >>platform >>memory >>text >>address >>der >>key
+   Names    hsb__x509_*
    Tests    tests/unit/cert.c, tests/fuzz/cert.c                                       */
+
 
 /* --- the walk -------------------------------------------------------------------------
    Over bytes that a stranger may have sent.  Everything found points into them.       */
-typedef struct hsb__cert {
+typedef struct hsb__x509 {
     hsb_str subject, issuer;        /* the DER of the Name, header included            */
     int64_t not_before, not_after;  /* seconds since 1970                              */
     hsb_str key;                    /* what SubjectPublicKeyInfo holds                 */
     hsb_str san;                    /* what GeneralNames holds; absent: no such extension */
     bool    has_constraints, is_ca; /* basicConstraints                                */
-} hsb__cert;
+} hsb__x509;
 
 /* GeneralNames (RFC 5280 4.2.1.6): every element must be whole, so that those who read
    them later cannot stop halfway.                                                     */
-static bool hsb__cert_walk_san(hsb__cert *out, hsb_str value)
+static bool hsb__x509_walk_san(hsb__x509 *out, hsb_str value)
 {
     hsb_str names, rest, name;
     unsigned tag;
@@ -4083,7 +4176,7 @@ static bool hsb__cert_walk_san(hsb__cert *out, hsb_str value)
     return true;
 }
 
-static bool hsb__cert_walk_constraints(hsb__cert *out, hsb_str value)
+static bool hsb__x509_walk_constraints(hsb__x509 *out, hsb_str value)
 {
     hsb_str body, flag;
     if (out->has_constraints || !hsb__der_take(&value, HSB__DER_SEQUENCE, &body) ||
@@ -4095,7 +4188,7 @@ static bool hsb__cert_walk_constraints(hsb__cert *out, hsb_str value)
     return true;
 }
 
-static bool hsb__cert_walk_extension(hsb__cert *out, hsb_str extension)
+static bool hsb__x509_walk_extension(hsb__x509 *out, hsb_str extension)
 {
     hsb_str oid, critical, value;
     if (!hsb__der_take(&extension, HSB__DER_OID, &oid) ||
@@ -4103,27 +4196,27 @@ static bool hsb__cert_walk_extension(hsb__cert *out, hsb_str extension)
         !hsb__der_take(&extension, HSB__DER_OCTETS, &value) || extension.len)
         return false;
     if (hsb__der_oid_is(oid, "2.5.29.17"))
-        return hsb__cert_walk_san(out, value);
+        return hsb__x509_walk_san(out, value);
     if (hsb__der_oid_is(oid, "2.5.29.19"))
-        return hsb__cert_walk_constraints(out, value);
+        return hsb__x509_walk_constraints(out, value);
     return true;
 }
 
-static bool hsb__cert_walk_extensions(hsb__cert *out, hsb_str wrapped)
+static bool hsb__x509_walk_extensions(hsb__x509 *out, hsb_str wrapped)
 {
     hsb_str list, extension;
     if (!hsb__der_take(&wrapped, HSB__DER_SEQUENCE, &list) || wrapped.len)
         return false;
     while (list.len)
         if (!hsb__der_take(&list, HSB__DER_SEQUENCE, &extension) ||
-            !hsb__cert_walk_extension(out, extension))
+            !hsb__x509_walk_extension(out, extension))
             return false;
     return true;
 }
 
 /* TBSCertificate (RFC 5280 4.1): version, serial, signature, issuer, validity, subject,
    key, two identifiers that nobody uses, extensions.                                  */
-static bool hsb__cert_walk_tbs(hsb__cert *out, hsb_str tbs)
+static bool hsb__x509_walk_tbs(hsb__x509 *out, hsb_str tbs)
 {
     hsb_str version, validity, id, extensions;
     return hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 0, &version) &&
@@ -4137,10 +4230,10 @@ static bool hsb__cert_walk_tbs(hsb__cert *out, hsb_str tbs)
            hsb__der_optional(&tbs, HSB__DER_CONTEXT + 1, &id) &&
            hsb__der_optional(&tbs, HSB__DER_CONTEXT + 2, &id) &&
            hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 3, &extensions) && !tbs.len &&
-           (!extensions.ptr || hsb__cert_walk_extensions(out, extensions));
+           (!extensions.ptr || hsb__x509_walk_extensions(out, extensions));
 }
 
-static bool hsb__cert_walk(hsb__cert *out, const unsigned char *der, size_t len)
+static bool hsb__x509_walk(hsb__x509 *out, const unsigned char *der, size_t len)
 {
     hsb_str rest = hsb__text_make((const char *)der, len), cert, tbs;
     memset(out, 0, sizeof *out);
@@ -4148,48 +4241,48 @@ static bool hsb__cert_walk(hsb__cert *out, const unsigned char *der, size_t len)
            hsb__der_take(&cert, HSB__DER_SEQUENCE, &tbs) &&
            hsb__der_skip(&cert, HSB__DER_SEQUENCE) &&       /* which signature         */
            hsb__der_skip(&cert, HSB__DER_BITS) && !cert.len &&
-           hsb__cert_walk_tbs(out, tbs);
+           hsb__x509_walk_tbs(out, tbs);
 }
 
-static const char hsb__cert_malformed[] = "malformed";
+static const char hsb__x509_malformed[] = "malformed";
 
 /* RSAPublicKey (RFC 8017 A.1.1)                                                       */
-static const char *hsb__cert_rsa_key(hsb_str bytes, br_rsa_public_key *key)
+static const char *hsb__x509_rsa_key(hsb_str bytes, br_rsa_public_key *key)
 {
     hsb_str body, n, e;
     if (!hsb__der_take(&bytes, HSB__DER_SEQUENCE, &body) || bytes.len ||
         !hsb__der_positive(&body, &n) || !hsb__der_positive(&body, &e) || body.len)
-        return hsb__cert_malformed;
+        return hsb__x509_malformed;
     hsb__key_set_number(&key->n, &key->nlen, n);
     hsb__key_set_number(&key->e, &key->elen, e);
     return hsb__key_rsa_size(n);
 }
 
 /* The key of a certificate, pointing into it.  NULL, or why there is none.            */
-static const char *hsb__cert_public_key(const hsb__cert *cert, br_x509_pkey *key)
+static const char *hsb__x509_public_key(const hsb__x509 *cert, br_x509_pkey *key)
 {
     hsb_str rest = cert->key, bytes;
     int type, curve;
     const char *reason = hsb__key_algorithm(&rest, &type, &curve);
     if (reason)
-        return reason == hsb__key_malformed ? hsb__cert_malformed : reason;
+        return reason == hsb__key_malformed ? hsb__x509_malformed : reason;
     if (!hsb__der_bytes(&rest, &bytes) || rest.len)
-        return hsb__cert_malformed;
+        return hsb__x509_malformed;
     memset(key, 0, sizeof *key);
     key->key_type = (unsigned char)type;
     if (type == BR_KEYTYPE_RSA)
-        return hsb__cert_rsa_key(bytes, &key->key.rsa);
+        return hsb__x509_rsa_key(bytes, &key->key.rsa);
     key->key.ec.curve = curve;
     hsb__key_set_number(&key->key.ec.q, &key->key.ec.qlen, bytes);
-    return curve ? NULL : hsb__cert_malformed;
+    return curve ? NULL : hsb__x509_malformed;
 }
 
 /* --- names in a certificate -------------------------------------------------------- */
 
 /* RFC 5280 4.2.1.6: the context tags of GeneralName                                   */
-enum { HSB__CERT_MAIL = 1, HSB__CERT_DNS = 2, HSB__CERT_URI = 6, HSB__CERT_IP = 7 };
+enum { HSB__X509_MAIL = 1, HSB__X509_DNS = 2, HSB__X509_URI = 6, HSB__X509_IP = 7 };
 
-static bool hsb__cert_is_host_char(char c)
+static bool hsb__x509_is_host_char(char c)
 {
     return hsb__text_is_letter(c) || hsb__text_is_digit(c) || c == '-' || c == '_' || c == '.' ||
            c == '*';
@@ -4199,7 +4292,7 @@ static bool hsb__cert_is_host_char(char c)
    one.  So only printable ASCII counts, and each kind must have what the others cannot:
    a DNS name a letter, which tells it from an IPv4 address; a mail address its @; an URI
    a colon, and more than the digits of an IPv6 address.                               */
-static bool hsb__cert_name_is_clear(unsigned kind, hsb_str name)
+static bool hsb__x509_name_is_clear(unsigned kind, hsb_str name)
 {
     bool at = false, mark = false, host = true, letter = false, beyond_hex = false;
     for (size_t i = 0; i < name.len; i++) {
@@ -4208,81 +4301,81 @@ static bool hsb__cert_name_is_clear(unsigned kind, hsb_str name)
             return false;
         at = at || c == '@';
         mark = mark || c == ':' || c == '/';
-        host = host && hsb__cert_is_host_char(c);
+        host = host && hsb__x509_is_host_char(c);
         letter = letter || c >= 'A';
         beyond_hex = beyond_hex || (hsb__text_hex(c) < 0 && c != ':' && c != '.');
     }
-    if (kind == HSB__CERT_URI)
+    if (kind == HSB__X509_URI)
         return beyond_hex && memchr(name.ptr, ':', name.len);
-    return kind == HSB__CERT_MAIL ? at && !mark : host && letter;
+    return kind == HSB__X509_MAIL ? at && !mark : host && letter;
 }
 
-static bool hsb__cert_name_is_shown(unsigned kind, hsb_str name)
+static bool hsb__x509_name_is_shown(unsigned kind, hsb_str name)
 {
     switch (kind) {
-    case HSB__CERT_IP:
+    case HSB__X509_IP:
         return name.len == 4 || name.len == 16;
-    case HSB__CERT_MAIL:
-    case HSB__CERT_DNS:
-    case HSB__CERT_URI:
-        return hsb__cert_name_is_clear(kind, name);
+    case HSB__X509_MAIL:
+    case HSB__X509_DNS:
+    case HSB__X509_URI:
+        return hsb__x509_name_is_clear(kind, name);
     default:
         return false;
     }
 }
 
-/* The next one of those that we show.  rest starts as hsb__cert.san.                  */
-static bool hsb__cert_next_name(hsb_str *rest, unsigned *kind, hsb_str *name)
+/* The next one of those that we show.  rest starts as hsb__x509.san.                  */
+static bool hsb__x509_next_name(hsb_str *rest, unsigned *kind, hsb_str *name)
 {
     unsigned tag;
     while (rest->len && hsb__der_next(rest, &tag, name)) {
         *kind = tag - HSB__DER_CONTEXT;
-        if (hsb__cert_name_is_shown(*kind, *name))
+        if (hsb__x509_name_is_shown(*kind, *name))
             return true;
     }
     return false;
 }
 
-static bool hsb__cert_next_dns(hsb_str *rest, hsb_str *name)
+static bool hsb__x509_next_dns(hsb_str *rest, hsb_str *name)
 {
     unsigned kind;
-    while (hsb__cert_next_name(rest, &kind, name))
-        if (kind == HSB__CERT_DNS)
+    while (hsb__x509_next_name(rest, &kind, name))
+        if (kind == HSB__X509_DNS)
             return true;
     return false;
 }
 
 /* --- what a certificate says, as text -------------------------------------------------
    Printed twice: bytes NULL, only to learn how much it is; and then for good.         */
-typedef struct hsb__cert_text { char *bytes; size_t len; } hsb__cert_text;
+typedef struct hsb__x509_text { char *bytes; size_t len; } hsb__x509_text;
 
-enum { HSB__CERT_MAX = 64 << 10, HSB__CERT_NAMES = 256, HSB__CERT_RDNS = 64 };
+enum { HSB__X509_MAX = 64 << 10, HSB__X509_NAMES = 256, HSB__X509_RDNS = 64 };
 
-static void hsb__cert_put(hsb__cert_text *t, const char *bytes, size_t len)
+static void hsb__x509_put(hsb__x509_text *t, const char *bytes, size_t len)
 {
     if (t->bytes && len)
         memcpy(t->bytes + t->len, bytes, len);
     t->len += len;
 }
 
-static void hsb__cert_put_hex(hsb__cert_text *t, hsb_str bytes, const char *before)
+static void hsb__x509_put_hex(hsb__x509_text *t, hsb_str bytes, const char *before)
 {
     static const char digits[] = "0123456789ABCDEF";
     for (size_t i = 0; i < bytes.len; i++) {
         unsigned byte = hsb__der_byte(bytes, i);
         const char pair[2] = { digits[byte >> 4], digits[byte & 15] };
-        hsb__cert_put(t, before, strlen(before));
-        hsb__cert_put(t, pair, 2);
+        hsb__x509_put(t, before, strlen(before));
+        hsb__x509_put(t, pair, 2);
     }
 }
 
-static hsb_str hsb__cert_since(const hsb__cert_text *t, size_t mark)
+static hsb_str hsb__x509_since(const hsb__x509_text *t, size_t mark)
 {
     return hsb__text_make(t->bytes ? t->bytes + mark : NULL, t->len - mark);
 }
 
 /* RFC 3629 4: no overlong forms; surrogates and what lies beyond are the caller's to see. */
-static bool hsb__cert_next_utf8(hsb_str *rest, uint32_t *c)
+static bool hsb__x509_next_utf8(hsb_str *rest, uint32_t *c)
 {
     static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
     unsigned first = hsb__der_byte(*rest, 0);
@@ -4296,31 +4389,31 @@ static bool hsb__cert_next_utf8(hsb_str *rest, uint32_t *c)
             return false;
         *c = *c << 6 | (hsb__der_byte(*rest, i) & 0x3F);
     }
-    *rest = hsb__der_after(*rest, more + 1);
+    *rest = hsb__text_after(*rest, more + 1);
     return *c >= least[more];
 }
 
-static bool hsb__cert_is_char(uint32_t c)
+static bool hsb__x509_is_char(uint32_t c)
 {
     return c < 0xD800 || (c > 0xDFFF && c <= 0x10FFFF);
 }
 
 /* The next character of a string of that type; false: it has none that we know of.    */
-static bool hsb__cert_next_char(hsb_str *rest, unsigned tag, uint32_t *c)
+static bool hsb__x509_next_char(hsb_str *rest, unsigned tag, uint32_t *c)
 {
     size_t width = tag == HSB__DER_BMP ? 2 : tag == HSB__DER_UNIVERSAL ? 4 : 1;
     if (tag == HSB__DER_UTF8)
-        return hsb__cert_next_utf8(rest, c) && hsb__cert_is_char(*c);
+        return hsb__x509_next_utf8(rest, c) && hsb__x509_is_char(*c);
     if (rest->len < width)
         return false;
     *c = 0;
     for (size_t i = 0; i < width; i++)
         *c = *c << 8 | hsb__der_byte(*rest, i);
-    *rest = hsb__der_after(*rest, width);
-    return width == 1 ? *c < 0x80 : hsb__cert_is_char(*c);
+    *rest = hsb__text_after(*rest, width);
+    return width == 1 ? *c < 0x80 : hsb__x509_is_char(*c);
 }
 
-static bool hsb__cert_is_text(hsb_str value, unsigned tag)
+static bool hsb__x509_is_text(hsb_str value, unsigned tag)
 {
     static const unsigned char strings[] = {
         HSB__DER_UTF8, HSB__DER_PRINTABLE, HSB__DER_IA5, HSB__DER_TELETEX, HSB__DER_VISIBLE,
@@ -4330,12 +4423,12 @@ static bool hsb__cert_is_text(hsb_str value, unsigned tag)
     if (!memchr(strings, (int)tag, sizeof strings))
         return false;
     while (value.len)
-        if (!hsb__cert_next_char(&value, tag, &c))
+        if (!hsb__x509_next_char(&value, tag, &c))
             return false;
     return true;
 }
 
-static size_t hsb__cert_utf8(char out[4], uint32_t c)
+static size_t hsb__x509_utf8(char out[4], uint32_t c)
 {
     size_t more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
     out[0] = (char)(more ? (0xFF00u >> (more + 1) & 0xFF) | c >> (6 * more) : c);
@@ -4345,27 +4438,27 @@ static size_t hsb__cert_utf8(char out[4], uint32_t c)
 }
 
 /* RFC 4514 2.4: what a value may not show as it is.                                   */
-static void hsb__cert_put_value(hsb__cert_text *t, hsb_str value, unsigned tag)
+static void hsb__x509_put_value(hsb__x509_text *t, hsb_str value, unsigned tag)
 {
     bool first = true;
     uint32_t c;
-    while (value.len && hsb__cert_next_char(&value, tag, &c)) {
+    while (value.len && hsb__x509_next_char(&value, tag, &c)) {
         char utf8[4];
-        size_t n = hsb__cert_utf8(utf8, c);
+        size_t n = hsb__x509_utf8(utf8, c);
         if (c < ' ' || (c >= 0x7F && c < 0xA0)) {
-            hsb__cert_put_hex(t, hsb__text_make(utf8, n), "\\");
+            hsb__x509_put_hex(t, hsb__text_make(utf8, n), "\\");
         } else {
             bool edge = (c == ' ' && (first || !value.len)) || (c == '#' && first);
             if (edge || (c < 0x80 && strchr("\"+,;<>\\", (int)c)))
-                hsb__cert_put(t, "\\", 1);
-            hsb__cert_put(t, utf8, n);
+                hsb__x509_put(t, "\\", 1);
+            hsb__x509_put(t, utf8, n);
         }
         first = false;
     }
 }
 
 /* Attribute types with a name; RFC 4514 3 has the first nine.                         */
-static const char *hsb__cert_type(const char *oid)
+static const char *hsb__x509_type(const char *oid)
 {
     static const struct { const char *oid, *name; } types[] = {
         { "2.5.4.3",  "CN" }, { "2.5.4.7", "L" },  { "2.5.4.8", "ST" }, { "2.5.4.10", "O" },
@@ -4383,7 +4476,7 @@ static const char *hsb__cert_type(const char *oid)
 
 /* AttributeTypeAndValue.  A type without a name, or a value that is no text, shows the
    value's DER instead (RFC 4514 2.4).                                                 */
-static bool hsb__cert_put_attribute(hsb__cert_text *t, hsb_str attribute)
+static bool hsb__x509_put_attribute(hsb__x509_text *t, hsb_str attribute)
 {
     char oid_text[HSB__DER_OID_TEXT];
     hsb_str oid, value;
@@ -4393,77 +4486,77 @@ static bool hsb__cert_put_attribute(hsb__cert_text *t, hsb_str attribute)
     hsb_str element = attribute;
     if (!hsb__der_next(&attribute, &tag, &value) || attribute.len)
         return false;
-    const char *type = hsb__cert_type(oid_text), *shown = type ? type : oid_text;
-    hsb__cert_put(t, shown, strlen(shown));
-    hsb__cert_put(t, "=", 1);
-    if (type && hsb__cert_is_text(value, tag)) {
-        hsb__cert_put_value(t, value, tag);
+    const char *type = hsb__x509_type(oid_text), *shown = type ? type : oid_text;
+    hsb__x509_put(t, shown, strlen(shown));
+    hsb__x509_put(t, "=", 1);
+    if (type && hsb__x509_is_text(value, tag)) {
+        hsb__x509_put_value(t, value, tag);
     } else {
-        hsb__cert_put(t, "#", 1);
-        hsb__cert_put_hex(t, element, "");
+        hsb__x509_put(t, "#", 1);
+        hsb__x509_put_hex(t, element, "");
     }
     return true;
 }
 
-static bool hsb__cert_put_rdn(hsb__cert_text *t, hsb_str rdn)
+static bool hsb__x509_put_rdn(hsb__x509_text *t, hsb_str rdn)
 {
     hsb_str attribute;
     for (bool first = true; rdn.len; first = false) {
         if (!hsb__der_take(&rdn, HSB__DER_SEQUENCE, &attribute))
             return false;
-        hsb__cert_put(t, "+", first ? 0 : 1);
-        if (!hsb__cert_put_attribute(t, attribute))
+        hsb__x509_put(t, "+", first ? 0 : 1);
+        if (!hsb__x509_put_attribute(t, attribute))
             return false;
     }
     return true;
 }
 
 /* A Name as RFC 4514 writes it: the last RDN first.                                   */
-static bool hsb__cert_put_dn(hsb__cert_text *t, hsb_str name, hsb_str *out)
+static bool hsb__x509_put_dn(hsb__x509_text *t, hsb_str name, hsb_str *out)
 {
-    hsb_str rest, rdns[HSB__CERT_RDNS];
+    hsb_str rest, rdns[HSB__X509_RDNS];
     size_t count = 0, mark = t->len;
     if (!hsb__der_take(&name, HSB__DER_SEQUENCE, &rest))
         return false;
     while (rest.len)
-        if (count == HSB__CERT_RDNS || !hsb__der_take(&rest, HSB__DER_SET, &rdns[count++]))
+        if (count == HSB__X509_RDNS || !hsb__der_take(&rest, HSB__DER_SET, &rdns[count++]))
             return false;
     for (size_t i = count; i-- > 0;) {
-        if (!hsb__cert_put_rdn(t, rdns[i]))
+        if (!hsb__x509_put_rdn(t, rdns[i]))
             return false;
-        hsb__cert_put(t, ",", i ? 1 : 0);
+        hsb__x509_put(t, ",", i ? 1 : 0);
     }
-    *out = hsb__cert_since(t, mark);
+    *out = hsb__x509_since(t, mark);
     return true;
 }
 
-static hsb_str hsb__cert_put_name(hsb__cert_text *t, unsigned kind, hsb_str name)
+static hsb_str hsb__x509_put_name(hsb__x509_text *t, unsigned kind, hsb_str name)
 {
     char buf[HSB_ADDRESS_TEXT_MAX];
     hsb_address a;
     size_t mark = t->len;
-    if (kind == HSB__CERT_IP) {
+    if (kind == HSB__X509_IP) {
         memset(&a, 0, sizeof a);
         a.family = name.len == 4 ? HSB_IPV4 : HSB_IPV6;
         memcpy(a.bytes, name.ptr, name.len);
         name = hsb__text_of(hsb__address_text(&a, buf));
     }
-    hsb__cert_put(t, name.ptr, name.len);
-    return hsb__cert_since(t, mark);
+    hsb__x509_put(t, name.ptr, name.len);
+    return hsb__x509_since(t, mark);
 }
 
-/* Everything that is text.  names: room for HSB__CERT_NAMES of them at most, or NULL. */
-static bool hsb__cert_put_all(hsb__cert_text *t, const hsb__cert *cert, hsb_certificate *out,
+/* Everything that is text.  names: room for HSB__X509_NAMES of them at most, or NULL. */
+static bool hsb__x509_put_all(hsb__x509_text *t, const hsb__x509 *cert, hsb_certificate *out,
                               hsb_str *names)
 {
     hsb_str rest = cert->san, name;
     unsigned kind;
     out->name_count = 0;
-    if (!hsb__cert_put_dn(t, cert->subject, &out->subject) ||
-        !hsb__cert_put_dn(t, cert->issuer, &out->issuer))
+    if (!hsb__x509_put_dn(t, cert->subject, &out->subject) ||
+        !hsb__x509_put_dn(t, cert->issuer, &out->issuer))
         return false;
-    while (out->name_count < HSB__CERT_NAMES && hsb__cert_next_name(&rest, &kind, &name)) {
-        hsb_str shown = hsb__cert_put_name(t, kind, name);
+    while (out->name_count < HSB__X509_NAMES && hsb__x509_next_name(&rest, &kind, &name)) {
+        hsb_str shown = hsb__x509_put_name(t, kind, name);
         if (names)
             names[out->name_count] = shown;
         out->name_count++;
@@ -4471,7 +4564,7 @@ static bool hsb__cert_put_all(hsb__cert_text *t, const hsb__cert *cert, hsb_cert
     return true;
 }
 
-static void hsb__cert_sha256(const void *bytes, size_t len, unsigned char out[32])
+static void hsb__x509_sha256(const void *bytes, size_t len, unsigned char out[32])
 {
     br_sha256_context sha256;
     br_sha256_init(&sha256);
@@ -4480,21 +4573,21 @@ static void hsb__cert_sha256(const void *bytes, size_t len, unsigned char out[32
 }
 
 /* One block: this, the names, the DER, the texts.                                     */
-typedef struct hsb__cert_block { hsb_certificate shown; size_t size; } hsb__cert_block;
+typedef struct hsb__x509_block { hsb_certificate shown; size_t size; } hsb__x509_block;
 
-/* Owned: hsb__cert_forget.  NULL: malformed, larger than we look at, or out of memory. */
-static hsb_certificate *hsb__cert_describe(hsb__memory *m, const unsigned char *der,
+/* Owned: hsb__x509_forget.  NULL: malformed, larger than we look at, or out of memory. */
+static hsb_certificate *hsb__x509_describe(hsb__memory *m, const unsigned char *der,
                                            size_t len)
 {
-    hsb__cert cert;
+    hsb__x509 cert;
     hsb_certificate first;
-    hsb__cert_text text = { NULL, 0 };
-    if (len > HSB__CERT_MAX || !hsb__cert_walk(&cert, der, len) ||
-        !hsb__cert_put_all(&text, &cert, &first, NULL))
+    hsb__x509_text text = { NULL, 0 };
+    if (len > HSB__X509_MAX || !hsb__x509_walk(&cert, der, len) ||
+        !hsb__x509_put_all(&text, &cert, &first, NULL))
         return NULL;
     size_t names = (size_t)first.name_count * sizeof(hsb_str);
-    size_t size = sizeof(hsb__cert_block) + names + len + text.len;
-    hsb__cert_block *block = hsb__memory_zeroed(m, size);
+    size_t size = sizeof(hsb__x509_block) + names + len + text.len;
+    hsb__x509_block *block = hsb__memory_zeroed(m, size);
     if (!block)
         return NULL;
     block->size = size;
@@ -4503,26 +4596,33 @@ static hsb_certificate *hsb__cert_describe(hsb__memory *m, const unsigned char *
     memcpy(copy, der, len);
     text.bytes = copy + len;
     text.len = 0;
-    hsb__cert_put_all(&text, &cert, &block->shown, name);
+    hsb__x509_put_all(&text, &cert, &block->shown, name);
     block->shown.der = hsb__text_make(copy, len);
     block->shown.names = name;
     block->shown.not_before = cert.not_before;
     block->shown.not_after = cert.not_after;
-    hsb__cert_sha256(der, len, block->shown.sha256);
+    hsb__x509_sha256(der, len, block->shown.sha256);
     return &block->shown;
 }
 
-static void hsb__cert_forget(hsb__memory *m, hsb_certificate *c)
+static void hsb__x509_forget(hsb__memory *m, hsb_certificate *c)
 {
-    hsb__cert_block *block = (hsb__cert_block *)(void *)c;      /* its first member    */
+    hsb__x509_block *block = (hsb__x509_block *)(void *)c;      /* its first member    */
     if (block)
         hsb__memory_free(m, block, block->size);
 }
 
+/* ===== >>chain ===================================================================
+   Purpose  files of certificates: the chain that the server shows, trust anchors, the
+            names that clients are asked with
+   Uses     >>memory >>error >>der >>pem >>key >>x509
+   Names    hsb__chain_*, hsb__anchors_*, hsb__names_*
+   Tests    tests/unit/cert.c                                                          */
+
 /* --- files of certificates --------------------------------------------------------- */
 
 /* At least one certificate, or false.                                                 */
-static bool hsb__cert_load(hsb__memory *m, const hsb_pem *pem, hsb__object **list,
+static bool hsb__chain_load_objects(hsb__memory *m, const hsb_pem *pem, hsb__object **list,
                            size_t *count, hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
@@ -4537,7 +4637,7 @@ static bool hsb__cert_load(hsb__memory *m, const hsb_pem *pem, hsb__object **lis
 }
 
 /* number counts from one, as people do.                                               */
-static bool hsb__cert_refuse(const hsb_pem *pem, size_t number, const char *reason,
+static bool hsb__chain_refuse(const hsb_pem *pem, size_t number, const char *reason,
                              hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
@@ -4545,18 +4645,18 @@ static bool hsb__cert_refuse(const hsb_pem *pem, size_t number, const char *reas
                           hsb__pem_place(pem, buf), number, reason);
 }
 
-static bool hsb__cert_read(hsb__cert *out, const hsb__object *o, const hsb_pem *pem,
+static bool hsb__chain_read(hsb__x509 *out, const hsb__object *o, const hsb_pem *pem,
                            size_t number, hsb_error *err)
 {
-    return hsb__cert_walk(out, o->der, o->len) ||
-           hsb__cert_refuse(pem, number, hsb__cert_malformed, err);
+    return hsb__x509_walk(out, o->der, o->len) ||
+           hsb__chain_refuse(pem, number, hsb__x509_malformed, err);
 }
 
-static bool hsb__cert_read_key(const hsb__cert *cert, br_x509_pkey *key, const hsb_pem *pem,
+static bool hsb__chain_read_key(const hsb__x509 *cert, br_x509_pkey *key, const hsb_pem *pem,
                                size_t number, hsb_error *err)
 {
-    const char *reason = hsb__cert_public_key(cert, key);
-    return !reason || hsb__cert_refuse(pem, number, reason, err);
+    const char *reason = hsb__x509_public_key(cert, key);
+    return !reason || hsb__chain_refuse(pem, number, reason, err);
 }
 
 /* --- what the server shows --------------------------------------------------------- */
@@ -4591,13 +4691,13 @@ static bool hsb__chain_list(hsb__memory *m, hsb__chain *c)
 /* The key is judged in the leaf only: what comes after it is for the client to judge. */
 static bool hsb__chain_check(hsb__chain *c, const hsb_pem *pem, hsb_error *err)
 {
-    hsb__cert cert;
+    hsb__x509 cert;
     br_x509_pkey key = { 0 };
     size_t number = 0;
     for (const hsb__object *o = c->objects; o; o = o->next) {
-        if (!hsb__cert_read(&cert, o, pem, ++number, err))
+        if (!hsb__chain_read(&cert, o, pem, ++number, err))
             return false;
-        if (number == 1 && !hsb__cert_read_key(&cert, &key, pem, number, err))
+        if (number == 1 && !hsb__chain_read_key(&cert, &key, pem, number, err))
             return false;
     }
     c->key_type = key.key_type;
@@ -4607,7 +4707,7 @@ static bool hsb__chain_check(hsb__chain *c, const hsb_pem *pem, hsb_error *err)
 static bool hsb__chain_load(hsb__memory *m, hsb__chain *c, const hsb_pem *pem, hsb_error *err)
 {
     memset(c, 0, sizeof *c);
-    if (!hsb__cert_load(m, pem, &c->objects, &c->count, err))
+    if (!hsb__chain_load_objects(m, pem, &c->objects, &c->count, err))
         return false;
     if (!hsb__chain_list(m, c))
         hsb__error_memory(err);
@@ -4643,10 +4743,10 @@ static bool hsb__chain_try_ec(const br_ec_public_key *pub, const br_ec_private_k
 static bool hsb__chain_try_key(const hsb__chain *c, const hsb__key *k)
 {
     static const unsigned char hash[32] = { 1 };
-    hsb__cert cert;
+    hsb__x509 cert;
     br_x509_pkey pub;
-    return hsb__cert_walk(&cert, c->certs[0].data, c->certs[0].data_len) &&
-           !hsb__cert_public_key(&cert, &pub) &&
+    return hsb__x509_walk(&cert, c->certs[0].data, c->certs[0].data_len) &&
+           !hsb__x509_public_key(&cert, &pub) &&
            (k->type == BR_KEYTYPE_RSA ? hsb__chain_try_rsa(&pub.key.rsa, &k->rsa, hash)
                                       : hsb__chain_try_ec(&pub.key.ec, &k->ec, hash));
 }
@@ -4667,307 +4767,6 @@ static bool hsb__chain_fits_key(const hsb__chain *c, const hsb__key *k, const ch
                           reason);
 }
 
-/* --- server names -----------------------------------------------------------------------
-   A host name as it is compared: lower case, no dot at the end, letters, digits, '-' and
-   '_' in labels of 1..63 bytes.  A number at the end makes it an IP address, and that is
-   no server name (RFC 6066 3).                                                          */
-enum { HSB__HOST_SIZE = 256 };
-
-static bool hsb__host_is_label(hsb_str label)
-{
-    for (size_t i = 0; i < label.len; i++) {
-        char c = label.ptr[i];
-        if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) && c != '-' && c != '_')
-            return false;
-    }
-    return label.len > 0 && label.len < 64;
-}
-
-static bool hsb__host_is_number(hsb_str label)
-{
-    size_t digits = 0;
-    while (digits < label.len && hsb__text_is_digit(label.ptr[digits]))
-        digits++;
-    return digits == label.len;
-}
-
-static bool hsb__host_is_name(hsb_str name)
-{
-    size_t begin = 0;
-    for (size_t i = 0; i < name.len; i++) {
-        if (name.ptr[i] != '.')
-            continue;
-        if (!hsb__host_is_label(hsb__text_make(name.ptr + begin, i - begin)))
-            return false;
-        begin = i + 1;
-    }
-    const hsb_str last = hsb__text_make(name.ptr + begin, name.len - begin);
-    return hsb__host_is_label(last) && !hsb__host_is_number(last);
-}
-
-/* false, and an empty name: not a host name.                                            */
-static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
-{
-    out[0] = '\0';
-    if (name.len && name.ptr[name.len - 1] == '.')
-        name.len--;
-    if (name.len == 0 || name.len >= HSB__HOST_SIZE)
-        return false;
-    for (size_t i = 0; i < name.len; i++)
-        out[i] = hsb__text_lower(name.ptr[i]);
-    out[name.len] = '\0';
-    if (hsb__host_is_name(hsb__text_make(out, name.len)))
-        return true;
-    out[0] = '\0';
-    return false;
-}
-
-/* As above; "*." before it is fine.                                                     */
-static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
-{
-    char rest[HSB__HOST_SIZE];
-    if (name.len < 2 || name.ptr[0] != '*' || name.ptr[1] != '.')
-        return hsb__host_normalise(out, name);
-    if (!hsb__host_normalise(rest, hsb__text_make(name.ptr + 2, name.len - 2)) ||
-        strlen(rest) + 3 > HSB__HOST_SIZE)
-        return false;
-    memcpy(out, "*.", 2);
-    memcpy(out + 2, rest, strlen(rest) + 1);
-    return true;
-}
-
-/* --- the self-signed certificate ------------------------------------------------------
-   For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody
-   else for whom its key could vouch.                                                  */
-enum { HSB__CHAIN_SELF_MAX = 2048, HSB__CHAIN_SELF_DAYS = 397, HSB__CHAIN_SKEW = 3600 };
-
-typedef struct hsb__chain_self {
-    const hsb__key *key;
-    char            host[HSB__HOST_SIZE];
-    hsb_str         name;                   /* host, or the address as it was given    */
-    hsb_address     address;                /* family 0: a DNS name                    */
-    int64_t         now;
-    unsigned char   serial[16], key_id[20];
-    unsigned char   point[BR_EC_KBUF_PUB_MAX_SIZE];
-    size_t          point_len;
-} hsb__chain_self;
-
-/* RFC 5280 A.1: a common name has 64 characters at most.  A longer one is only in the
-   SAN; but issuer must not be empty.                                                  */
-static void hsb__chain_put_name(hsb__der_out *out, hsb_str name)
-{
-    hsb_str shown = name.len <= 64 ? name : hsb__text_of("self-signed");
-    size_t dn = hsb__der_open(out, HSB__DER_SEQUENCE);
-    size_t rdn = hsb__der_open(out, HSB__DER_SET);
-    size_t attribute = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, "2.5.4.3");
-    hsb__der_put_element(out, HSB__DER_UTF8, shown.ptr, shown.len);
-    hsb__der_close(out, attribute);
-    hsb__der_close(out, rdn);
-    hsb__der_close(out, dn);
-}
-
-static void hsb__chain_put_validity(hsb__der_out *out, int64_t now)
-{
-    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_time(out, now - HSB__CHAIN_SKEW);
-    hsb__der_put_time(out, now + HSB__CHAIN_SELF_DAYS * INT64_C(86400));
-    hsb__der_close(out, mark);
-}
-
-static void hsb__chain_put_bits(hsb__der_out *out, const void *bytes, size_t len)
-{
-    size_t mark = hsb__der_open(out, HSB__DER_BITS);
-    hsb__der_put_byte(out, 0);
-    hsb__der_put(out, bytes, len);
-    hsb__der_close(out, mark);
-}
-
-static void hsb__chain_put_key(hsb__der_out *out, const hsb__chain_self *self)
-{
-    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    size_t algorithm = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, "1.2.840.10045.2.1");
-    hsb__der_put_oid(out, "1.2.840.10045.3.1.7");
-    hsb__der_close(out, algorithm);
-    hsb__chain_put_bits(out, self->point, self->point_len);
-    hsb__der_close(out, mark);
-}
-
-static void hsb__chain_put_signature_kind(hsb__der_out *out)
-{
-    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, "1.2.840.10045.4.3.2");               /* ecdsa-with-SHA256   */
-    hsb__der_close(out, mark);
-}
-
-/* The names: of localhost also the addresses that it goes by.                         */
-static void hsb__chain_put_san(hsb__der_out *out, const hsb__chain_self *self)
-{
-    static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
-    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    if (self->address.family)
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_IP, self->address.bytes,
-                             self->address.family == HSB_IPV4 ? sizeof v4 : sizeof v6);
-    else
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_DNS, self->name.ptr,
-                             self->name.len);
-    if (hsb__text_is_nocase(self->name, "localhost")) {
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_IP, v4, sizeof v4);
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__CERT_IP, v6, sizeof v6);
-    }
-    hsb__der_close(out, mark);
-}
-
-/* What an extension's OCTET STRING holds is written between open and close.           */
-typedef struct hsb__chain_mark { size_t extension, value; } hsb__chain_mark;
-
-static hsb__chain_mark hsb__chain_open_extension(hsb__der_out *out, const char *oid,
-                                                 bool critical)
-{
-    static const unsigned char yes = 0xFF;
-    hsb__chain_mark mark;
-    mark.extension = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, oid);
-    if (critical)
-        hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
-    mark.value = hsb__der_open(out, HSB__DER_OCTETS);
-    return mark;
-}
-
-static void hsb__chain_close_extension(hsb__der_out *out, hsb__chain_mark mark)
-{
-    hsb__der_close(out, mark.value);
-    hsb__der_close(out, mark.extension);
-}
-
-/* RFC 5280 4.2.1: basicConstraints, keyUsage, extKeyUsage serverAuth, subjectAltName, and
-   the two identifiers that tell this certificate from yesterday's, which has the same name
-   and another key.                                                                    */
-static void hsb__chain_put_extensions(hsb__der_out *out, const hsb__chain_self *self)
-{
-    static const unsigned char no_ca[] = { HSB__DER_SEQUENCE, 0 };
-    static const unsigned char signature_only[] = { HSB__DER_BITS, 2, 7, 0x80 };
-    hsb__chain_mark mark = hsb__chain_open_extension(out, "2.5.29.19", true);
-    hsb__der_put(out, no_ca, sizeof no_ca);
-    hsb__chain_close_extension(out, mark);
-
-    mark = hsb__chain_open_extension(out, "2.5.29.15", true);
-    hsb__der_put(out, signature_only, sizeof signature_only);
-    hsb__chain_close_extension(out, mark);
-
-    mark = hsb__chain_open_extension(out, "2.5.29.37", false);
-    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_oid(out, "1.3.6.1.5.5.7.3.1");
-    hsb__der_close(out, list);
-    hsb__chain_close_extension(out, mark);
-
-    mark = hsb__chain_open_extension(out, "2.5.29.17", false);
-    hsb__chain_put_san(out, self);
-    hsb__chain_close_extension(out, mark);
-
-    mark = hsb__chain_open_extension(out, "2.5.29.14", false);
-    hsb__der_put_element(out, HSB__DER_OCTETS, self->key_id, sizeof self->key_id);
-    hsb__chain_close_extension(out, mark);
-
-    mark = hsb__chain_open_extension(out, "2.5.29.35", false);
-    list = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_element(out, HSB__DER_CONTEXT + 0, self->key_id, sizeof self->key_id);
-    hsb__der_close(out, list);
-    hsb__chain_close_extension(out, mark);
-}
-
-static void hsb__chain_put_tbs(hsb__der_out *out, const hsb__chain_self *self)
-{
-    static const unsigned char v3 = 2;
-    size_t tbs = hsb__der_open(out, HSB__DER_SEQUENCE);
-    size_t version = hsb__der_open(out, HSB__DER_EXPLICIT + 0);
-    hsb__der_put_element(out, HSB__DER_INTEGER, &v3, 1);
-    hsb__der_close(out, version);
-    hsb__der_put_element(out, HSB__DER_INTEGER, self->serial, sizeof self->serial);
-    hsb__chain_put_signature_kind(out);
-    hsb__chain_put_name(out, self->name);
-    hsb__chain_put_validity(out, self->now);
-    hsb__chain_put_name(out, self->name);
-    hsb__chain_put_key(out, self);
-    size_t wrapped = hsb__der_open(out, HSB__DER_EXPLICIT + 3);
-    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__chain_put_extensions(out, self);
-    hsb__der_close(out, list);
-    hsb__der_close(out, wrapped);
-    hsb__der_close(out, tbs);
-}
-
-static void hsb__chain_put_self(hsb__der_out *out, const hsb__chain_self *self)
-{
-    unsigned char hash[br_sha256_SIZE], signature[160];
-    size_t cert = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__chain_put_tbs(out, self);
-    hsb__cert_sha256(out->bytes + cert, out->len - cert, hash);
-    size_t len = br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
-                                                  &self->key->ec, signature);
-    hsb__chain_put_signature_kind(out);
-    hsb__chain_put_bits(out, signature, len);
-    hsb__der_close(out, cert);
-}
-
-static bool hsb__chain_read_name(hsb__chain_self *self, const char *name)
-{
-    self->name = hsb__text_of(name);
-    if (hsb__address_parse(&self->address, name))
-        return true;
-    self->address.family = HSB_FAMILY_ANY;
-    bool good = hsb__host_normalise_pattern(self->host, self->name);
-    self->name = hsb__text_of(self->host);
-    return good && self->name.len <= 253;                       /* RFC 1035 2.3.4      */
-}
-
-/* RFC 5280 4.1.2.2: a serial number is positive and has 20 bytes at most.  RFC 7093 2 (1):
-   a key's identifier is the first 160 bits of the SHA-256 of its point.               */
-static bool hsb__chain_prepare_self(hsb__chain_self *self)
-{
-    br_ec_public_key pub;
-    unsigned char hash[br_sha256_SIZE];
-    if (!hsb__os_entropy(self->serial, sizeof self->serial))
-        return false;
-    self->serial[0] = (unsigned char)((self->serial[0] & 0x7F) | 0x40);
-    self->point_len =
-        br_ec_compute_pub(br_ec_get_default(), &pub, self->point, &self->key->ec);
-    hsb__cert_sha256(self->point, self->point_len, hash);
-    memcpy(self->key_id, hash, sizeof self->key_id);
-    return true;
-}
-
-/* k: from hsb__key_generate.                                                          */
-static bool hsb__chain_self_signed(hsb__memory *m, hsb__chain *c, const hsb__key *k,
-                                   const char *name, int64_t now, hsb_error *err)
-{
-    unsigned char bytes[HSB__CHAIN_SELF_MAX];
-    hsb__der_out out = { bytes, 0, sizeof bytes, false };
-    hsb__chain_self self = { 0 };
-    HSB_ASSERT(k->type == BR_KEYTYPE_EC && k->ec.curve == BR_EC_secp256r1);
-    memset(c, 0, sizeof *c);
-    self.key = k;
-    self.now = now;
-    if (!hsb__chain_read_name(&self, name))
-        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
-                              "self-signed certificate: \"%.80s\" is no host name or address",
-                              name);
-    if (!hsb__chain_prepare_self(&self))
-        return hsb__error_system(err, errno, "random bytes for a certificate");
-    hsb__chain_put_self(&out, &self);
-    if (out.full)
-        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
-                              "self-signed certificate: the clock is wrong");
-    c->objects = hsb__pem_object(m, "CERTIFICATE", out.bytes, out.len);
-    c->count = 1;
-    c->key_type = BR_KEYTYPE_EC;
-    if (c->objects && hsb__chain_list(m, c))
-        return true;
-    hsb__chain_free(m, c);
-    return hsb__error_memory(err);
-}
-
 /* --- whom the server trusts, and what it asks for ---------------------------------- */
 typedef struct hsb__anchors {
     br_x509_trust_anchor *list;     /* names and keys point into objects               */
@@ -4984,12 +4783,12 @@ static void hsb__anchors_free(hsb__memory *m, hsb__anchors *a)
 
 static bool hsb__anchors_fill(hsb__anchors *a, const hsb_pem *pem, hsb_error *err)
 {
-    hsb__cert cert;
+    hsb__x509 cert;
     size_t i = 0;
     for (const hsb__object *o = a->objects; o; o = o->next, i++) {
         br_x509_trust_anchor *anchor = &a->list[i];
-        if (!hsb__cert_read(&cert, o, pem, i + 1, err) ||
-            !hsb__cert_read_key(&cert, &anchor->pkey, pem, i + 1, err))
+        if (!hsb__chain_read(&cert, o, pem, i + 1, err) ||
+            !hsb__chain_read_key(&cert, &anchor->pkey, pem, i + 1, err))
             return false;
         anchor->dn.data = hsb__der_pointer(cert.subject);
         anchor->dn.len = cert.subject.len;
@@ -5002,7 +4801,7 @@ static bool hsb__anchors_load(hsb__memory *m, hsb__anchors *a, const hsb_pem *pe
                               hsb_error *err)
 {
     memset(a, 0, sizeof *a);
-    if (!hsb__cert_load(m, pem, &a->objects, &a->count, err))
+    if (!hsb__chain_load_objects(m, pem, &a->objects, &a->count, err))
         return false;
     a->list = hsb__memory_array(m, a->count, sizeof *a->list);
     if (!a->list)
@@ -5032,10 +4831,10 @@ static void hsb__names_free(hsb__memory *m, hsb__names *n)
 static bool hsb__names_fill(hsb__names *n, const hsb_pem *pem, hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
-    hsb__cert cert;
+    hsb__x509 cert;
     size_t i = 0;
     for (const hsb__object *o = n->objects; o; o = o->next, i++) {
-        if (!hsb__cert_read(&cert, o, pem, i + 1, err))
+        if (!hsb__chain_read(&cert, o, pem, i + 1, err))
             return false;
         n->list[i].data = hsb__der_pointer(cert.subject);
         n->list[i].len = cert.subject.len;
@@ -5050,7 +4849,7 @@ static bool hsb__names_fill(hsb__names *n, const hsb_pem *pem, hsb_error *err)
 static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, hsb_error *err)
 {
     memset(n, 0, sizeof *n);
-    if (!hsb__cert_load(m, pem, &n->objects, &n->count, err))
+    if (!hsb__chain_load_objects(m, pem, &n->objects, &n->count, err))
         return false;
     n->list = hsb__memory_array(m, n->count, sizeof *n->list);
     if (!n->list)
@@ -5061,10 +4860,248 @@ static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, h
     return false;
 }
 
+/* ===== >>selfsigned ==============================================================
+   Purpose  writes a certificate: the one that a server without files makes for itself
+   Uses     >>platform >>memory >>text >>address >>der >>pem >>key >>x509 >>chain >>error
+   Names    hsb__selfsigned_*
+   Tests    tests/unit/cert.c                                                          */
+
+/* --- the self-signed certificate ------------------------------------------------------
+   For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody
+   else for whom its key could vouch.                                                  */
+enum { HSB__SELFSIGNED_MAX = 2048, HSB__SELFSIGNED_DAYS = 397, HSB__SELFSIGNED_SKEW = 3600 };
+
+typedef struct hsb__selfsigned {
+    const hsb__key *key;
+    char            host[HSB__HOST_SIZE];
+    hsb_str         name;                   /* host, or the address as it was given    */
+    hsb_address     address;                /* family 0: a DNS name                    */
+    int64_t         now;
+    unsigned char   serial[16], key_id[20];
+    unsigned char   point[BR_EC_KBUF_PUB_MAX_SIZE];
+    size_t          point_len;
+} hsb__selfsigned;
+
+/* RFC 5280 A.1: a common name has 64 characters at most.  A longer one is only in the
+   SAN; but issuer must not be empty.                                                  */
+static void hsb__selfsigned_put_name(hsb__der_out *out, hsb_str name)
+{
+    hsb_str shown = name.len <= 64 ? name : hsb__text_of("self-signed");
+    size_t dn = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t rdn = hsb__der_open(out, HSB__DER_SET);
+    size_t attribute = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "2.5.4.3");
+    hsb__der_put_element(out, HSB__DER_UTF8, shown.ptr, shown.len);
+    hsb__der_close(out, attribute);
+    hsb__der_close(out, rdn);
+    hsb__der_close(out, dn);
+}
+
+static void hsb__selfsigned_put_validity(hsb__der_out *out, int64_t now)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_time(out, now - HSB__SELFSIGNED_SKEW);
+    hsb__der_put_time(out, now + HSB__SELFSIGNED_DAYS * INT64_C(86400));
+    hsb__der_close(out, mark);
+}
+
+static void hsb__selfsigned_put_bits(hsb__der_out *out, const void *bytes, size_t len)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_BITS);
+    hsb__der_put_byte(out, 0);
+    hsb__der_put(out, bytes, len);
+    hsb__der_close(out, mark);
+}
+
+static void hsb__selfsigned_put_key(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t algorithm = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.2.840.10045.2.1");
+    hsb__der_put_oid(out, "1.2.840.10045.3.1.7");
+    hsb__der_close(out, algorithm);
+    hsb__selfsigned_put_bits(out, self->point, self->point_len);
+    hsb__der_close(out, mark);
+}
+
+static void hsb__selfsigned_put_signature_kind(hsb__der_out *out)
+{
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.2.840.10045.4.3.2");               /* ecdsa-with-SHA256   */
+    hsb__der_close(out, mark);
+}
+
+/* The names: of localhost also the addresses that it goes by.                         */
+static void hsb__selfsigned_put_san(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
+    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
+    if (self->address.family)
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_IP, self->address.bytes,
+                             self->address.family == HSB_IPV4 ? sizeof v4 : sizeof v6);
+    else
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_DNS, self->name.ptr,
+                             self->name.len);
+    if (hsb__text_is_nocase(self->name, "localhost")) {
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_IP, v4, sizeof v4);
+        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_IP, v6, sizeof v6);
+    }
+    hsb__der_close(out, mark);
+}
+
+/* What an extension's OCTET STRING holds is written between open and close.           */
+typedef struct hsb__selfsigned_mark { size_t extension, value; } hsb__selfsigned_mark;
+
+static hsb__selfsigned_mark hsb__selfsigned_open_extension(hsb__der_out *out, const char *oid,
+                                                 bool critical)
+{
+    static const unsigned char yes = 0xFF;
+    hsb__selfsigned_mark mark;
+    mark.extension = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, oid);
+    if (critical)
+        hsb__der_put_element(out, HSB__DER_BOOLEAN, &yes, 1);
+    mark.value = hsb__der_open(out, HSB__DER_OCTETS);
+    return mark;
+}
+
+static void hsb__selfsigned_close_extension(hsb__der_out *out, hsb__selfsigned_mark mark)
+{
+    hsb__der_close(out, mark.value);
+    hsb__der_close(out, mark.extension);
+}
+
+/* RFC 5280 4.2.1: basicConstraints, keyUsage, extKeyUsage serverAuth, subjectAltName, and
+   the two identifiers that tell this certificate from yesterday's, which has the same name
+   and another key.                                                                    */
+static void hsb__selfsigned_put_extensions(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    static const unsigned char no_ca[] = { HSB__DER_SEQUENCE, 0 };
+    static const unsigned char signature_only[] = { HSB__DER_BITS, 2, 7, 0x80 };
+    hsb__selfsigned_mark mark = hsb__selfsigned_open_extension(out, "2.5.29.19", true);
+    hsb__der_put(out, no_ca, sizeof no_ca);
+    hsb__selfsigned_close_extension(out, mark);
+
+    mark = hsb__selfsigned_open_extension(out, "2.5.29.15", true);
+    hsb__der_put(out, signature_only, sizeof signature_only);
+    hsb__selfsigned_close_extension(out, mark);
+
+    mark = hsb__selfsigned_open_extension(out, "2.5.29.37", false);
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.3.6.1.5.5.7.3.1");
+    hsb__der_close(out, list);
+    hsb__selfsigned_close_extension(out, mark);
+
+    mark = hsb__selfsigned_open_extension(out, "2.5.29.17", false);
+    hsb__selfsigned_put_san(out, self);
+    hsb__selfsigned_close_extension(out, mark);
+
+    mark = hsb__selfsigned_open_extension(out, "2.5.29.14", false);
+    hsb__der_put_element(out, HSB__DER_OCTETS, self->key_id, sizeof self->key_id);
+    hsb__selfsigned_close_extension(out, mark);
+
+    mark = hsb__selfsigned_open_extension(out, "2.5.29.35", false);
+    list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_element(out, HSB__DER_CONTEXT + 0, self->key_id, sizeof self->key_id);
+    hsb__der_close(out, list);
+    hsb__selfsigned_close_extension(out, mark);
+}
+
+static void hsb__selfsigned_put_tbs(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    static const unsigned char v3 = 2;
+    size_t tbs = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t version = hsb__der_open(out, HSB__DER_EXPLICIT + 0);
+    hsb__der_put_element(out, HSB__DER_INTEGER, &v3, 1);
+    hsb__der_close(out, version);
+    hsb__der_put_element(out, HSB__DER_INTEGER, self->serial, sizeof self->serial);
+    hsb__selfsigned_put_signature_kind(out);
+    hsb__selfsigned_put_name(out, self->name);
+    hsb__selfsigned_put_validity(out, self->now);
+    hsb__selfsigned_put_name(out, self->name);
+    hsb__selfsigned_put_key(out, self);
+    size_t wrapped = hsb__der_open(out, HSB__DER_EXPLICIT + 3);
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__selfsigned_put_extensions(out, self);
+    hsb__der_close(out, list);
+    hsb__der_close(out, wrapped);
+    hsb__der_close(out, tbs);
+}
+
+static void hsb__selfsigned_put(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    unsigned char hash[br_sha256_SIZE], signature[160];
+    size_t cert = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__selfsigned_put_tbs(out, self);
+    hsb__x509_sha256(out->bytes + cert, out->len - cert, hash);
+    size_t len = br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
+                                                  &self->key->ec, signature);
+    hsb__selfsigned_put_signature_kind(out);
+    hsb__selfsigned_put_bits(out, signature, len);
+    hsb__der_close(out, cert);
+}
+
+static bool hsb__selfsigned_read_name(hsb__selfsigned *self, const char *name)
+{
+    self->name = hsb__text_of(name);
+    if (hsb__address_parse(&self->address, name))
+        return true;
+    self->address.family = HSB_FAMILY_ANY;
+    bool good = hsb__host_normalise_pattern(self->host, self->name);
+    self->name = hsb__text_of(self->host);
+    return good && self->name.len <= 253;                       /* RFC 1035 2.3.4      */
+}
+
+/* RFC 5280 4.1.2.2: a serial number is positive and has 20 bytes at most.  RFC 7093 2 (1):
+   a key's identifier is the first 160 bits of the SHA-256 of its point.               */
+static bool hsb__selfsigned_prepare(hsb__selfsigned *self)
+{
+    br_ec_public_key pub;
+    unsigned char hash[br_sha256_SIZE];
+    if (!hsb__os_entropy(self->serial, sizeof self->serial))
+        return false;
+    self->serial[0] = (unsigned char)((self->serial[0] & 0x7F) | 0x40);
+    self->point_len =
+        br_ec_compute_pub(br_ec_get_default(), &pub, self->point, &self->key->ec);
+    hsb__x509_sha256(self->point, self->point_len, hash);
+    memcpy(self->key_id, hash, sizeof self->key_id);
+    return true;
+}
+
+/* k: from hsb__key_generate.                                                          */
+static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *k,
+                                   const char *name, int64_t now, hsb_error *err)
+{
+    unsigned char bytes[HSB__SELFSIGNED_MAX];
+    hsb__der_out out = { bytes, 0, sizeof bytes, false };
+    hsb__selfsigned self = { 0 };
+    HSB_ASSERT(k->type == BR_KEYTYPE_EC && k->ec.curve == BR_EC_secp256r1);
+    memset(c, 0, sizeof *c);
+    self.key = k;
+    self.now = now;
+    if (!hsb__selfsigned_read_name(&self, name))
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "self-signed certificate: \"%.80s\" is no host name or address",
+                              name);
+    if (!hsb__selfsigned_prepare(&self))
+        return hsb__error_system(err, errno, "random bytes for a certificate");
+    hsb__selfsigned_put(&out, &self);
+    if (out.full)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "self-signed certificate: the clock is wrong");
+    c->objects = hsb__pem_object(m, "CERTIFICATE", out.bytes, out.len);
+    c->count = 1;
+    c->key_type = BR_KEYTYPE_EC;
+    if (c->objects && hsb__chain_list(m, c))
+        return true;
+    hsb__chain_free(m, c);
+    return hsb__error_memory(err);
+}
+
 /* ===== >>security ================================================================
    Purpose  the immutable, counted object behind hsb_security: identities by server
             name, trust, the fastest primitives of this CPU, and the session cache
-   Uses     >>platform >>memory >>text >>error >>pem >>key >>cert
+   Uses     >>platform >>memory >>text >>address >>error >>pem >>key >>x509 >>chain >>selfsigned
    Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
             hsb__security_*
    Tests    tests/unit/security.c
@@ -5493,7 +5530,7 @@ static bool hsb__security_make_identity(hsb_security *s, hsb__identity *out,
 {
     hsb__memory *m = &s->memory;
     return hsb__key_generate(m, &out->key, err) &&
-           hsb__chain_self_signed(m, &out->chain, &out->key, name, hsb__os_wall(), err);
+           hsb__selfsigned_make(m, &out->chain, &out->key, name, hsb__os_wall(), err);
 }
 
 /* --- the table of names --------------------------------------------------------------- */
@@ -5538,11 +5575,11 @@ static bool hsb__security_add_own_names(hsb_security *s, hsb__identity *who, hsb
 {
     const br_x509_certificate *leaf = &who->chain.certs[0];
     char name[HSB__HOST_SIZE];
-    hsb__cert cert;
+    hsb__x509 cert;
     hsb_str dns;
-    if (!hsb__cert_walk(&cert, leaf->data, leaf->data_len))
+    if (!hsb__x509_walk(&cert, leaf->data, leaf->data_len))
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "certificate: malformed");
-    while (hsb__cert_next_dns(&cert.san, &dns))
+    while (hsb__x509_next_dns(&cert.san, &dns))
         if (hsb__host_normalise_pattern(name, dns) &&
             !hsb__security_add_host(s, name, who, err))
             return false;
@@ -5647,7 +5684,7 @@ static bool hsb__security_load_identities(hsb_security *s, const hsb_security_de
 static bool hsb__security_describe(hsb_security *s, hsb_error *err)
 {
     const br_x509_certificate *leaf = &s->identities[0].chain.certs[0];
-    hsb__cert_sha256(leaf->data, leaf->data_len, s->sha256);
+    hsb__x509_sha256(leaf->data, leaf->data_len, s->sha256);
     s->pem = hsb__pem_encode(&s->memory, "CERTIFICATE", leaf->data, leaf->data_len,
                              &s->pem_len);
     return s->pem || hsb__error_memory(err);
@@ -5745,7 +5782,7 @@ static hsb_str hsb__security_pem(const hsb_security *s)
 /* ===== >>policy ==================================================================
    Purpose  what the engine asks us during a handshake: which certificate and suite, a
             signature, whether a session resumes, what the client's certificate is worth
-   Uses     >>platform >>memory >>text >>cert >>security
+   Uses     >>platform >>memory >>text >>address >>der >>x509 >>chain >>security
    Names    hsb__hello_*, hsb__suite_*, hsb__policy_*
    Tests    tests/unit/policy.c, tests/unit/tls.c
 
@@ -5778,7 +5815,7 @@ static bool hsb__hello_bytes(hsb_str *rest, size_t n, hsb_str *out)
     if (rest->len < n)
         return false;
     *out = hsb__text_make(rest->ptr, n);
-    *rest = hsb__der_after(*rest, n);
+    *rest = hsb__text_after(*rest, n);
     return true;
 }
 
@@ -6217,10 +6254,10 @@ static int hsb__policy_load(const br_ssl_session_cache_class **class,
 /* Nothing is resumed past the end of the client's certificate.                            */
 static int64_t hsb__policy_client_end(const hsb__policy *p)
 {
-    hsb__cert cert;
+    hsb__x509 cert;
     if (!p->verified)
         return INT64_MAX;
-    return hsb__cert_walk(&cert, p->leaf.der, p->leaf.len) ? cert.not_after : INT64_MIN;
+    return hsb__x509_walk(&cert, p->leaf.der, p->leaf.len) ? cert.not_after : INT64_MIN;
 }
 
 /* The handshake is complete.                                                              */
@@ -6337,7 +6374,7 @@ static void hsb__policy_append(const br_x509_class **class, const unsigned char 
 }
 
 /* "Expired" and "not yet valid" are one code to BearSSL.                                  */
-static void hsb__policy_blame_time(hsb__policy *p, const hsb__cert *cert)
+static void hsb__policy_blame_time(hsb__policy *p, const hsb__x509 *cert)
 {
     p->failed_early = hsb__os_wall() < cert->not_before;
     p->failed_time = p->failed_early ? cert->not_before : cert->not_after;
@@ -6366,13 +6403,13 @@ static void hsb__policy_note_cert(hsb__policy *p, int judgement)
 {
     const hsb__judge *j = p->judge;
     const unsigned at = j->minimal.num_certs + 1;
-    hsb__cert cert;
+    hsb__x509 cert;
     if (judgement == BR_ERR_X509_OK)
         return;
     if (judgement)
         hsb__policy_fail_chain(p, judgement,
                                at > 1 && hsb__policy_is_of_last(judgement) ? at - 1 : at);
-    if (!hsb__cert_walk(&cert, j->cert.der, j->cert.len))
+    if (!hsb__x509_walk(&cert, j->cert.der, j->cert.len))
         return;
     if (judgement == BR_ERR_X509_EXPIRED)
         hsb__policy_blame_time(p, &cert);
@@ -6469,7 +6506,7 @@ static void hsb__policy_end(hsb__policy *p)
 /* ===== >>tls =====================================================================
    Purpose  one BearSSL engine a connection: records in, plaintext out, and back.  Knows
             no HTTP, owns no socket
-   Uses     >>platform >>memory >>text >>error >>cert >>security >>policy
+   Uses     >>platform >>memory >>text >>address >>error >>x509 >>security >>policy
    Names    hsb__tls_*
    Tests    tests/unit/tls.c
 
@@ -6771,7 +6808,7 @@ static bool hsb__tls_believe_client(hsb__tls *t)
 {
     const hsb__policy *p = &t->policy;
     if (p->ask && p->verified) {
-        t->client = hsb__cert_describe(t->pool->memory, p->leaf.der, p->leaf.len);
+        t->client = hsb__x509_describe(t->pool->memory, p->leaf.der, p->leaf.len);
         if (!t->client)
             hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
     } else if (p->require) {
@@ -6942,7 +6979,7 @@ static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
     hsb_security *security = t->policy.security;
     hsb__policy_end(&t->policy);
     hsb__tls_give_io(t);
-    hsb__cert_forget(pool->memory, t->client);
+    hsb__x509_forget(pool->memory, t->client);
     hsb__tls_wipe(t);
     hsb__security_release(security);
     if (pool->unused_count >= HSB__TLS_KEEP) {
@@ -8188,30 +8225,15 @@ static bool hsb__percent_decode(hsb_str in, bool form, char *buf, size_t size, s
     return good;
 }
 
-/* The part of *rest before the mark.  *rest becomes what is behind it; absent: there was
-   no mark.                                                                            */
-static hsb_str hsb__form_cut(hsb_str *rest, char mark)
-{
-    hsb_str part = *rest;
-    const char *at = part.len ? memchr(part.ptr, mark, part.len) : NULL;
-    if (!at) {
-        *rest = hsb__text_absent();
-        return part;
-    }
-    part.len = (size_t)(at - part.ptr);
-    *rest = hsb__text_make(at + 1, rest->len - part.len - 1);
-    return part;
-}
-
 /* The next of a=1&b=2, still encoded; an absent value: there was no '='.  Empty parts are
    passed over.                                                                        */
 static bool hsb__form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
 {
     while (rest->len) {
-        hsb_str pair = hsb__form_cut(rest, '&');
+        hsb_str pair = hsb__text_cut(rest, '&');
         if (pair.len == 0)
             continue;
-        *name = hsb__form_cut(&pair, '=');
+        *name = hsb__text_cut(&pair, '=');
         *value = pair;
         return true;
     }
@@ -8222,8 +8244,8 @@ static bool hsb__form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
 static bool hsb__cookie_next(hsb_str *rest, hsb_str *name, hsb_str *value)
 {
     while (rest->len) {
-        hsb_str pair = hsb__form_cut(rest, ';');
-        hsb_str key = hsb__form_cut(&pair, '=');
+        hsb_str pair = hsb__text_cut(rest, ';');
+        hsb_str key = hsb__text_cut(&pair, '=');
         if (!pair.ptr)
             continue;
         *name = hsb__text_trim(key);

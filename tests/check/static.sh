@@ -13,7 +13,7 @@ hsb__text_next_element clang-analyzer-core.NullDereference
 hsb__buffer_reserve clang-analyzer-core.NonNullParamChecker
 hsb__buffer_append clang-analyzer-core.NonNullParamChecker
 hsb__address_parse_v6 clang-analyzer-core.NonNullParamChecker
-hsb__form_cut clang-analyzer-core.NonNullParamChecker
+hsb__text_cut clang-analyzer-core.NonNullParamChecker
 hsb__files_redirect_to_slash clang-analyzer-core.NullDereference
 hsb__websocket_message_room clang-analyzer-core.NonNullParamChecker
 hsb__sessions_make clang-analyzer-unix.Malloc

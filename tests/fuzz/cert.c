@@ -9,13 +9,13 @@ static void must_be_text(hsb_str s)
     if (!s.ptr)
         abort();
     while (s.len)
-        if (!hsb__cert_next_char(&s, HSB__DER_UTF8, &c) || c < ' ' || (c >= 0x7F && c < 0xA0))
+        if (!hsb__x509_next_char(&s, HSB__DER_UTF8, &c) || c < ' ' || (c >= 0x7F && c < 0xA0))
             abort();
 }
 
 static void must_be_names(const hsb_certificate *c)
 {
-    if (c->name_count < 0 || c->name_count > HSB__CERT_NAMES)
+    if (c->name_count < 0 || c->name_count > HSB__X509_NAMES)
         abort();
     for (int i = 0; i < c->name_count; i++) {
         if (c->names[i].len == 0 || memchr(c->names[i].ptr, ' ', c->names[i].len))
@@ -27,23 +27,23 @@ static void must_be_names(const hsb_certificate *c)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     hsb__memory m = { 0 };
-    hsb__cert cert;
+    hsb__x509 cert;
     br_x509_pkey key;
     hsb_str name;
-    bool ok = hsb__cert_walk(&cert, data, size);
-    hsb_certificate *c = hsb__cert_describe(&m, data, size);
+    bool ok = hsb__x509_walk(&cert, data, size);
+    hsb_certificate *c = hsb__x509_describe(&m, data, size);
     if (c && !ok)
         abort();
-    if (ok && !hsb__cert_public_key(&cert, &key) && key.key_type == BR_KEYTYPE_RSA &&
+    if (ok && !hsb__x509_public_key(&cert, &key) && key.key_type == BR_KEYTYPE_RSA &&
         (key.key.rsa.nlen < 256 || key.key.rsa.nlen > 512))
         abort();
-    while (ok && hsb__cert_next_dns(&cert.san, &name))
+    while (ok && hsb__x509_next_dns(&cert.san, &name))
         must_be_text(name);
     if (c) {
         must_be_text(c->subject);
         must_be_text(c->issuer);
         must_be_names(c);
-        hsb__cert_forget(&m, c);
+        hsb__x509_forget(&m, c);
     }
     if (m.used)
         abort();

@@ -53,9 +53,9 @@ static void make(made *c, const parts *p)
     size_t cert = hsb__der_open(&out, HSB__DER_SEQUENCE);
     size_t tbs = hsb__der_open(&out, HSB__DER_SEQUENCE);
     hsb__der_put(&out, "\xA0\x03\x02\x01\x02\x02\x01\x07", 8);          /* v3, serial 7      */
-    hsb__chain_put_signature_kind(&out);
+    hsb__selfsigned_put_signature_kind(&out);
     hsb__der_put(&out, "\x30\x00", 2);                                  /* issuer: empty     */
-    hsb__chain_put_validity(&out, 1000000000);
+    hsb__selfsigned_put_validity(&out, 1000000000);
     hsb__der_put(&out, subject.ptr, subject.len);
     hsb__der_put_element(&out, HSB__DER_SEQUENCE, p->key.ptr, p->key.len);
     if (p->extensions.ptr) {
@@ -65,8 +65,8 @@ static void make(made *c, const parts *p)
     }
     hsb__der_put(&out, p->behind.ptr, p->behind.len);
     hsb__der_close(&out, tbs);
-    hsb__chain_put_signature_kind(&out);
-    hsb__chain_put_bits(&out, "signature", 9);
+    hsb__selfsigned_put_signature_kind(&out);
+    hsb__selfsigned_put_bits(&out, "signature", 9);
     hsb__der_close(&out, cert);
     assert_false(out.full);
     c->len = out.len;
@@ -74,7 +74,7 @@ static void make(made *c, const parts *p)
 
 static hsb_certificate *describe(hsb__memory *m, const made *c)
 {
-    return hsb__cert_describe(m, (const unsigned char *)guard_copy(c->bytes, c->len), c->len);
+    return hsb__x509_describe(m, (const unsigned char *)guard_copy(c->bytes, c->len), c->len);
 }
 
 /* The text of a subject given as DER; NULL: refused. */
@@ -90,7 +90,7 @@ static const char *subject_of(const char *name, size_t len)
     if (!shown)
         return NULL;
     snprintf(text, sizeof text, "%.*s", (int)shown->subject.len, shown->subject.ptr);
-    hsb__cert_forget(&m, shown);
+    hsb__x509_forget(&m, shown);
     assert_int_equal(m.used, 0);
     return text;
 }
@@ -226,7 +226,7 @@ static const char *san_of(const char *general_names, size_t len)
     for (int i = 0; i < shown->name_count; i++)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%.*s", i ? "|" : "",
                                (int)shown->names[i].len, shown->names[i].ptr);
-    hsb__cert_forget(&m, shown);
+    hsb__x509_forget(&m, shown);
     assert_int_equal(m.used, 0);
     return text;
 }
@@ -268,13 +268,13 @@ static void many_names(void **state)
 }
 
 /* Extensions, as DER, that a certificate may have or not. */
-static bool walks(const char *extensions, size_t len, hsb__cert *out)
+static bool walks(const char *extensions, size_t len, hsb__x509 *out)
 {
     static made c;
     parts p = { 0 };
     p.extensions = hsb__text_make(extensions, len);
     make(&c, &p);
-    return hsb__cert_walk(out, (const unsigned char *)guard_copy(c.bytes, c.len), c.len);
+    return hsb__x509_walk(out, (const unsigned char *)guard_copy(c.bytes, c.len), c.len);
 }
 #define WALKS(der) walks(der, sizeof der - 1, &cert)
 #define SAN_A  "\x30\x0C\x06\x03\x55\x1D\x11\x04\x05\x30\x03\x82\x01" "a"
@@ -283,7 +283,7 @@ static bool walks(const char *extensions, size_t len, hsb__cert *out)
 
 static void extensions(void **state)
 {
-    hsb__cert cert;
+    hsb__x509 cert;
     (void)state;
     assert_true(WALKS(SAN_A));
     assert_int_equal(cert.san.len, 3);
@@ -308,25 +308,25 @@ static void extensions(void **state)
 static void something_behind(void **state)
 {
     static made c;
-    hsb__cert cert;
+    hsb__x509 cert;
     parts p = { 0 };
     (void)state;
     p.behind = hsb__text_make("\x05\x00", 2);
     make(&c, &p);
-    assert_false(hsb__cert_walk(&cert, c.bytes, c.len));
+    assert_false(hsb__x509_walk(&cert, c.bytes, c.len));
 }
 
 /* What is said of a public key. */
 static const char *key_error(const char *key, size_t len)
 {
     static made c;
-    hsb__cert cert;
+    hsb__x509 cert;
     br_x509_pkey out;
     parts p = { 0 };
     p.key = hsb__text_make(key, len);
     make(&c, &p);
-    assert_true(hsb__cert_walk(&cert, c.bytes, c.len));
-    return hsb__cert_public_key(&cert, &out);
+    assert_true(hsb__x509_walk(&cert, c.bytes, c.len));
+    return hsb__x509_public_key(&cert, &out);
 }
 #define KEY_ERROR(der) key_error(der, sizeof der - 1)
 
@@ -400,7 +400,7 @@ static void as_openssl_sees_them(void **state)
         for (const hsb__object *o = list; o; o = o->next) {
             const unsigned char *at = o->der;
             X509 *x = d2i_X509(NULL, &at, (long)o->len);
-            hsb_certificate *c = hsb__cert_describe(&m, o->der, o->len);
+            hsb_certificate *c = hsb__x509_describe(&m, o->der, o->len);
             unsigned char sha256[32];
             assert_true(x && c);
             if (i < SHOWN - 1)
@@ -412,7 +412,7 @@ static void as_openssl_sees_them(void **state)
             assert_memory_equal(c->sha256, sha256, 32);
             assert_int_equal(c->der.len, o->len);
             assert_memory_equal(c->der.ptr, o->der, o->len);
-            hsb__cert_forget(&m, c);
+            hsb__x509_forget(&m, c);
             X509_free(x);
         }
         hsb__pem_free(&m, list);
@@ -426,7 +426,7 @@ static void odd_subject(void **state)
                                          "urn:example:ann", "192.0.2.1" };
     hsb__memory m = { 0 };
     hsb__object *o = object_of(&m, "client-odd-subject.pem");
-    hsb_certificate *c = hsb__cert_describe(&m, o->der, o->len);
+    hsb_certificate *c = hsb__x509_describe(&m, o->der, o->len);
     (void)state;
     assert_true(hsb__text_is(c->subject, "UID=42,emailAddress=ann@example.org,"
                 "OU=one+CN=\\#\\\"a\\\\b\\\"\\<c\\>\\;,O=\\ M\xC3\xBCller\\, S\xC3\xB6hne "
@@ -434,8 +434,8 @@ static void odd_subject(void **state)
     assert_int_equal(c->name_count, 4);
     for (int i = 0; i < 4; i++)
         assert_true(hsb__text_is(c->names[i], texts[i]));
-    hsb__cert_forget(&m, c);
-    hsb__cert_forget(&m, NULL);
+    hsb__x509_forget(&m, c);
+    hsb__x509_forget(&m, NULL);
     hsb__pem_free(&m, o);
 }
 
@@ -443,22 +443,22 @@ static void next_dns(void **state)
 {
     hsb__memory m = { 0 };
     hsb__object *o = object_of(&m, "server-several.pem");
-    hsb__cert cert;
+    hsb__x509 cert;
     hsb_str name;
     (void)state;
-    assert_true(hsb__cert_walk(&cert, o->der, o->len));
-    assert_true(hsb__cert_next_dns(&cert.san, &name) && hsb__text_is(name, "a.example.net"));
-    assert_true(hsb__cert_next_dns(&cert.san, &name) && hsb__text_is(name, "b.example.net"));
-    assert_true(hsb__cert_next_dns(&cert.san, &name) && hsb__text_is(name, "example.net"));
-    assert_false(hsb__cert_next_dns(&cert.san, &name));
+    assert_true(hsb__x509_walk(&cert, o->der, o->len));
+    assert_true(hsb__x509_next_dns(&cert.san, &name) && hsb__text_is(name, "a.example.net"));
+    assert_true(hsb__x509_next_dns(&cert.san, &name) && hsb__text_is(name, "b.example.net"));
+    assert_true(hsb__x509_next_dns(&cert.san, &name) && hsb__text_is(name, "example.net"));
+    assert_false(hsb__x509_next_dns(&cert.san, &name));
     hsb__pem_free(&m, o);
     o = object_of(&m, "server-p256.pem");               /* localhost and two addresses       */
-    assert_true(hsb__cert_walk(&cert, o->der, o->len));
-    assert_true(hsb__cert_next_dns(&cert.san, &name) && hsb__text_is(name, "localhost"));
-    assert_false(hsb__cert_next_dns(&cert.san, &name));
+    assert_true(hsb__x509_walk(&cert, o->der, o->len));
+    assert_true(hsb__x509_next_dns(&cert.san, &name) && hsb__text_is(name, "localhost"));
+    assert_false(hsb__x509_next_dns(&cert.san, &name));
     hsb__pem_free(&m, o);
     name = hsb__text_absent();                          /* no SAN                            */
-    assert_false(hsb__cert_next_dns(&name, &cert.san));
+    assert_false(hsb__x509_next_dns(&name, &cert.san));
 }
 
 /* --- hostile bytes ----------------------------------------------------------------- */
@@ -466,14 +466,14 @@ static void next_dns(void **state)
 static void look_at(const unsigned char *der, size_t len, bool must_fail)
 {
     hsb__memory m = { 0 };
-    hsb__cert cert;
+    hsb__x509 cert;
     br_x509_pkey key;
     const unsigned char *copy = (const unsigned char *)guard_copy(der, len);
-    if (hsb__cert_walk(&cert, copy, len)) {
+    if (hsb__x509_walk(&cert, copy, len)) {
         assert_false(must_fail);
-        hsb__cert_public_key(&cert, &key);
+        hsb__x509_public_key(&cert, &key);
     }
-    hsb__cert_forget(&m, hsb__cert_describe(&m, copy, len));
+    hsb__x509_forget(&m, hsb__x509_describe(&m, copy, len));
     assert_int_equal(m.used, 0);
 }
 
@@ -517,7 +517,7 @@ static size_t sized(made *c, size_t size)
     hsb__der_out out = { c->bytes, 0, sizeof c->bytes, false };
     size_t mark = hsb__der_open(&out, HSB__DER_SEQUENCE);
     hsb__der_put(&out, tbs.ptr, tbs.len);
-    hsb__chain_put_signature_kind(&out);
+    hsb__selfsigned_put_signature_kind(&out);
     hsb__der_put_element(&out, HSB__DER_BITS, filler, size - out.len - 6);
     hsb__der_close(&out, mark);         /* the six: two lengths of three bytes, and a tag    */
     return out.len;
@@ -527,15 +527,15 @@ static void too_large(void **state)
 {
     static made c;
     hsb__memory m = { 0 };
-    hsb__cert cert;
+    hsb__x509 cert;
     (void)state;
     c.len = sized(&c, 65536);
     assert_int_equal(c.len, 65536);
     hsb_certificate *largest = describe(&m, &c);
     assert_non_null(largest);
-    hsb__cert_forget(&m, largest);
+    hsb__x509_forget(&m, largest);
     c.len = sized(&c, 65537);
-    assert_true(hsb__cert_walk(&cert, c.bytes, c.len));
+    assert_true(hsb__x509_walk(&cert, c.bytes, c.len));
     assert_null(describe(&m, &c));
 }
 
@@ -545,7 +545,7 @@ static void describe_without_memory(void **state)
     hsb__memory m = help_memory_of(&help), plain = { 0 };
     hsb__object *o = object_of(&plain, "client-p256.pem");
     (void)state;
-    assert_null(hsb__cert_describe(&m, o->der, o->len));
+    assert_null(hsb__x509_describe(&m, o->der, o->len));
     assert_int_equal(m.used, 0);
     hsb__pem_free(&plain, o);
 }
@@ -904,7 +904,7 @@ static X509 *self_signed(const char *name, int64_t now)
     hsb__key k;
     hsb__chain c;
     assert_true(hsb__key_generate(&m, &k, NULL));
-    assert_true(hsb__chain_self_signed(&m, &c, &k, name, now, NULL));
+    assert_true(hsb__selfsigned_make(&m, &c, &k, name, now, NULL));
     assert_int_equal(c.count, 1);
     assert_int_equal(c.key_type, BR_KEYTYPE_EC);
     assert_true(hsb__chain_fits_key(&c, &k, "", NULL));
@@ -1020,7 +1020,7 @@ static const char *no_self_signed(const char *name, int64_t now)
     hsb__key k;
     hsb__chain c;
     assert_true(hsb__key_generate(&m, &k, NULL));
-    assert_false(hsb__chain_self_signed(&m, &c, &k, name, now, &err));
+    assert_false(hsb__selfsigned_make(&m, &c, &k, name, now, &err));
     assert_int_equal(err.status, HSB_ERR_CERT);
     assert_int_equal(c.count, 0);
     hsb__key_free(&m, &k);
@@ -1069,7 +1069,7 @@ static void self_signed_without_memory(void **state)
         hsb__memory m = help_memory_of(&help);
         hsb__chain c;
         hsb_error err = { 0 };
-        ok = hsb__chain_self_signed(&m, &c, &k, "localhost", 0, &err);
+        ok = hsb__selfsigned_make(&m, &c, &k, "localhost", 0, &err);
         assert_true(ok || err.status == HSB_ERR_MEMORY);
         hsb__chain_free(&m, &c);
         assert_int_equal(m.used, 0);
