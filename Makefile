@@ -181,5 +181,6 @@ MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
 .PHONY: all deps deps-check run test check check-compile check-static check-asan check-tsan \
-        check-poll check-kqueue check-fault check-fuzz fuzz bench soak coverage install clean help
+        check-poll check-kqueue check-fault check-valgrind check-fuzz check-soak fuzz bench soak \
+        coverage install clean help
 .SECONDARY:
