@@ -1219,10 +1219,10 @@ static void hsb__pool_close(hsb__pool *pool)
 }
 
 /* ===== >>text ====================================================================
-   Purpose  ASCII compare, token characters, numbers with overflow checks, dates
+   Purpose  ASCII compare, classes of bytes, UTF-8, numbers with overflow checks, dates
    Uses     >>config
-   Names    hsb__text_*, hsb__date_*
-   Tests    tests/unit/text.c                                                        */
+   Names    hsb__text_*, hsb__byte_*, hsb__utf8_*, hsb__date_*
+   Tests    tests/unit/text.c, tests/unit/websocket.c                                */
 
 static hsb_str hsb__text_make(const char *ptr, size_t len)
 {
@@ -1293,53 +1293,77 @@ static bool hsb__text_is_nocase(hsb_str a, const char *z)
     return hsb__text_equal_nocase(a, hsb__text_of(z));
 }
 
-static bool hsb__text_is_digit(char c)
+/* --- classes of bytes ------------------------------------------------------------------ */
+enum {
+    HSB__BYTE_DIGIT  = 0x01,    /* RFC 5234 B.1: DIGIT                                 */
+    HSB__BYTE_LETTER = 0x02,    /* RFC 5234 B.1: ALPHA                                 */
+    HSB__BYTE_TOKEN  = 0x04,    /* RFC 9110 5.6.2: tchar                               */
+    HSB__BYTE_FIELD  = 0x08,    /* RFC 9110 5.5: a field value: HTAB, SP, VCHAR, obs-text */
+    HSB__BYTE_TARGET = 0x10,    /* RFC 9112 3.2: VCHAR; but '#': no fragment is sent
+                                   (RFC 9110 7.1)                                      */
+    HSB__BYTE_NAME   = 0x20,    /* RFC 3986 3.2.2: reg-name, apart from %XX            */
+    HSB__BYTE_COOKIE = 0x40,    /* RFC 6265 4.1.1: cookie-octet                        */
+    HSB__BYTE_LABEL  = 0x80     /* RFC 1123 2.1: letters, digits, '-'; and '_', which some
+                                   hosts have                                          */
+};
+
+/* The classes that each byte is in, 16 bytes a line.                                  */
+static const unsigned char hsb__byte_classes[256] = {
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x08, 0x7C, 0x18, 0x4C, 0x7C, 0x5C, 0x7C, 0x7C, 0x78, 0x78, 0x7C, 0x7C, 0x38, 0xFC, 0x7C, 0x58,
+    0xFD, 0xFD, 0xFD, 0xFD, 0xFD, 0xFD, 0xFD, 0xFD, 0xFD, 0xFD, 0x58, 0x38, 0x58, 0x78, 0x58, 0x58,
+    0x58, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE,
+    0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0x58, 0x18, 0x58, 0x5C, 0xFC,
+    0x5C, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE,
+    0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0xFE, 0x58, 0x5C, 0x58, 0x7C, 0x00,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+    0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08,
+};
+
+/* Is the byte in one of the classes?                                                  */
+static bool hsb__byte_is(char c, unsigned classes)
 {
-    return c >= '0' && c <= '9';
+    return (hsb__byte_classes[(unsigned char)c] & classes) != 0;
 }
 
-static bool hsb__text_is_letter(char c)
+/* How many bytes at the start of s are in one of the classes.                         */
+static size_t hsb__byte_count(hsb_str s, unsigned classes)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* RFC 9110 5.6.2: tchar                                                               */
-static bool hsb__text_is_tchar(char c)
-{
-    static const uint32_t set[8] = { 0, 0x03FF6CFAu, 0xC7FFFFFEu, 0x57FFFFFFu, 0, 0, 0, 0 };
-    unsigned u = (unsigned char)c;
-    return set[u >> 5] >> (u & 31) & 1;
-}
-
-/* RFC 9110 5.5: what a field value may hold: HTAB, SP, VCHAR, obs-text                 */
-static bool hsb__text_is_field_char(char c)
-{
-    unsigned u = (unsigned char)c;
-    return u == '\t' || (u >= ' ' && u != 127);
+    size_t n = 0;
+    while (n < s.len && hsb__byte_is(s.ptr[n], classes))
+        n++;
+    return n;
 }
 
 static bool hsb__text_is_token(hsb_str s)
 {
-    for (size_t i = 0; i < s.len; i++)
-        if (!hsb__text_is_tchar(s.ptr[i]))
-            return false;
-    return s.len > 0;
+    return s.len > 0 && hsb__byte_count(s, HSB__BYTE_TOKEN) == s.len;
 }
 
 static bool hsb__text_is_field_value(hsb_str s)
 {
-    for (size_t i = 0; i < s.len; i++)
-        if (!hsb__text_is_field_char(s.ptr[i]))
-            return false;
-    return true;
+    return hsb__byte_count(s, HSB__BYTE_FIELD) == s.len;
+}
+
+/* RFC 9110 5.6.3: OWS                                                                 */
+static bool hsb__byte_is_blank(char c)
+{
+    return c == ' ' || c == '\t';
 }
 
 /* Without the spaces and tabs at both ends.                                           */
 static hsb_str hsb__text_trim(hsb_str s)
 {
-    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t'))
-        s = hsb__text_make(s.ptr + 1, s.len - 1);
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+    while (s.len && hsb__byte_is_blank(*s.ptr))
+        s = hsb__text_after(s, 1);
+    while (s.len && hsb__byte_is_blank(s.ptr[s.len - 1]))
         s.len--;
     return s;
 }
@@ -1347,7 +1371,7 @@ static hsb_str hsb__text_trim(hsb_str s)
 /* 0..15, or -1                                                                        */
 static int hsb__text_hex(char c)
 {
-    if (hsb__text_is_digit(c))
+    if (hsb__byte_is(c, HSB__BYTE_DIGIT))
         return c - '0';
     c = hsb__text_lower(c);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -1359,7 +1383,7 @@ static bool hsb__text_decimal(hsb_str s, int64_t max, int64_t *out)
     int64_t n = 0;
     for (size_t i = 0; i < s.len; i++) {
         int64_t digit = s.ptr[i] - '0';
-        if (!hsb__text_is_digit(s.ptr[i]) || digit > max || n > (max - digit) / 10)
+        if (!hsb__byte_is(s.ptr[i], HSB__BYTE_DIGIT) || digit > max || n > (max - digit) / 10)
             return false;
         n = n * 10 + digit;
     }
@@ -1402,6 +1426,96 @@ static bool hsb__text_next_element(hsb_str *rest, hsb_str *element)
     return false;
 }
 
+/* --- UTF-8 ----------------------------------------------------------------------------- */
+/* A reader that may stop within a character.  Zeroed: between two characters.  Else `need`
+   bytes are missing, and the next of them must lie within low..high.                  */
+typedef struct hsb__utf8 { uint32_t c; unsigned char need, low, high; } hsb__utf8;
+
+/* RFC 3629 4: no overlong forms (C0, C1, E0 80, F0 80), no surrogates (ED A0), nothing
+   above U+10FFFF (F4 90, F5).  When need is 0 after it, the character c is complete.   */
+static bool hsb__utf8_byte(hsb__utf8 *u, unsigned char byte)
+{
+    if (u->need) {
+        if (byte < u->low || byte > u->high)
+            return false;
+        u->c = u->c << 6 | (byte & 0x3F);
+        u->need--;
+        u->low = 0x80;
+        u->high = 0xBF;
+        return true;
+    }
+    u->c = byte;
+    if (byte < 0x80)
+        return true;
+    if (byte < 0xC2 || byte > 0xF4)
+        return false;
+    u->need = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+    u->low = byte == 0xE0 ? 0xA0 : byte == 0xF0 ? 0x90 : 0x80;
+    u->high = byte == 0xED ? 0x9F : byte == 0xF4 ? 0x8F : 0xBF;
+    u->c = byte & (0x3Fu >> u->need);
+    return true;
+}
+
+/* How many of the bytes are ASCII at the start, in steps of eight.                     */
+static size_t hsb__utf8_ascii(const char *bytes, size_t len)
+{
+    const uint64_t high_bits = 0x8080808080808080u;
+    size_t n = 0;
+    for (uint64_t word; len - n >= sizeof word; n += sizeof word) {
+        memcpy(&word, bytes + n, sizeof word);
+        if (word & high_bits)
+            break;
+    }
+    return n;
+}
+
+/* Reads on with more bytes: len, or the place of the first that cannot be in UTF-8.    */
+static size_t hsb__utf8_read(hsb__utf8 *u, const char *bytes, size_t len)
+{
+    hsb__utf8 now = *u;
+    size_t at = 0;
+    while (at < len) {
+        if (now.need == 0)
+            at += hsb__utf8_ascii(bytes + at, len - at);
+        if (at == len || !hsb__utf8_byte(&now, (unsigned char)bytes[at]))
+            break;
+        at++;
+    }
+    *u = now;
+    return at;
+}
+
+/* The longest start of s, of at most max bytes, that is UTF-8 of whole characters.      */
+static hsb_str hsb__utf8_start(hsb_str s, size_t max)
+{
+    hsb__utf8 u = { 0, 0, 0, 0 };
+    size_t len = s.len < max ? s.len : max;
+    len = hsb__utf8_read(&u, s.ptr, len);
+    if (u.need)                                     /* back to before the last lead     */
+        while (len && ((unsigned char)s.ptr[--len] & 0xC0) == 0x80)
+            ;
+    return hsb__text_make(s.ptr, len);
+}
+
+static bool hsb__utf8_is(hsb_str s)
+{
+    return hsb__utf8_start(s, s.len).len == s.len;
+}
+
+/* The next character of *rest; false: what comes next is not one.                      */
+static bool hsb__utf8_next(hsb_str *rest, uint32_t *c)
+{
+    hsb__utf8 u = { 0, 0, 0, 0 };
+    do {
+        if (rest->len == 0 || !hsb__utf8_byte(&u, (unsigned char)*rest->ptr))
+            return false;
+        *rest = hsb__text_after(*rest, 1);
+    } while (u.need);
+    *c = u.c;
+    return true;
+}
+
+/* --- dates ----------------------------------------------------------------------------- */
 /* Days since 1970-01-01 of a day of the Gregorian calendar, and back.  The year starts
    in March here, so that the leap day is its last.                                    */
 static int64_t hsb__date_days(int64_t year, int month, int day)
@@ -1486,8 +1600,7 @@ static bool hsb__date_read(hsb_str s, const char *pattern, hsb__date *d)
         size_t used = 0;
         switch (*pattern) {
         case 'w':
-            while (used < s.len && hsb__text_is_letter(s.ptr[used]))
-                used++;
+            used = hsb__byte_count(s, HSB__BYTE_LETTER);
             ok = used >= 3;
             break;
         case 'd': ok = (d->day = hsb__date_number(&s, 2, 31)) > 0; break;
@@ -1965,20 +2078,12 @@ enum { HSB__HOST_SIZE = 256 };
 
 static bool hsb__host_is_label(hsb_str label)
 {
-    for (size_t i = 0; i < label.len; i++) {
-        char c = label.ptr[i];
-        if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) && c != '-' && c != '_')
-            return false;
-    }
-    return label.len > 0 && label.len < 64;
+    return label.len > 0 && label.len < 64 && hsb__byte_count(label, HSB__BYTE_LABEL) == label.len;
 }
 
 static bool hsb__host_is_number(hsb_str label)
 {
-    size_t digits = 0;
-    while (digits < label.len && hsb__text_is_digit(label.ptr[digits]))
-        digits++;
-    return digits == label.len;
+    return hsb__byte_count(label, HSB__BYTE_DIGIT) == label.len;
 }
 
 static bool hsb__host_is_name(hsb_str name)
@@ -4284,8 +4389,7 @@ enum { HSB__X509_MAIL = 1, HSB__X509_DNS = 2, HSB__X509_URI = 6, HSB__X509_IP = 
 
 static bool hsb__x509_is_host_char(char c)
 {
-    return hsb__text_is_letter(c) || hsb__text_is_digit(c) || c == '-' || c == '_' || c == '.' ||
-           c == '*';
+    return hsb__byte_is(c, HSB__BYTE_LABEL) || c == '.' || c == '*';
 }
 
 /* Nobody who sees only the text may take it for a name of another kind, or for a shorter
@@ -4374,25 +4478,6 @@ static hsb_str hsb__x509_since(const hsb__x509_text *t, size_t mark)
     return hsb__text_make(t->bytes ? t->bytes + mark : NULL, t->len - mark);
 }
 
-/* RFC 3629 4: no overlong forms; surrogates and what lies beyond are the caller's to see. */
-static bool hsb__x509_next_utf8(hsb_str *rest, uint32_t *c)
-{
-    static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-    unsigned first = hsb__der_byte(*rest, 0);
-    size_t more = first < 0x80 ? 0 : first < 0xC0 ? 4 : first < 0xE0 ? 1 : first < 0xF0 ? 2
-                : first < 0xF8 ? 3 : 4;
-    if (more == 4 || more >= rest->len)
-        return false;
-    *c = more ? first & (0x3Fu >> more) : first;
-    for (size_t i = 1; i <= more; i++) {
-        if ((hsb__der_byte(*rest, i) & 0xC0) != 0x80)
-            return false;
-        *c = *c << 6 | (hsb__der_byte(*rest, i) & 0x3F);
-    }
-    *rest = hsb__text_after(*rest, more + 1);
-    return *c >= least[more];
-}
-
 static bool hsb__x509_is_char(uint32_t c)
 {
     return c < 0xD800 || (c > 0xDFFF && c <= 0x10FFFF);
@@ -4403,7 +4488,7 @@ static bool hsb__x509_next_char(hsb_str *rest, unsigned tag, uint32_t *c)
 {
     size_t width = tag == HSB__DER_BMP ? 2 : tag == HSB__DER_UNIVERSAL ? 4 : 1;
     if (tag == HSB__DER_UTF8)
-        return hsb__x509_next_utf8(rest, c) && hsb__x509_is_char(*c);
+        return hsb__utf8_next(rest, c);
     if (rest->len < width)
         return false;
     *c = 0;
@@ -7663,12 +7748,6 @@ static uint64_t hsb__head_any_equal(uint64_t x, unsigned byte)
     return hsb__head_any_below(x ^ hsb__head_each(byte), 1);
 }
 
-/* RFC 9112 3.2, RFC 3986 2: visible ASCII; a fragment is never sent (RFC 9110 7.1). */
-static bool hsb__head_is_target_char(char c)
-{
-    return c > ' ' && c < 127 && c != '#';
-}
-
 /* The first byte in [at, end) that cannot be in a target, or end.                     */
 static size_t hsb__head_skip_target(const char *bytes, size_t at, size_t end)
 {
@@ -7679,7 +7758,7 @@ static size_t hsb__head_skip_target(const char *bytes, size_t at, size_t end)
             hsb__head_any_equal(x, 127) | hsb__head_any_equal(x, '#'))
             break;
     }
-    while (at < end && hsb__head_is_target_char(bytes[at]))
+    while (at < end && hsb__byte_is(bytes[at], HSB__BYTE_TARGET))
         at++;
     return at;
 }
@@ -7696,7 +7775,7 @@ static size_t hsb__head_skip_value(const char *bytes, size_t at, size_t end)
                 break;
         }
         size_t limit = end - at > sizeof x ? at + sizeof x : end;
-        while (at < limit && hsb__text_is_field_char(bytes[at]))
+        while (at < limit && hsb__byte_is(bytes[at], HSB__BYTE_FIELD))
             at++;
         if (at < limit || at == end)
             return at;
@@ -7705,9 +7784,7 @@ static size_t hsb__head_skip_value(const char *bytes, size_t at, size_t end)
 
 static size_t hsb__head_skip_token(const char *bytes, size_t at, size_t end)
 {
-    while (at < end && hsb__text_is_tchar(bytes[at]))
-        at++;
-    return at;
+    return at + hsb__byte_count(hsb__text_make(bytes + at, end - at), HSB__BYTE_TOKEN);
 }
 
 /* --- host and port ----------------------------------------------------------------- */
@@ -7723,17 +7800,11 @@ static int hsb__percent_byte(hsb_str s, size_t i)
 /* RFC 3986 3.2.2: reg-name, which includes what an IPv4 address looks like.           */
 static bool hsb__head_is_name(hsb_str s)
 {
-    static const char others[] = "-._~!$&'()*+,;=";
     for (size_t i = 0; i < s.len; i++) {
-        char c = hsb__text_lower(s.ptr[i]);
-        if (c == '%') {
-            if (hsb__percent_byte(s, i) < 0)
-                return false;
+        if (s.ptr[i] == '%' && hsb__percent_byte(s, i) >= 0)
             i += 2;
-        } else if (!(c >= 'a' && c <= 'z') && !hsb__text_is_digit(c) &&
-                   !memchr(others, c, sizeof others - 1)) {
+        else if (!hsb__byte_is(s.ptr[i], HSB__BYTE_NAME))
             return false;
-        }
     }
     return s.len > 0;
 }
@@ -7878,7 +7949,7 @@ static int hsb__head_in_target(hsb__head *h, const char *bytes, size_t len)
     h->at = hsb__head_skip_target(bytes, h->at, most < len ? most : len);
     if (h->at == len)
         return HSB__HEAD_MORE;
-    if (hsb__head_is_target_char(bytes[h->at]))
+    if (hsb__byte_is(bytes[h->at], HSB__BYTE_TARGET))
         return hsb__head_refuse(h, 414, "target is too long");
     h->target = hsb__head_span(h->target.at, h->at);
     if (bytes[h->at] != ' ')
@@ -7899,7 +7970,7 @@ static int hsb__head_in_version(hsb__head *h, const char *bytes, size_t len)
         if (h->at == len)
             return HSB__HEAD_MORE;
         char wanted = shape[h->version.len], c = bytes[h->at];
-        if (wanted == '0' ? !hsb__text_is_digit(c) : c != wanted)
+        if (wanted == '0' ? !hsb__byte_is(c, HSB__BYTE_DIGIT) : c != wanted)
             return hsb__head_refuse(h, 400, "HTTP version or line end is malformed");
     }
     const char *version = bytes + h->version.at;
@@ -8053,14 +8124,9 @@ static int hsb__head_in_name(hsb__head *h, const char *bytes, size_t len)
     return hsb__head_go(h, HSB__HEAD_BEFORE_VALUE);
 }
 
-static bool hsb__head_is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
 static int hsb__head_before_value(hsb__head *h, const char *bytes, size_t len)
 {
-    while (h->at < len && hsb__head_is_blank(bytes[h->at]))
+    while (h->at < len && hsb__byte_is_blank(bytes[h->at]))
         h->at++;
     if (h->at == len)
         return HSB__HEAD_MORE;
@@ -8079,7 +8145,7 @@ static int hsb__head_in_value(hsb__head *h, const char *bytes, size_t len)
         return hsb__head_refuse(h, 400, bytes[h->at] == '\n' ? "LF without CR"
                                                              : "control character in a field");
     size_t end = h->at++;
-    while (end > value->at && hsb__head_is_blank(bytes[end - 1]))
+    while (end > value->at && hsb__byte_is_blank(bytes[end - 1]))
         end--;
     *value = hsb__head_span(value->at, end);
     return hsb__head_go(h, HSB__HEAD_AT_VALUE_LF);
@@ -8369,7 +8435,7 @@ static hsb__body_event hsb__body_in_extension(hsb__body *b, char c)
 {
     if (c == '\r')
         return hsb__body_go(b, HSB__BODY_AT_SIZE_LF);
-    if (!hsb__text_is_field_char(c))
+    if (!hsb__byte_is(c, HSB__BYTE_FIELD))
         return hsb__body_refuse(b, 400, "control character in a chunk extension");
     return hsb__body_extension(b, HSB__BODY_IN_EXTENSION);
 }
@@ -9295,12 +9361,7 @@ static int64_t hsb__response_bytes(const hsb_request *req)
 /* --- cookies (RFC 6265) --------------------------------------------------------------------- */
 static bool hsb__response_cookie_value(hsb_str s)
 {
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned c = (unsigned char)s.ptr[i];
-        if (c <= ' ' || c >= 127 || c == '"' || c == ',' || c == ';' || c == '\\')
-            return false;
-    }
-    return true;
+    return hsb__byte_count(s, HSB__BYTE_COOKIE) == s.len;
 }
 
 /* Path and Domain: no controls and no ';' (RFC 6265 4.1.1: av-octet).                     */
@@ -10027,83 +10088,6 @@ enum {
     HSB__WEBSOCKET_PART    = 4096       /* what on_fragment gets at once, at most      */
 };
 
-/* --- UTF-8, as it streams ------------------------------------------------------------ */
-
-/* Zeroed: between two characters.  Else `need` bytes are missing, and the next of them
-   lies within low..high.                                                               */
-typedef struct hsb__websocket_utf8 { unsigned char need, low, high; } hsb__websocket_utf8;
-
-/* RFC 3629 4: no overlong forms (C0, C1, E0 80, F0 80), no surrogates (ED A0), nothing
-   above U+10FFFF (F4 90, F5).  c is not ASCII.                                         */
-static bool hsb__websocket_utf8_lead(hsb__websocket_utf8 *u, unsigned char c)
-{
-    if (c < 0xC2 || c > 0xF4)
-        return false;
-    u->need = c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-    u->low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-    u->high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    return true;
-}
-
-static bool hsb__websocket_utf8_follow(hsb__websocket_utf8 *u, unsigned char c)
-{
-    if (c < u->low || c > u->high)
-        return false;
-    u->need--;
-    u->low = 0x80;
-    u->high = 0xBF;
-    return true;
-}
-
-/* How many bytes at the start are ASCII, which the first one is; not always all of them. */
-static size_t hsb__websocket_utf8_ascii(const char *bytes, size_t len)
-{
-    const uint64_t high_bits = 0x8080808080808080u;
-    size_t i = 0;
-    for (uint64_t word; len - i >= sizeof word; i += sizeof word) {
-        memcpy(&word, bytes + i, sizeof word);
-        if (word & high_bits)
-            break;
-    }
-    return i ? i : 1;
-}
-
-/* How many bytes are good: len, or the place of the first that cannot be in UTF-8.     */
-static size_t hsb__websocket_utf8_feed(hsb__websocket_utf8 *u, const char *bytes, size_t len)
-{
-    hsb__websocket_utf8 now = *u;
-    size_t i = 0;
-    while (i < len) {
-        unsigned char c = (unsigned char)bytes[i];
-        if (now.need == 0 && c < 0x80)
-            i += hsb__websocket_utf8_ascii(bytes + i, len - i);
-        else if (now.need ? hsb__websocket_utf8_follow(&now, c)
-                          : hsb__websocket_utf8_lead(&now, c))
-            i++;
-        else
-            break;
-    }
-    *u = now;
-    return i;
-}
-
-/* The longest start of s, of at most max bytes, that is UTF-8 of whole characters.      */
-static hsb_str hsb__websocket_utf8_start(hsb_str s, size_t max)
-{
-    hsb__websocket_utf8 u = { 0, 0, 0 };
-    size_t len = s.len < max ? s.len : max;
-    len = hsb__websocket_utf8_feed(&u, s.ptr, len);
-    if (u.need)                                     /* back to before the last lead     */
-        while (len && ((unsigned char)s.ptr[--len] & 0xC0) == 0x80)
-            ;
-    return hsb__text_make(s.ptr, len);
-}
-
-static bool hsb__websocket_utf8_is(hsb_str s)
-{
-    return hsb__websocket_utf8_start(s, s.len).len == s.len;
-}
-
 /* --- frames in ------------------------------------------------------------------------- */
 
 typedef enum hsb__websocket_event {
@@ -10128,7 +10112,7 @@ typedef struct hsb__websocket_reader {
     bool          within;               /* a message has begun and not ended            */
     bool          text;                 /* the message is text                          */
     bool          last;                 /* the piece told with DATA ends the message    */
-    hsb__websocket_utf8 utf8;           /* a good text leaves it between two characters */
+    hsb__utf8     utf8;                 /* a good text leaves it between two characters */
     unsigned      control_len;
     char          control[HSB__WEBSOCKET_CONTROL];
     int           bad;
@@ -10344,7 +10328,7 @@ static bool hsb__websocket_take(hsb__websocket_reader *r, char *to, hsb_str piec
     hsb__websocket_unmask(r, to, piece);
     if (!r->text)
         return true;
-    if (hsb__websocket_utf8_feed(&r->utf8, to, piece.len) == piece.len &&
+    if (hsb__utf8_read(&r->utf8, to, piece.len) == piece.len &&
         !(r->last && r->utf8.need))
         return true;
     return hsb__websocket_bad(r, HSB__WEBSOCKET_NOT_UTF8, "text is not UTF-8");
@@ -10379,7 +10363,7 @@ static size_t hsb__websocket_print_close(char out[HSB__WEBSOCKET_CONTROL], int c
 {
     if (!hsb__websocket_code_is_good(code))
         return 0;
-    reason = hsb__websocket_utf8_start(reason, HSB__WEBSOCKET_REASON);
+    reason = hsb__utf8_start(reason, HSB__WEBSOCKET_REASON);
     out[0] = (char)(code >> 8);
     out[1] = (char)(code & 0xFF);
     if (reason.len)
@@ -10402,7 +10386,7 @@ static bool hsb__websocket_parse_close(hsb__websocket_reader *r, int *code, hsb_
     *reason = hsb__text_make(r->control + 2, r->control_len - 2);
     if (!hsb__websocket_code_is_good(*code))
         return hsb__websocket_bad(r, HSB__WEBSOCKET_PROTOCOL, "code not allowed in a Close");
-    return hsb__websocket_utf8_is(*reason) ||
+    return hsb__utf8_is(*reason) ||
            hsb__websocket_bad(r, HSB__WEBSOCKET_NOT_UTF8, "reason is not UTF-8");
 }
 
@@ -10778,7 +10762,7 @@ static bool hsb__websocket_is_value(hsb_str s)
         return hsb__text_is_token(s);
     for (size_t i = 1; i + 1 < s.len; i++) {
         i += s.ptr[i] == '\\';
-        if (!hsb__text_is_tchar(s.ptr[i]))
+        if (!hsb__byte_is(s.ptr[i], HSB__BYTE_TOKEN))
             return false;
     }
     return true;

@@ -27,7 +27,7 @@ static void note_data(outcome *o, hsb__websocket_reader *r, hsb__websocket_messa
 {
     char part[100];
     if (whole && hsb__websocket_message_add(m, r, piece) && r->last) {
-        if (r->text && !hsb__websocket_utf8_is(hsb__text_make(m->bytes, m->len)))
+        if (r->text && !hsb__utf8_is(hsb__text_make(m->bytes, m->len)))
             abort();
         note(o, m->bytes, m->len);
         note_what(o, r->text);
@@ -49,7 +49,7 @@ static void note_close(outcome *o, hsb__websocket_reader *r)
         return;
     note_what(o, code);
     note(o, reason.ptr, reason.len);
-    if (!hsb__websocket_utf8_is(reason) || (code != 1005 && !hsb__websocket_code_is_good(code)))
+    if (!hsb__utf8_is(reason) || (code != 1005 && !hsb__websocket_code_is_good(code)))
         abort();
 }
 

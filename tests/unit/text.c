@@ -1,4 +1,4 @@
-/* >>text: ASCII compare, token characters, numbers, lists, dates.  Inputs end at a guard
+/* >>text: ASCII compare, classes of bytes, UTF-8, numbers, lists, dates.  Inputs end at a guard
    page. */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
@@ -56,28 +56,89 @@ static void test_lower(void **state)
     assert_false(hsb__text_equal_nocase(tight("\xC9"), tight("\xE9")));
 }
 
-/* RFC 9110 5.6.2, 5.5 */
+#define DIGITS  "0123456789"
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+/* What the grammars of hsb__byte_classes list, and what they give as a range. */
+static unsigned classes_of(int c)
+{
+    static const struct { unsigned class; const char *bytes; } listed[] = {
+        { HSB__BYTE_DIGIT, DIGITS }, { HSB__BYTE_LETTER, LETTERS },
+        { HSB__BYTE_TOKEN, "!#$%&'*+-.^_`|~" DIGITS LETTERS },
+        { HSB__BYTE_NAME, "-._~!$&'()*+,;=" DIGITS LETTERS },
+        { HSB__BYTE_LABEL, "-_" DIGITS LETTERS },
+    };
+    unsigned classes = 0;
+    for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
+        if (c != 0 && strchr(listed[i].bytes, c))
+            classes |= listed[i].class;
+    if (c == '\t' || (c >= 0x20 && c <= 0x7E) || c >= 0x80)
+        classes |= HSB__BYTE_FIELD;
+    if (c >= 0x21 && c <= 0x7E && c != '#')
+        classes |= HSB__BYTE_TARGET;
+    if (c == 0x21 || (c >= 0x23 && c <= 0x2B) || (c >= 0x2D && c <= 0x3A) ||
+        (c >= 0x3C && c <= 0x5B) || (c >= 0x5D && c <= 0x7E))
+        classes |= HSB__BYTE_COOKIE;
+    return classes;
+}
+
 static void test_classes(void **state)
 {
-    static const char token[] = "!#$%&'*+-.^_`|~0123456789"
-                                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     (void)state;
     for (int c = 0; c < 256; c++) {
         char text[1] = { (char)c };
         hsb_str s = hsb__text_make(guard_copy(text, 1), 1);
-        bool tchar = c != 0 && strchr(token, c) != NULL;
-        bool value = c == '\t' || (c >= ' ' && c != 127);
-        assert_int_equal(hsb__text_is_tchar((char)c), tchar);
-        assert_int_equal(hsb__text_is_token(s), tchar);
-        assert_int_equal(hsb__text_is_field_char((char)c), value);
-        assert_int_equal(hsb__text_is_field_value(s), value);
-        assert_int_equal(hsb__text_is_digit((char)c), c >= '0' && c <= '9');
+        unsigned wanted = classes_of(c);
+        for (unsigned class = 1; class < 256; class *= 2) {
+            assert_int_equal(hsb__byte_is((char)c, class), (wanted & class) != 0);
+            assert_int_equal(hsb__byte_count(s, class), (wanted & class) != 0);
+        }
+        assert_int_equal(hsb__text_is_token(s), (wanted & HSB__BYTE_TOKEN) != 0);
+        assert_int_equal(hsb__text_is_field_value(s), (wanted & HSB__BYTE_FIELD) != 0);
+        assert_int_equal(hsb__byte_is_blank((char)c), c == ' ' || c == '\t');
     }
+    assert_int_equal(hsb__byte_count(tight("12a3"), HSB__BYTE_DIGIT), 2);
+    assert_int_equal(hsb__byte_count(tight("12a-3"), HSB__BYTE_DIGIT | HSB__BYTE_LETTER), 3);
+    assert_int_equal(hsb__byte_count(hsb__text_absent(), HSB__BYTE_FIELD), 0);
     assert_false(hsb__text_is_token(tight("")));
-    assert_true(hsb__text_is_token(tight(token)));
+    assert_true(hsb__text_is_token(tight("!#$%&'*+-.^_`|~" DIGITS LETTERS)));
     assert_false(hsb__text_is_token(tight("a b")));
     assert_true(hsb__text_is_field_value(tight("")));
     assert_false(hsb__text_is_field_value(tight("a\r\nb: c")));
+}
+
+static size_t encode(char out[4], uint32_t c)
+{
+    static const unsigned char lead[] = { 0, 0xC0, 0xE0, 0xF0 };
+    size_t more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    for (size_t i = more; i > 0; i--, c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)(lead[more] | c);
+    return more + 1;
+}
+
+/* RFC 3629 3.  The tests of WebSockets have every text that is not UTF-8. */
+static void test_utf8_next(void **state)
+{
+    static const char *const bad[] = { "\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xC3" "a", "\xE2\x82",
+                                       "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xFF" };
+    uint32_t c;
+    (void)state;
+    for (uint32_t i = 0; i <= 0x10FFFF; i++) {
+        char bytes[5];
+        size_t len = encode(bytes, i);
+        bytes[len] = 'x';
+        hsb_str rest = hsb__text_make(bytes, len + 1);
+        bool good = hsb__utf8_next(&rest, &c);
+        if (good != (i < 0xD800 || i > 0xDFFF) || (good && (c != i || !hsb__text_is(rest, "x"))))
+            fail_msg("U+%04X", i);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        hsb_str rest = tight(bad[i]);
+        assert_false(hsb__utf8_next(&rest, &c));
+    }
+    hsb_str none = hsb__text_absent();
+    assert_false(hsb__utf8_next(&none, &c));
 }
 
 static void test_trim(void **state)
@@ -263,6 +324,7 @@ int main(void)
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_lower),
         cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_utf8_next),
         cmocka_unit_test(test_trim),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_decimal),

@@ -614,7 +614,7 @@ static bool slow_utf8(const unsigned char *s, size_t len)
 
 static bool same_utf8(const unsigned char *s, size_t len)
 {
-    return hsb__websocket_utf8_is(hsb__text_make((const char *)s, len)) == slow_utf8(s, len);
+    return hsb__utf8_is(hsb__text_make((const char *)s, len)) == slow_utf8(s, len);
 }
 
 static void test_utf8_every_three_bytes(void **state)
@@ -666,7 +666,7 @@ static void test_utf8_every_character(void **state)
             at[2] = (char)(0x80 | (c >> 6 & 0x3F));
             at[3] = (char)(0x80 | (c & 0x3F));
         }
-        if (hsb__websocket_utf8_is(hsb__text_make(s, 23)) != (c < 0xD800 || c > 0xDFFF))
+        if (hsb__utf8_is(hsb__text_make(s, 23)) != (c < 0xD800 || c > 0xDFFF))
             fail_msg("U+%04X", c);
     }
 }
@@ -727,9 +727,9 @@ static void test_utf8_start(void **state)
         { "\x80", 10, 0 }, { "\xC3\xA4\xC3", 10, 2 }, { "\xED\xA0\x80", 10, 0 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(hsb__websocket_utf8_start(hsb__text_of(cases[i].s), cases[i].max).len,
+        assert_int_equal(hsb__utf8_start(hsb__text_of(cases[i].s), cases[i].max).len,
                          cases[i].len);
-    assert_int_equal(hsb__websocket_utf8_start(hsb__text_absent(), 5).len, 0);
+    assert_int_equal(hsb__utf8_start(hsb__text_absent(), 5).len, 0);
 }
 
 /* --- other pure functions --- */
