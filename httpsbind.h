@@ -8523,27 +8523,19 @@ static const char *hsb__body_reason(const hsb__body *b)
 }
 
 /* ===== >>outgoing ================================================================
-   Purpose  what waits to be sent on a connection: bytes, then one long source (bytes of
-            somebody else's, or ranges of a file), pulled as the transport takes them
-   Uses     >>buffer >>platform
+   Purpose  what waits to be sent: bytes, then one long source (memory that is lent to us,
+            or a part of a file), pulled as the transport takes them
+   Uses     >>memory >>buffer >>platform
    Names    hsb__outgoing_*, hsb__source_*
    Tests    tests/unit/outgoing.c                                                    */
 
-/* A file's ranges, sent one after the other; between several stand the heads of a
-   multipart/byteranges body (RFC 9110 14.6).                                           */
-enum { HSB__RANGES = 8, HSB__BOUNDARY = 24, HSB__PART_TYPE = 96 };
-
-typedef struct hsb__range { int64_t from, len; } hsb__range;
+/* bytes or the file, from `from` on.                                                   */
 typedef struct hsb__source {
-    int         fd;             /* -1: bytes                                           */
+    int         fd;             /* owned; -1: bytes                                    */
     const char *bytes;          /* borrowed until release                              */
     void      (*release)(void *arg);
     void       *arg;
-    int         part, parts;    /* ranges[part] is being sent                          */
-    hsb__range  ranges[HSB__RANGES];    /* what is left of each                        */
-    int64_t     size;           /* of the file, for Content-Range                      */
-    char        type[HSB__PART_TYPE];   /* of each part                                */
-    char        boundary[HSB__BOUNDARY + 1];    /* "": not multipart                   */
+    int64_t     from, left;     /* the next byte; how many are still to be sent        */
 } hsb__source;
 
 typedef struct hsb__outgoing {
@@ -8552,29 +8544,6 @@ typedef struct hsb__outgoing {
     size_t       source_size;   /* of its block                                        */
 } hsb__outgoing;
 
-static int64_t hsb__source_left(const hsb__source *s)
-{
-    int64_t left = 0;
-    for (int i = s->part; i < s->parts; i++)
-        left += s->ranges[i].len;
-    return left;
-}
-
-/* The head of ranges[part] in a multipart body; the closing line behind the last.       */
-static size_t hsb__source_part_head(const hsb__source *s, int part, char *out, size_t size)
-{
-    int n;
-    if (part == s->parts)
-        n = snprintf(out, size, "\r\n--%s--\r\n", s->boundary);
-    else
-        n = snprintf(out, size,
-                     "%s--%s\r\nContent-Type: %s\r\nContent-Range: bytes %lld-%lld/%lld\r\n\r\n",
-                     part ? "\r\n" : "", s->boundary, s->type, (long long)s->ranges[part].from,
-                     (long long)(s->ranges[part].from + s->ranges[part].len - 1),
-                     (long long)s->size);
-    return n > 0 && (size_t)n < size ? (size_t)n : 0;
-}
-
 static bool hsb__outgoing_empty(const hsb__outgoing *o)
 {
     return !o->source && hsb__buffer_len(&o->bytes) == 0;
@@ -8582,7 +8551,7 @@ static bool hsb__outgoing_empty(const hsb__outgoing *o)
 
 static uint64_t hsb__outgoing_len(const hsb__outgoing *o)
 {
-    return hsb__buffer_len(&o->bytes) + (uint64_t)(o->source ? hsb__source_left(o->source) : 0);
+    return hsb__buffer_len(&o->bytes) + (uint64_t)(o->source ? o->source->left : 0);
 }
 
 static void hsb__outgoing_drop_source(hsb__outgoing *o)
@@ -8619,39 +8588,22 @@ static hsb__source *hsb__outgoing_add_source(hsb__outgoing *o)
     return s;
 }
 
-/* A range ended: the next one's head goes in front of it.                               */
-static bool hsb__outgoing_next_part(hsb__outgoing *o)
-{
-    hsb__source *s = o->source;
-    char head[256];
-    s->part++;
-    if (s->boundary[0]) {
-        size_t n = hsb__source_part_head(s, s->part, head, sizeof head);
-        if (!hsb__buffer_append(&o->bytes, head, n))
-            return false;
-    }
-    if (s->part == s->parts)
-        hsb__outgoing_drop_source(o);
-    return true;
-}
-
 /* Copies up to len bytes of the source to out.  -1: the file failed or shrank.          */
 static ptrdiff_t hsb__outgoing_pull_source(hsb__outgoing *o, char *out, size_t len)
 {
     hsb__source *s = o->source;
-    hsb__range *r = &s->ranges[s->part];
-    size_t want = (uint64_t)r->len < len ? (size_t)r->len : len;
+    size_t want = (uint64_t)s->left < len ? (size_t)s->left : len;
     ptrdiff_t n = (ptrdiff_t)want;
     if (s->fd < 0)
-        memcpy(out, s->bytes + r->from, want);
+        memcpy(out, s->bytes + s->from, want);
     else if (want > 0)
-        n = hsb__os_pread(s->fd, out, want, r->from);
+        n = hsb__os_pread(s->fd, out, want, s->from);
     if (n < 0 || (n == 0 && want > 0))
         return -1;
-    r->from += n;
-    r->len -= n;
-    if (r->len == 0 && !hsb__outgoing_next_part(o))
-        return -1;
+    s->from += n;
+    s->left -= n;
+    if (s->left == 0)
+        hsb__outgoing_drop_source(o);
     return n;
 }
 
@@ -9244,8 +9196,7 @@ static void hsb__response_owned(hsb_request *req, int status, const char *type, 
     s->bytes = body.ptr;
     s->release = release;
     s->arg = arg;
-    s->parts = 1;
-    s->ranges[0].len = (int64_t)body.len;
+    s->left = (int64_t)body.len;
     req->written = (int64_t)body.len;
 }
 
@@ -9541,6 +9492,9 @@ static bool hsb__files_range_still_fits(const hsb_request *req, const hsb__file 
 /* --- ranges (RFC 9110 14) ------------------------------------------------------------------- */
 typedef enum hsb__ranged { HSB__RANGE_NONE, HSB__RANGE_SOME, HSB__RANGE_UNSATISFIABLE } hsb__ranged;
 
+enum { HSB__RANGES = 8 };           /* more in one field are no honest wish                    */
+typedef struct hsb__range { int64_t from, len; } hsb__range;
+
 /* "0-499", "500-" or "-500".  False: not a range.  len 0: beyond the file.                 */
 static bool hsb__files_parse_range(hsb_str s, int64_t size, hsb__range *out)
 {
@@ -9568,48 +9522,36 @@ static bool hsb__files_parse_range(hsb_str s, int64_t size, hsb__range *out)
     return true;
 }
 
-/* Fills ranges; NONE: send the whole file (no Range field, one that we do not understand,
-   more than we care to send, or parts that are more than the whole).                       */
-static hsb__ranged hsb__files_ranges(hsb_str field, int64_t size, hsb__range *ranges, int *count)
+static bool hsb__files_range_covers(const hsb__range *all, const hsb__range *r)
 {
+    return r->from >= all->from && r->from + r->len <= all->from + all->len;
+}
+
+/* The range to send: of several, the first that covers all others.  NONE: send the whole file
+   (no Range field, one that we do not understand, or several of which none covers the others:
+   RFC 9110 14.2 lets a server ignore them).                                                */
+static hsb__ranged hsb__files_range(hsb_str field, int64_t size, hsb__range *range)
+{
+    hsb__range asked[HSB__RANGES];
     hsb_str element;
-    int64_t total = 0;
-    int seen = 0;
-    *count = 0;
+    int seen = 0, count = 0, covered = 0;
     if (field.len < 6 || !hsb__text_is_nocase(hsb__text_make(field.ptr, 6), "bytes="))
         return HSB__RANGE_NONE;
     field = hsb__text_make(field.ptr + 6, field.len - 6);
     while (hsb__text_next_element(&field, &element)) {
-        hsb__range r;
-        if (++seen > HSB__RANGES || !hsb__files_parse_range(element, size, &r))
+        if (++seen > HSB__RANGES || !hsb__files_parse_range(element, size, &asked[count]))
             return HSB__RANGE_NONE;
-        if (r.len == 0)
-            continue;
-        total += r.len;
-        ranges[(*count)++] = r;
+        count += asked[count].len > 0;
     }
-    if (seen == 0 || (seen > 1 && total > size))
+    for (int i = 0; i < count && covered < count; i++) {
+        *range = asked[i];
+        covered = 0;
+        while (covered < count && hsb__files_range_covers(range, &asked[covered]))
+            covered++;
+    }
+    if (seen == 0 || covered < count)
         return HSB__RANGE_NONE;
-    return *count ? HSB__RANGE_SOME : HSB__RANGE_UNSATISFIABLE;
-}
-
-static void hsb__files_boundary(char out[HSB__BOUNDARY + 1])
-{
-    unsigned char random[HSB__BOUNDARY / 2];
-    if (!hsb__os_entropy(random, sizeof random))
-        memset(random, 0x5a, sizeof random);    /* no secret: it only must not occur inside */
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(out + 2 * i, 3, "%02x", random[i]);
-}
-
-/* The length of a multipart body: the ranges, the heads between them, the last line.       */
-static int64_t hsb__files_multipart_len(const hsb__source *s)
-{
-    char head[256];
-    int64_t len = hsb__source_left(s);
-    for (int part = 0; part <= s->parts; part++)
-        len += (int64_t)hsb__source_part_head(s, part, head, sizeof head);
-    return len;
+    return count ? HSB__RANGE_SOME : HSB__RANGE_UNSATISFIABLE;
 }
 
 /* --- the answer --------------------------------------------------------------------------- */
@@ -9634,43 +9576,21 @@ static bool hsb__files_content_range(hsb_request *req, const hsb__range *r, int6
     return hsb__frame_field(&req->fields_out, "Content-Range", hsb__text_of(value));
 }
 
-/* Head and source of 200 or 206.  f->fd is the source's from here on, or closed.           */
-static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ranges, int count)
+/* Head and source: 206 with the range, or 200 where it is NULL.  f->fd is the source's from
+   here on, or closed.                                                                      */
+static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *range)
 {
-    hsb__source plan;
-    char multipart[80];
-    const char *type = f->type;
-    size_t type_len = strlen(type);
-    if (count > 1 && type_len >= sizeof plan.type)
-        count = 0;                          /* rather all of it than parts without a type    */
-    int status = count ? 206 : 200;
-    memset(&plan, 0, sizeof plan);
-    plan.fd = f->fd;
-    plan.size = f->size;
-    plan.parts = count ? count : 1;
-    plan.ranges[0].len = f->size;
-    if (count)
-        memcpy(plan.ranges, ranges, (size_t)count * sizeof *ranges);
-    int64_t length = hsb__source_left(&plan);
-    bool ok = !f->gzip || hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n");
-    if (count > 1) {
-        memcpy(plan.type, type, type_len + 1);          /* it is the caller's, and he goes   */
-        hsb__files_boundary(plan.boundary);
-        snprintf(multipart, sizeof multipart, "multipart/byteranges; boundary=%s", plan.boundary);
-        type = multipart;
-        length = hsb__files_multipart_len(&plan);
-    } else if (count == 1) {
-        ok = ok && hsb__files_content_range(req, &ranges[0], f->size);
-    }
-    ok = ok && hsb__response_head(req, status, type, length);
+    int64_t length = range ? range->len : f->size;
+    bool ok = (!f->gzip ||
+               hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n")) &&
+              (!range || hsb__files_content_range(req, range, f->size)) &&
+              hsb__response_head(req, range ? 206 : 200, f->type, length);
     if (ok && !req->bodiless && length > 0) {
-        char head[256];
-        size_t n = plan.boundary[0] ? hsb__source_part_head(&plan, 0, head, sizeof head) : 0;
-        hsb__source *s = hsb__buffer_append(&req->out->bytes, head, n)
-                             ? hsb__outgoing_add_source(req->out)
-                             : NULL;
+        hsb__source *s = hsb__outgoing_add_source(req->out);
         if (s) {
-            *s = plan;
+            s->fd = f->fd;
+            s->from = range ? range->from : 0;
+            s->left = length;
             f->fd = -1;
             req->written = length;
         }
@@ -9684,8 +9604,7 @@ static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ra
 
 static void hsb__files_answer(hsb_request *req, hsb__file *f)
 {
-    hsb__range ranges[HSB__RANGES];
-    int count = 0;
+    hsb__range range;
     hsb__ranged ranged = HSB__RANGE_NONE;
     hsb_str field = hsb__request_header(req, "Range");
     if (!hsb__files_fields(req, f)) {
@@ -9699,7 +9618,7 @@ static void hsb__files_answer(hsb_request *req, hsb__file *f)
     }
     /* RFC 9110 14.2: Range is for GET only.                                                */
     if (field.ptr && hsb__request_method_is(req, "GET") && hsb__files_range_still_fits(req, f))
-        ranged = hsb__files_ranges(field, f->size, ranges, &count);
+        ranged = hsb__files_range(field, f->size, &range);
     if (ranged == HSB__RANGE_UNSATISFIABLE) {
         if (hsb__files_content_range(req, NULL, f->size))
             hsb__response_whole(req, 416, NULL, hsb__text_absent());
@@ -9707,7 +9626,7 @@ static void hsb__files_answer(hsb_request *req, hsb__file *f)
             hsb__response_no_memory(req);
         return;
     }
-    hsb__files_send(req, f, ranges, ranged == HSB__RANGE_SOME ? count : 0);
+    hsb__files_send(req, f, ranged == HSB__RANGE_SOME ? &range : NULL);
 }
 
 /* Does Accept-Encoding take gzip?  "gzip;q=0" does not.                                     */
@@ -11179,21 +11098,14 @@ static void hsb__conn_source_failed(hsb_conn *c)
         hsb__conn_die(c);
 }
 
-/* Plain: the source goes through the queue, one stage at a time.  What pulling has put into
-   the queue, and had no room for any more, is the beginning of the next part's head.        */
+/* Plain: the source goes through the queue, one stage at a time.                            */
 static bool hsb__conn_fill_plain(hsb_conn *c)
 {
-    hsb__buffer *bytes = &c->out.bytes;
-    if (!c->out.source || hsb__buffer_len(bytes) > 0 || !hsb__conn_keep_input(c))
+    if (!c->out.source || hsb__buffer_len(&c->out.bytes) > 0 || !hsb__conn_keep_input(c))
         return false;
     ptrdiff_t n = hsb__outgoing_pull(&c->out, c->loop->stage, HSB__STAGE);
-    hsb__buffer behind = *bytes;
-    bytes->data = NULL;
-    bytes->head = bytes->tail = bytes->size = 0;
-    if (n < 0 || !hsb__buffer_append(bytes, c->loop->stage, (size_t)n) ||
-        !hsb__buffer_append(bytes, hsb__buffer_data(&behind), hsb__buffer_len(&behind)))
+    if (n < 0 || !hsb__buffer_append(&c->out.bytes, c->loop->stage, (size_t)n))
         hsb__conn_source_failed(c);
-    hsb__buffer_release(&behind);
     return n > 0;
 }
 
