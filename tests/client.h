@@ -15,23 +15,35 @@
 #ifndef TESTS_CLIENT_H
 #define TESTS_CLIENT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
+#include "help.h"
+
 #include <dirent.h>
 #include <poll.h>
 #include <sys/time.h>
-#include <cmocka.h>
 #include <curl/curl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
 enum { PATIENCE_MS = 20000 };
 
-static inline int64_t clock_ms(void)
+/* Rows of a program's list of tests: without TLS, with it, or one for each.  The test asks
+   is_secure(state) which it is. */
+#define PLAIN(test) PLAIN_THEN(test, NULL)
+#define TLS(test) TLS_THEN(test, NULL)
+#define BOTH(test) PLAIN(test), TLS(test)
+
+/* The same with what has to be called after the test. */
+#define PLAIN_THEN(test, after) { #test ", plain", test, NULL, after, NULL }
+#define TLS_THEN(test, after) { #test ", TLS", test, NULL, after, "TLS" }
+
+static inline bool is_secure(void **state)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return *state != NULL;
+}
+
+static inline bool path_is(const hsb_request *req, const char *path)
+{
+    return hsb_equal(hsb_request_path(req), path);
 }
 
 /* A number from the environment, to let a test run for longer than everybody's does. */
@@ -87,14 +99,6 @@ static inline void heap_release(void *ptr, size_t size, void *user)
     __atomic_sub_fetch(&h->bytes, size, __ATOMIC_RELAXED);
     __atomic_sub_fetch(&h->blocks, 1, __ATOMIC_RELAXED);
     free(b);
-}
-
-static inline int open_descriptors(void)
-{
-    int count = 0;
-    for (int fd = 0; fd < 4096; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
 }
 
 /* Of this process, in KiB. */

@@ -3,8 +3,7 @@
 #ifndef TESTS_NETWORK_H
 #define TESTS_NETWORK_H
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #ifdef __linux__

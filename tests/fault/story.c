@@ -34,11 +34,6 @@ static void missed(story *s, const char *what)
 }
 
 /* --- what the server does ------------------------------------------------------------------ */
-static bool path_is(const hsb_request *req, const char *path)
-{
-    return hsb_equal(hsb_request_path(req), path);
-}
-
 static void count_down(void *counter)
 {
     --*(int *)counter;

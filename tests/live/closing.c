@@ -6,16 +6,6 @@ static int misuses;
 #include "httpsbind.h"
 #include "client.h"
 
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
-static bool path_is(const hsb_request *req, const char *path)
-{
-    return hsb_equal(hsb_request_path(req), path);
-}
-
 /* --- connections in every state ----------------------------------------------------------- */
 enum { AT_HANDSHAKE, AT_IDLE, AT_HEAD, AT_BODY, AT_DEFERRED, AT_BEGUN, AT_SENDING, STATES };
 
@@ -619,8 +609,7 @@ static void close_running(int number)
 
 static void *close_from_thread(void *arg)
 {
-    struct timespec t = { 0, 20000000 };
-    nanosleep(&t, NULL);
+    sleep_us(20000);
     hsb_server_close(arg, false);
     hsb_server_close(arg, true);
     return NULL;
@@ -1108,10 +1097,6 @@ static void test_random_cuts(void **state)
 
 int main(void)
 {
-    static char tls[] = "TLS";
-#define PLAIN(f) { #f ", plain", f, NULL, NULL, NULL }
-#define TLS(f) { #f ", TLS", f, NULL, NULL, tls }
-#define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
         BOTH(test_close_gently), BOTH(test_close_by_force), BOTH(test_close_with_patience),
         BOTH(test_free_while_open), BOTH(test_never_run), BOTH(test_order),

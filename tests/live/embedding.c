@@ -16,11 +16,6 @@ static void *counted_malloc(size_t size)
 #include "httpsbind.h"
 #include "client.h"
 
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
 /* --- a loop that is not the server's ------------------------------------------------------ */
 typedef struct loop {
     rig *guests[4];
@@ -503,7 +498,7 @@ static char last_line[300];
 static void log_line(hsb_log_level level, const char *line, void *user)
 {
     assert_ptr_equal(user, last_line);
-    assert_in_range(level, HSB_LOG_ERROR, HSB_LOG_DEBUG);
+    assert_within(level, HSB_LOG_ERROR, HSB_LOG_DEBUG);
     assert_true(line[0] != '\0' && strchr(line, '\n') == NULL);
     logged[level]++;
     snprintf(last_line, sizeof last_line, "%s", line);
@@ -541,10 +536,6 @@ static void test_log(void **state)
 
 int main(void)
 {
-    static char tls[] = "TLS";
-#define PLAIN(f) { #f ", plain", f, NULL, NULL, NULL }
-#define TLS(f) { #f ", TLS", f, NULL, NULL, tls }
-#define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
         PLAIN(test_several_servers_in_one_loop), BOTH(test_calls_between_turns),
         BOTH(test_calls_on_a_stream_between_turns), BOTH(test_tickets_are_used_once),

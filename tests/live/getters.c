@@ -32,7 +32,7 @@ static void answer_with_what_is_known(rig *r, hsb_request *req)
     assert_int_equal(at.port, r->port);
     assert_int_not_equal(from.port, 0);
     at.port = from.port = 0;
-    assert_in_range(hsb_request_age_us(req), 0, 5000000);
+    assert_within(hsb_request_age_us(req), 0, 5000000);
     assert_true(hsb_equal_nocase(hsb_request_host(req), "EXAMPLE.org"));
     snprintf(text, sizeof text, "%s %s %llu", hsb_address_text(&at, local),
              hsb_address_text(&from, peer), (unsigned long long)hsb_conn_id(conn));

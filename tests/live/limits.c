@@ -24,11 +24,6 @@ static int fault(const char *call, void *count)
     return fail_with;
 }
 
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
 /* --- the server: "ok", or something that keeps the connection active ------------------- */
 enum { MOST_DEFERRED = 4 };
 typedef struct scene {
@@ -864,20 +859,19 @@ static void test_the_first_answer_calls_off_the_others(void **state)
 
 int main(void)
 {
-    static char tls[] = "TLS";
-#define PLAIN(f) { #f ", plain", f, NULL, teardown, NULL }
-#define TLS(f) { #f ", TLS", f, NULL, teardown, tls }
-#define BOTH(f) PLAIN(f), TLS(f)
+#define ON_PLAIN(test) PLAIN_THEN(test, teardown)
+#define ON_TLS(test) TLS_THEN(test, teardown)
+#define ON_BOTH(test) ON_PLAIN(test), ON_TLS(test)
     const struct CMUnitTest tests[] = {
-        BOTH(test_longest_idle_makes_room), PLAIN(test_the_refused_take_no_place),
-        TLS(test_listeners_have_one_limit), BOTH(test_the_active_never_make_room),
-        BOTH(test_the_backlog_waits), PLAIN(test_what_was_said_counts),
-        BOTH(test_what_was_said_in_a_later_request_counts), BOTH(test_closing_while_full),
-        PLAIN(test_accept_errors), TLS(test_nobody_else_suffers),
-        PLAIN(test_closing_in_a_pause), PLAIN(test_limit_follows_descriptors),
-        PLAIN(test_no_descriptor_left), PLAIN(test_the_idle_give_descriptors),
-        BOTH(test_small_heads), BOTH(test_an_answer_comes_after_the_refusal),
-        BOTH(test_the_first_answer_calls_off_the_others),
+        ON_BOTH(test_longest_idle_makes_room), ON_PLAIN(test_the_refused_take_no_place),
+        ON_TLS(test_listeners_have_one_limit), ON_BOTH(test_the_active_never_make_room),
+        ON_BOTH(test_the_backlog_waits), ON_PLAIN(test_what_was_said_counts),
+        ON_BOTH(test_what_was_said_in_a_later_request_counts), ON_BOTH(test_closing_while_full),
+        ON_PLAIN(test_accept_errors), ON_TLS(test_nobody_else_suffers),
+        ON_PLAIN(test_closing_in_a_pause), ON_PLAIN(test_limit_follows_descriptors),
+        ON_PLAIN(test_no_descriptor_left), ON_PLAIN(test_the_idle_give_descriptors),
+        ON_BOTH(test_small_heads), ON_BOTH(test_an_answer_comes_after_the_refusal),
+        ON_BOTH(test_the_first_answer_calls_off_the_others),
     };
     allow_descriptors(0);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,17 +7,6 @@ static int misuses;
 #include "httpsbind.h"
 #include "client.h"
 
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
-/* What the handler does is chosen by the request's path. */
-static bool path_is(const hsb_request *req, const char *path)
-{
-    return hsb_equal(hsb_request_path(req), path);
-}
-
 /* --- whole answers ------------------------------------------------------------------------ */
 enum { LARGE = 5000000 };
 
@@ -1415,13 +1404,8 @@ static void test_echo_limit(void **state)
     rig_close(&r);
 }
 
-#define BOTH(f) { #f ", plain", f, NULL, NULL, NULL }, { #f ", TLS", f, NULL, NULL, "TLS" }
-
 int main(void)
 {
-    static char tls[] = "TLS";
-#undef BOTH
-#define BOTH(f) { #f ", plain", f, NULL, NULL, NULL }, { #f ", TLS", f, NULL, NULL, tls }
     const struct CMUnitTest tests[] = {
         BOTH(test_respond),
         BOTH(test_statuses),

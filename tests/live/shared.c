@@ -4,37 +4,8 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 #include "client.h"
+#include "peer.h"
 #include "network.h"
-
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
-static int add(int *counter, int n)
-{
-    return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
-}
-
-static int look(const int *counter)
-{
-    return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
-}
-
-/* cmocka's assertions belong to the thread of the test. */
-static void must(bool condition, const char *what)
-{
-    if (condition)
-        return;
-    fprintf(stderr, "on another thread: %s\n", what);
-    abort();
-}
-
-static void sleep_ms(long ms)
-{
-    struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
-    nanosleep(&t, NULL);
-}
 
 /* --- sharers ---------------------------------------------------------------------------- */
 typedef struct sharer {
@@ -50,10 +21,10 @@ static void answer_number(rig *r, hsb_request *req)
     sharer *s = r->data;
     char text[16];
     if (hsb_equal(hsb_request_path(req), "/block")) {
-        add(&s->stuck, 1);
-        for (int64_t end = clock_ms() + PATIENCE_MS; !look(s->release) && clock_ms() < end;)
-            sleep_ms(1);
-        add(&s->stuck, -1);
+        counter_add(&s->stuck, 1);
+        for (int64_t end = clock_ms() + PATIENCE_MS; !counter_get(s->release) && clock_ms() < end;)
+            sleep_us(1000);
+        counter_add(&s->stuck, -1);
     }
     snprintf(text, sizeof text, "%d", s->number);
     hsb_respond(req, 200, NULL, hsb_text(text));
@@ -107,7 +78,7 @@ static void close_all(sharer *s, int count)
 static void *sharer_run(void *arg)
 {
     hsb_error err;
-    must(hsb_server_run(arg, &err), "run");
+    must_be(hsb_server_run(arg, &err), "run");
     return NULL;
 }
 
@@ -123,52 +94,15 @@ static void sharer_stop(sharer *s, bool force)
 }
 
 /* --- clients, on any thread --------------------------------------------------------------- */
-typedef struct peer { int fd; SSL *ssl; } peer;
-
-/* Connected; the server need not run.                                                        */
-static peer peer_open(int port)
-{
-    struct sockaddr_in to;
-    struct timeval patience = { PATIENCE_MS / 1000, 0 };
-    struct linger reset = { 1, 0 };         /* a port that rests after each would be missed   */
-    peer p = { socket(AF_INET, SOCK_STREAM, 0), NULL };
-    memset(&to, 0, sizeof to);
-    to.sin_family = AF_INET;
-    to.sin_port = htons((uint16_t)port);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    must(p.fd >= 0, "socket");
-    setsockopt(p.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(p.fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    setsockopt(p.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    must(connect(p.fd, (struct sockaddr *)&to, sizeof to) == 0, "connect");
-    return p;
-}
-
-static bool peer_handshake(peer *p)
-{
-    p->ssl = SSL_new(client_tls());
-    SSL_set_fd(p->ssl, p->fd);
-    return SSL_connect(p->ssl) == 1;
-}
-
-static bool peer_say(peer *p, const char *path)
-{
-    char text[128];
-    int len = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path);
-    return (p->ssl ? SSL_write(p->ssl, text, len)
-                   : (int)send(p->fd, text, (size_t)len, MSG_NOSIGNAL)) == len;
-}
-
 /* The number of the sharer that answers, or -1.                                              */
-static int peer_hear(peer *p)
+static int number_heard(peer *p)
 {
     char got[1024];
     int len = 0, more;
     char *end = NULL;
     while (!end || end[4] == '\0') {
         int room = (int)sizeof got - len - 1;
-        more = p->ssl ? SSL_read(p->ssl, got + len, room)
-                      : (int)recv(p->fd, got + len, (size_t)room, 0);
+        more = peer_hear(p, got + len, room);
         if (more <= 0)
             return -1;
         len += more;
@@ -176,13 +110,6 @@ static int peer_hear(peer *p)
         end = strstr(got, "\r\n\r\n");
     }
     return atoi(end + 4);
-}
-
-static void peer_close(peer *p)
-{
-    if (p->ssl)
-        SSL_free(p->ssl);
-    close(p->fd);
 }
 
 /* --- who may join ----------------------------------------------------------------------------- */
@@ -414,8 +341,8 @@ static void test_backlog_outlives_a_sharer(void **state)
     open_all(s, 3, NULL, false);
     int port = s[0].r.port;
     for (int i = 0; i < WAITING; i++) {
-        p[i] = peer_open(port);
-        assert_true(peer_say(&p[i], "/"));
+        p[i] = peer_open(port, false);
+        assert_true(peer_ask(&p[i], "/"));
         if (i == WAITING / 3) {
             hsb_server_close(s[0].r.server, false);
             while (turn(&s[0].r, 0))
@@ -430,8 +357,8 @@ static void test_backlog_outlives_a_sharer(void **state)
         turn(&s[2].r, 1);
     }
     for (int i = 0; i < WAITING; i++) {
-        assert_int_equal(peer_hear(&p[i]), 2);
-        peer_close(&p[i]);
+        assert_int_equal(number_heard(&p[i]), 2);
+        peer_close(&p[i], true);
     }
     sharer_close(&s[2]);
     assert_false(can_connect("127.0.0.1", port));
@@ -461,11 +388,11 @@ static void *visit(void *arg)
     visitors *v = arg;
     peer kept[KEPT];
     int count = 0;
-    while (!look(v->stop) && (!v->keep || count < KEPT)) {
-        peer p = peer_open(v->port);
+    while (!counter_get(v->stop) && (!v->keep || count < KEPT)) {
+        peer p = peer_open(v->port, false);
         if (v->secure && !peer_handshake(&p))
             v->lost++;
-        else if (peer_say(&p, "/") && peer_hear(&p) >= 0)
+        else if (peer_ask(&p, "/") && number_heard(&p) >= 0)
             v->served++;
         else if (was_turned_away(&p))
             v->turned_away++;
@@ -474,14 +401,14 @@ static void *visit(void *arg)
         if (v->keep)
             kept[count++] = p;
         else
-            peer_close(&p);
+            peer_close(&p, true);
         if (v->keep)
-            sleep_ms(10);
+            sleep_us(10000);
     }
-    while (!look(v->stop))
-        sleep_ms(1);
+    while (!counter_get(v->stop))
+        sleep_us(1000);
     while (count > 0)
-        peer_close(&kept[--count]);
+        peer_close(&kept[--count], true);
     return NULL;
 }
 
@@ -528,14 +455,14 @@ static void test_coming_and_going(void **state)
     visitors_start(v, VISITORS, port, &stop, true, false);
     for (int round = 0; round < ROUNDS; round++) {
         sharer *leaving = &s[round % SHARERS];
-        sleep_ms(20);
+        sleep_us(20000);
         sharer_stop(leaving, false);
         accepts += leaving->r.accepts;
         sharer_close(leaving);
         sharer_open(leaving, round, port, NULL, rig_security());
         sharer_start(leaving);
     }
-    add(&stop, 1);
+    counter_add(&stop, 1);
     int served = visitors_join(v, VISITORS, &turned_away);
     for (int i = 0; i < SHARERS; i++) {
         sharer_stop(&s[i], true);
@@ -561,8 +488,8 @@ static void test_fair_shares(void **state)
         for (int i = 0; i < SHARERS; i++)
             sharer_start(&s[i]);
         visitors_start(v, VISITORS, s[0].r.port, &stop, false, keep);
-        sleep_ms(scaled("LIVE_LOAD", 700));
-        add(&stop, 1);
+        sleep_us(scaled("LIVE_LOAD", 700) * 1000);
+        counter_add(&stop, 1);
         int served = visitors_join(v, VISITORS, &turned_away);
         for (int i = 0; i < SHARERS; i++)
             sharer_stop(&s[i], true);
@@ -585,8 +512,8 @@ static void test_one_thread(void **state)
     (void)state;
     open_all(s, SHARERS, NULL, false);
     for (int i = 0; i < PEERS; i++) {
-        p[i] = peer_open(s[0].r.port);
-        assert_true(peer_say(&p[i], "/"));
+        p[i] = peer_open(s[0].r.port, false);
+        assert_true(peer_ask(&p[i], "/"));
     }
     for (int64_t end = clock_ms() + PATIENCE_MS; finished < PEERS;) {
         assert_true(clock_ms() < end);
@@ -597,10 +524,10 @@ static void test_one_thread(void **state)
         }
     }
     for (int i = 0; i < PEERS; i++) {
-        int number = peer_hear(&p[i]);
+        int number = number_heard(&p[i]);
         assert_true(number >= 0 && number < SHARERS);
         got[number]++;
-        peer_close(&p[i]);
+        peer_close(&p[i], true);
     }
     for (int i = 0; i < SHARERS; i++) {
         assert_int_equal(got[i], s[i].r.accepts);
@@ -627,42 +554,42 @@ static void test_a_stuck_sharer(void **state)
         sharer_start(&s[i]);
     }
     for (int i = 0; i < EARLY; i++) {
-        early[i] = peer_open(s[0].r.port);
+        early[i] = peer_open(s[0].r.port, false);
         assert_true(!secure || peer_handshake(&early[i]));
-        assert_true(peer_say(&early[i], "/"));
-        host[i] = peer_hear(&early[i]);
+        assert_true(peer_ask(&early[i], "/"));
+        host[i] = number_heard(&early[i]);
         assert_true(host[i] >= 0);
     }
     stuck = host[0];
-    assert_true(peer_say(&early[0], "/block"));
-    while (!look(&s[stuck].stuck))
-        sleep_ms(1);
+    assert_true(peer_ask(&early[0], "/block"));
+    while (!counter_get(&s[stuck].stuck))
+        sleep_us(1000);
 
     for (int i = 1; i < EARLY; i++)                         /* those it had taken wait                     */
         if (host[i] == stuck)
-            assert_true(peer_say(&early[i], "/"));
+            assert_true(peer_ask(&early[i], "/"));
     int64_t end = clock_ms() + scaled("LIVE_BLOCK", 1000);
     while (others < 40 || clock_ms() < end) {
-        peer p = peer_open(s[0].r.port);
+        peer p = peer_open(s[0].r.port, false);
         assert_true(!secure || peer_handshake(&p));
-        assert_true(peer_say(&p, "/"));
-        int number = peer_hear(&p);
+        assert_true(peer_ask(&p, "/"));
+        int number = number_heard(&p);
         assert_true(number >= 0 && number != stuck);
-        peer_close(&p);
+        peer_close(&p, true);
         others++;
     }
     for (int i = 1; i < EARLY; i++) {
         if (host[i] == stuck)
             continue;
-        assert_true(peer_say(&early[i], "/"));
-        assert_int_equal(peer_hear(&early[i]), host[i]);
+        assert_true(peer_ask(&early[i], "/"));
+        assert_int_equal(number_heard(&early[i]), host[i]);
     }
-    assert_int_equal(look(&s[stuck].stuck), 1);             /* all the while                               */
-    add(&release, 1);
+    assert_int_equal(counter_get(&s[stuck].stuck), 1);             /* all the while                               */
+    counter_add(&release, 1);
     for (int i = 0; i < EARLY; i++) {
         if (host[i] == stuck)
-            assert_int_equal(peer_hear(&early[i]), stuck);
-        peer_close(&early[i]);
+            assert_int_equal(number_heard(&early[i]), stuck);
+        peer_close(&early[i], true);
     }
     for (int i = 0; i < SHARERS; i++)
         sharer_stop(&s[i], true);
@@ -689,15 +616,14 @@ static int teardown(void **state)
 
 int main(void)
 {
-    static char tls[] = "TLS";
-#define PLAIN(f) { #f, f, setup, teardown, NULL }
-#define TLS(f) { #f ", TLS", f, setup, teardown, tls }
+#define ON_PLAIN(f) { #f, f, setup, teardown, NULL }
+#define ON_TLS(f) { #f ", TLS", f, setup, teardown, "TLS" }
     const struct CMUnitTest tests[] = {
-        PLAIN(test_who_may_join), PLAIN(test_any_port_twice_is_two),
-        PLAIN(test_with_itself_and_with_a_descriptor), PLAIN(test_sharers_differ),
-        PLAIN(test_backlog_outlives_a_sharer), TLS(test_coming_and_going),
-        PLAIN(test_fair_shares), PLAIN(test_one_thread), PLAIN(test_a_stuck_sharer),
-        TLS(test_a_stuck_sharer),
+        ON_PLAIN(test_who_may_join), ON_PLAIN(test_any_port_twice_is_two),
+        ON_PLAIN(test_with_itself_and_with_a_descriptor), ON_PLAIN(test_sharers_differ),
+        ON_PLAIN(test_backlog_outlives_a_sharer), ON_TLS(test_coming_and_going),
+        ON_PLAIN(test_fair_shares), ON_PLAIN(test_one_thread), ON_PLAIN(test_a_stuck_sharer),
+        ON_TLS(test_a_stuck_sharer),
     };
     alone = own_network(20000, 60000);  /* where we may: other programs' ports are in the way   */
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 #include "client.h"
+#include "peer.h"
 
 #if defined(__SANITIZE_THREAD__)
 enum { DEFERRED = 4000 };
@@ -11,41 +12,11 @@ enum { DEFERRED = 4000 };
 enum { DEFERRED = 20000 };
 #endif
 
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
-static void sleep_us(long us)
-{
-    struct timespec t = { us / 1000000, us % 1000000 * 1000 };
-    nanosleep(&t, NULL);
-}
-
-static int add(int *counter, int n)
-{
-    return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
-}
-
-static int look(const int *counter)
-{
-    return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
-}
-
-/* cmocka's assertions belong to the thread of the test. */
-static void must(bool condition, const char *what)
-{
-    if (condition)
-        return;
-    fprintf(stderr, "on another thread: %s\n", what);
-    abort();
-}
-
 /* --- the server's thread ------------------------------------------------------------------ */
 static void *run_server(void *arg)
 {
     hsb_error err;
-    must(hsb_server_run(arg, &err), "run");
+    must_be(hsb_server_run(arg, &err), "run");
     return NULL;
 }
 
@@ -64,41 +35,6 @@ static void stop(served *s)
 }
 
 /* --- clients with threads of their own ---------------------------------------------------- */
-typedef struct peer { int fd; SSL *ssl; } peer;
-
-static peer peer_open(int port, bool secure)
-{
-    struct sockaddr_in to;
-    struct timeval patience = { PATIENCE_MS / 1000, 0 };
-    peer p = { socket(AF_INET, SOCK_STREAM, 0), NULL };
-    memset(&to, 0, sizeof to);
-    to.sin_family = AF_INET;
-    to.sin_port = htons((uint16_t)port);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    must(p.fd >= 0, "socket");
-    setsockopt(p.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(p.fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    must(connect(p.fd, (struct sockaddr *)&to, sizeof to) == 0, "connect");
-    if (secure) {
-        p.ssl = SSL_new(client_tls());
-        SSL_set_fd(p.ssl, p.fd);
-        must(SSL_connect(p.ssl) == 1, "handshake");
-    }
-    return p;
-}
-
-static bool peer_say(peer *p, const char *text)
-{
-    int len = (int)strlen(text);
-    return (p->ssl ? SSL_write(p->ssl, text, len)
-                   : (int)send(p->fd, text, (size_t)len, MSG_NOSIGNAL)) == len;
-}
-
-static int peer_hear(peer *p, char *out, int size)
-{
-    return p->ssl ? SSL_read(p->ssl, out, size) : (int)recv(p->fd, out, (size_t)size, 0);
-}
-
 /* Until text has come count times; false: the end came before. */
 static bool peer_hear_all(peer *p, const char *text, int count)
 {
@@ -121,17 +57,6 @@ static bool peer_hear_all(peer *p, const char *text, int count)
     return true;
 }
 
-static void peer_close(peer *p, bool reset)
-{
-    struct linger linger = { 1, 0 };
-    if (reset)
-        setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    else if (p->ssl)
-        SSL_shutdown(p->ssl);
-    SSL_free(p->ssl);
-    close(p->fd);
-}
-
 /* --- posts -------------------------------------------------------------------------------- */
 enum { POSTERS = 8, POSTS = 1000 };
 
@@ -144,14 +69,14 @@ static int posts_ran;
 static void run_post(hsb_server *server, void *arg)
 {
     post *p = arg;
-    must(server != NULL, "no server");
-    must(add(&p->ran, 1) == 1, "a post ran twice");
-    must(clock_ms() >= p->due, "a post ran early");
+    must_be(server != NULL, "no server");
+    must_be(counter_add(&p->ran, 1) == 1, "a post ran twice");
+    must_be(clock_ms() >= p->due, "a post ran early");
     if (!p->delay_ms) {
-        must(p->number > next_of[p->thread], "posts of one thread out of order");
+        must_be(p->number > next_of[p->thread], "posts of one thread out of order");
         next_of[p->thread] = p->number;
     }
-    add(&posts_ran, 1);
+    counter_add(&posts_ran, 1);
 }
 
 static void *post_all(void *arg)
@@ -163,7 +88,7 @@ static void *post_all(void *arg)
         one->number = i + 1;
         one->delay_ms = i % 5 ? 0 : i % 30;
         one->due = clock_ms() + one->delay_ms;
-        must(hsb_server_post(p->server, one->delay_ms, run_post, one), "post");
+        must_be(hsb_server_post(p->server, one->delay_ms, run_post, one), "post");
     }
     return NULL;
 }
@@ -183,9 +108,9 @@ static void test_posts(void **state)
     }
     for (int i = 0; i < POSTERS; i++)
         pthread_join(threads[i], NULL);
-    for (int64_t end = clock_ms() + PATIENCE_MS; look(&posts_ran) < POSTERS * POSTS;)
+    for (int64_t end = clock_ms() + PATIENCE_MS; counter_get(&posts_ran) < POSTERS * POSTS;)
         if (clock_ms() > end)
-            fail_msg("%d posts came", look(&posts_ran));
+            fail_msg("%d posts came", counter_get(&posts_ran));
         else
             sleep_us(1000);
     late.delay_ms = 60000;
@@ -200,7 +125,7 @@ static void test_posts(void **state)
    last turn, and when its time would come much later. */
 static void count_run(hsb_server *server, void *ran)
 {
-    must(server != NULL, "no server");
+    must_be(server != NULL, "no server");
     ++*(int *)ran;                      /* always on the one thread that runs or frees the server */
 }
 
@@ -208,7 +133,7 @@ static void *post_anyhow(void *arg)
 {
     const poster *p = arg;
     for (int i = 0; i < POSTS; i++)
-        must(hsb_server_post(p->server, i % 3 == 0 ? 600000 : i % 3 == 1 ? i % 30 : 0, count_run,
+        must_be(hsb_server_post(p->server, i % 3 == 0 ? 600000 : i % 3 == 1 ? i % 30 : 0, count_run,
                              &p->posts[i].ran), "post");
     return NULL;
 }
@@ -272,7 +197,7 @@ static job *jobs_add(void)
 {
     if (jobs.made == jobs.most)
         return NULL;
-    return &jobs.all[add(&jobs.made, 1) - 1];
+    return &jobs.all[counter_add(&jobs.made, 1) - 1];
 }
 
 static void jobs_push(job *j)
@@ -331,7 +256,7 @@ static bool job_use(job *j)
 {
     bool true_once = j->of_stream ? hsb_stream_ticket_resume(j->ticket, finish_stream, j)
                                   : hsb_ticket_resume(j->ticket, finish_request, j);
-    add(&j->resumed, true_once);
+    counter_add(&j->resumed, true_once);
     return true_once;
 }
 
@@ -350,7 +275,7 @@ static void *work(void *arg)
             sleep_us(200);
         bool first = job_use(j);
         if (how == 2 && first)
-            must(!job_use(j), "a ticket was used twice");
+            must_be(!job_use(j), "a ticket was used twice");
     }
     return NULL;
 }
@@ -364,7 +289,7 @@ static void defer(rig *r, hsb_request *req)
         return;
     }
     j->ticket = hsb_request_defer(req);
-    must(j->ticket.id != 0, "no ticket");
+    must_be(j->ticket.id != 0, "no ticket");
     jobs_push(j);
 }
 
@@ -394,7 +319,7 @@ static void *call(void *arg)
     static const char ask[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     const caller *c = arg;
     unsigned random = (unsigned)c->number * 7919u + 17;
-    while (look(&jobs.made) < jobs.most) {
+    while (counter_get(&jobs.made) < jobs.most) {
         char text[AT_ONCE * sizeof ask] = "";
         random = random * 1103515245u + 12345u;
         unsigned count = (random >> 16) % AT_ONCE + 1, some = (random >> 24) % count;
@@ -405,7 +330,7 @@ static void *call(void *arg)
         random = random * 1103515245u + 12345u;
         unsigned how = random >> 16 & 7;
         if (how > 0)
-            must(peer_hear_all(&p, "HTTP/1.1", how < 4 ? (int)some : (int)count), "no answer");
+            must_be(peer_hear_all(&p, "HTTP/1.1", how < 4 ? (int)some : (int)count), "no answer");
         peer_close(&p, how < 6);
     }
     return NULL;
@@ -420,7 +345,7 @@ static void wake_it(int number)
     (void)number;
     errno = 4711;
     hsb_server_wake(signalled);
-    must(errno == 4711, "errno has changed");
+    must_be(errno == 4711, "errno has changed");
     errno = saved;
 }
 
@@ -439,7 +364,7 @@ static void test_deferred(void **state)
     }
     signalled = s.rig.server;
     signal(SIGUSR1, wake_it);
-    for (int i = 0; look(&jobs.made) < jobs.most; i++) {
+    for (int i = 0; counter_get(&jobs.made) < jobs.most; i++) {
         pthread_kill(workers[i % WORKERS], SIGUSR1);
         sleep_us(200);
     }
@@ -472,7 +397,7 @@ static void test_tickets_outlive_the_server(void **state)
             peers[i] = peer_open(s.rig.port, is_secure(state));
             peer_say(&peers[i], "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         }
-        while (look(&jobs.made) < EACH)
+        while (counter_get(&jobs.made) < EACH)
             sleep_us(100);
         if (round % 2)
             stop(&s);
@@ -508,18 +433,18 @@ static void stream_data(hsb_stream *s, hsb_str part, void *user)
 static void detach(rig *r, hsb_request *req)
 {
     hsb_stream_hooks hooks = { .user = r, .on_data = stream_data };
-    must(hsb_request_detach(req, 101, &hooks) != NULL, "detach");
+    must_be(hsb_request_detach(req, 101, &hooks) != NULL, "detach");
 }
 
 static void *call_streams(void *arg)
 {
     const caller *c = arg;
     unsigned random = (unsigned)c->number * 104729u + 5;
-    while (look(&jobs.made) < jobs.most) {
+    while (counter_get(&jobs.made) < jobs.most) {
         random = random * 1103515245u + 12345u;
         peer p = peer_open(c->port, c->secure);
         peer_say(&p, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
-        must(peer_hear_all(&p, "\r\n\r\n", 1), "upgrade");
+        must_be(peer_hear_all(&p, "\r\n\r\n", 1), "upgrade");
         for (unsigned i = random >> 16 & 7; i > 0; i--)
             if (!peer_say(&p, "x"))
                 break;
@@ -557,7 +482,7 @@ static int wake_said, wake_heard;
 static void woken(rig *r)
 {
     (void)r;
-    __atomic_store_n(&wake_heard, look(&wake_said), __ATOMIC_RELEASE);
+    __atomic_store_n(&wake_heard, counter_get(&wake_said), __ATOMIC_RELEASE);
 }
 
 /* What was said before a wake is heard after it, however many come at once. */
@@ -571,7 +496,7 @@ static void test_wake(void **state)
         __atomic_store_n(&wake_said, i, __ATOMIC_RELEASE);
         for (int n = i % 4; n >= 0; n--)
             hsb_server_wake(s.rig.server);
-        while (look(&wake_heard) != i)
+        while (counter_get(&wake_heard) != i)
             if (clock_ms() > end)
                 fail_msg("wake %d was not heard", i);
     }
@@ -633,10 +558,6 @@ static void test_close_from_all(void **state)
 
 int main(void)
 {
-    static char tls[] = "TLS";
-#define PLAIN(f) { #f ", plain", f, NULL, NULL, NULL }
-#define TLS(f) { #f ", TLS", f, NULL, NULL, tls }
-#define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
         PLAIN(test_posts), PLAIN(test_posts_while_it_closes), BOTH(test_deferred),
         BOTH(test_tickets_outlive_the_server), BOTH(test_stream_tickets), PLAIN(test_wake),

@@ -20,7 +20,7 @@ typedef struct party {
     long          visits;               /* of each client                                       */
 } party;
 
-static void say_ok(hsb_request *req, void *user)
+static void answer_ok(hsb_request *req, void *user)
 {
     (void)user;
     hsb_respond(req, 200, "text/plain", hsb_text("ok"));
@@ -59,7 +59,7 @@ static void party_open(party *p, long visits)
     signal(SIGPIPE, SIG_IGN);
     o.shared = true;
     o.request_client_certificate = true;
-    o.hooks.on_request = say_ok;
+    o.hooks.on_request = answer_ok;
     o.hooks.on_error = no_error;
     p->visits = visits;
     p->security = security_on(&p->heap, "server-p256");

@@ -4,16 +4,6 @@
 #include "httpsbind.h"
 #include "client.h"
 
-static bool is_secure(void **state)
-{
-    return *state != NULL;
-}
-
-static bool path_is(const hsb_request *req, const char *path)
-{
-    return hsb_equal(hsb_request_path(req), path);
-}
-
 static char large[4000000];
 static hsb_ticket ticket;
 
@@ -581,10 +571,6 @@ static void test_requests(void **state)
 
 int main(void)
 {
-    static char tls[] = "TLS";
-#define PLAIN(f) { #f ", plain", f, NULL, NULL, NULL }
-#define TLS(f) { #f ", TLS", f, NULL, NULL, tls }
-#define BOTH(f) PLAIN(f), TLS(f)
     const struct CMUnitTest tests[] = {
         TLS(test_handshake), BOTH(test_head), BOTH(test_body), BOTH(test_body_rate),
         BOTH(test_application_takes_its_time), BOTH(test_reader), BOTH(test_reader_takes_its_time),

@@ -8,12 +8,6 @@
 
 #include <pthread.h>
 
-static void say_ok(rig *r, hsb_request *req)
-{
-    (void)r;
-    hsb_respond(req, 200, "text/plain", hsb_text("ok"));
-}
-
 static void serve(rig *r, const hsb_options *options, const char *name, const char *trusted)
 {
     hsb_options o;

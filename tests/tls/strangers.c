@@ -8,12 +8,6 @@
 
 enum { HANDSHAKE_MS = 150, CLOSE_MS = 50 };
 
-static void say_ok(rig *r, hsb_request *req)
-{
-    (void)r;
-    hsb_respond(req, 200, "text/plain", hsb_text("ok"));
-}
-
 static void serve(rig *r, int handshake_ms)
 {
     hsb_options o;

@@ -2,8 +2,7 @@
 #define HTTPSBIND_STATIC
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 #include "guard.h"
 

@@ -6,8 +6,7 @@
 #include "guard.h"
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 enum { EXTENSIONS = 16 };       /* bytes of extensions allowed here                        */
 
@@ -20,7 +19,7 @@ typedef struct outcome {
 static void take_data(outcome *o, hsb_str part, const char *from, size_t used)
 {
     assert_true(part.ptr >= from && part.ptr + part.len == from + used);
-    assert_in_range(part.len, 1, sizeof o->data - o->len);
+    assert_within(part.len, 1, sizeof o->data - o->len);
     memcpy(o->data + o->len, part.ptr, part.len);
     o->len += part.len;
 }
@@ -33,7 +32,7 @@ static bool feed(hsb__body *b, outcome *o, const char *bytes, size_t len)
         size_t used;
         hsb_str part;
         hsb__body_event event = hsb__body_feed(b, copy + at, len - at, &used, &part);
-        assert_in_range(used, 0, len - at);
+        assert_within(used, 0, len - at);
         o->used += used;
         if (event == HSB__BODY_DATA)
             take_data(o, part, copy + at, used);

@@ -6,8 +6,7 @@ static int failing;                     /* so many allocations succeed; -1: all 
 
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 typedef struct bench {
     hsb__memory memory;
@@ -127,7 +126,7 @@ static void test_flow(void **state)
         assert_true(hsb__buffer_append(b, part, sizeof part));
         if (i >= 5)
             hsb__buffer_taken(b, sizeof part);
-        assert_in_range(b->size, 0, 4096);
+        assert_within(b->size, 0, 4096);
     }
 }
 

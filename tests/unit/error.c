@@ -2,8 +2,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 static void test_status_text(void **state)
 {
@@ -11,7 +10,7 @@ static void test_status_text(void **state)
     assert_string_equal(hsb__error_status_text(HSB_OK), "no error");
     assert_string_equal(hsb__error_status_text(HSB_ERR_SHUTDOWN), "server is closing");
     for (int i = 0; i < HSB_STATUS_COUNT; i++) {
-        assert_in_range(strlen(hsb__error_status_text((hsb_status)i)), 1, 80);
+        assert_within(strlen(hsb__error_status_text((hsb_status)i)), 1, 80);
         for (int k = 0; k < i; k++)
             assert_string_not_equal(hsb__error_status_text((hsb_status)i),
                                     hsb__error_status_text((hsb_status)k));

@@ -7,8 +7,7 @@
 #include "guard.h"
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 enum { MOST_FIELDS = 64 };
 
@@ -37,7 +36,7 @@ static int reader_take(reader *r, const char *bytes, size_t len)
     const char *copy = guard_copy(bytes, len);
     int result;
     while ((result = hsb__head_parse(&r->head, copy, len)) == HSB__HEAD_SPACE) {
-        assert_in_range(r->head.field_space, 0, MOST_FIELDS - 1);
+        assert_within(r->head.field_space, 0, MOST_FIELDS - 1);
         r->head.field_space++;
     }
     return result;

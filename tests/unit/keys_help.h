@@ -1,10 +1,9 @@
-/* What the tests of >>pem, >>key and >>cert share: a memory that remembers, and looks into
+/* What the tests of keys, certificates and TLS share: a memory that remembers, and looks into
    what is given back. */
 #ifndef KEYS_HELP_H
 #define KEYS_HELP_H
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 typedef struct help_memory {
     int         fail_at;            /* this allocation fails, counted from 1; 0: none    */

@@ -100,14 +100,6 @@ static int option(int fd, int level, int name)
     return value;
 }
 
-static int open_descriptors(void)
-{
-    int n = 0;
-    for (int fd = 0; fd < 1024; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
-    return n;
-}
-
 /* Nothing leaks: neither descriptors nor entries of the registry.                        */
 static int descriptors_before;
 

@@ -2,8 +2,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 static void zero_takes_the_default_and_minus_one_stays(void **state)
 {
@@ -61,7 +60,7 @@ static void later_comes_once_or_is_cancelled(void **state)
     for (int i = 0; i < 10; i++)
         assert_true(hsb__after_add(&list, &loop, i * 100, fire, NULL, none, NULL));
     hsb__timers_advance(&loop.timers, loop.timers.now + 550);
-    assert_in_range(fired, 5, 6);
+    assert_within(fired, 5, 6);
     hsb__after_cancel_all(&list);
     assert_null(list);
     int before = fired;
@@ -78,12 +77,12 @@ static void the_date_is_made_once_a_second(void **state)
     (void)state;
     const char *date = hsb__loop_date(&loop);
     assert_true(hsb__date_parse(hsb__text_of(date), 0, &seconds));
-    assert_in_range(seconds, hsb__os_wall() - 2, hsb__os_wall());
+    assert_within(seconds, hsb__os_wall() - 2, hsb__os_wall());
     loop.date_second -= 100;                /* as if it were old; fresh keeps it */
     assert_ptr_equal(hsb__loop_date(&loop), date);
     hsb__loop_tick(&loop);
     hsb__loop_date(&loop);
-    assert_in_range(loop.date_second, hsb__os_wall() - 2, hsb__os_wall());
+    assert_within(loop.date_second, hsb__os_wall() - 2, hsb__os_wall());
 }
 
 int main(void)

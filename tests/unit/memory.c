@@ -7,8 +7,7 @@ static int fault(const char *call);
 
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 static int fault(const char *call)
 {
@@ -274,10 +273,10 @@ static void test_pool_random(void **state)
             size_t want = random_below((size_t)256 << random_below(9));
             used[i].size = want;
             used[i].p = hsb__pool_get(&pool, &used[i].size);
-            assert_in_range(used[i].size, want, SIZE_MAX);
+            assert_true(used[i].size >= want);
             memset(used[i].p, (int)i, used[i].size);
         }
-        assert_in_range(pool.kept, 0, HSB__POOL_KEEP);
+        assert_within(pool.kept, 0, HSB__POOL_KEEP);
     }
     for (int i = 0; i < BLOCKS; i++)
         hsb__pool_put(&pool, used[i].p, used[i].size);

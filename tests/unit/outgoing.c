@@ -2,8 +2,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 static hsb__memory memory;
 static hsb__pool pool = { .memory = &memory };

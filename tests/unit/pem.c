@@ -265,7 +265,7 @@ static void wiped_of(const hsb_pem *pem, const void *secret, size_t len)
         hsb__pem_free(&m, list);
         assert_int_equal(m.used, 0);
         assert_false(help.leaked);
-        assert_in_range(fail_at, 1, 20);
+        assert_within(fail_at, 1, 20);
     }
 }
 

@@ -2,8 +2,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 #include <stdlib.h>
 
 static char root[] = "build/platform-XXXXXX";
@@ -46,10 +45,8 @@ static int make_tree(void **state)
 
 static int remove_tree(void **state)
 {
-    char command[256];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command);
+    return remove_folder(root);
 }
 
 static int open_in(const char *relative)

@@ -4,9 +4,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "help.h"
 #include "guard.h"
 
 typedef struct bytes { char at[4096]; size_t len; } bytes;

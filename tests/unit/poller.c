@@ -5,8 +5,7 @@
 static int fault(const char *call, void *count);
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 #include <sys/time.h>
 

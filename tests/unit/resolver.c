@@ -5,8 +5,7 @@
 static int fault(const char *call, void *count);
 #include "httpsbind.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 static int fault_after = -1, fault_code;    /* the one after so many lookups fails        */
 static int lookups;

@@ -4,11 +4,6 @@
 
 #include "tls_help.h"
 
-static hsb_security_desc usual(void)
-{
-    return help_desc(DATA "server-p256.pem", DATA "server-p256.key");
-}
-
 /* --- host names ------------------------------------------------------------------- */
 
 static const char *normal(const char *name, size_t len)
@@ -92,7 +87,7 @@ static void who_answers(void **state)
         help_identity(DATA "server-no-names.pem", DATA "server-no-names.key"),
         help_identity(DATA "server-rsa2048.pem", DATA "server-rsa2048.key"),
     };
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     more[4].server_name = "*.Given.Test.";          /* instead of what its certificate says */
     desc.identities = more;
@@ -136,7 +131,7 @@ static void a_thousand_names(void **state)
     enum { COUNT = 1000 };
     static char given[COUNT][32];
     hsb_identity *more = calloc(COUNT, sizeof *more);
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     for (int i = 0; i < COUNT; i++) {
         more[i] = help_identity(DATA "server-www.pem", DATA "server-www.key");
@@ -163,7 +158,7 @@ static void a_thousand_names(void **state)
 
 static void shown(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     hsb_security *s = help_security(&desc);
     hsb_str pem = hsb__security_pem(s);
@@ -207,10 +202,10 @@ static void refused(void **state)
     (void)state;
     memset(&desc, 0, sizeof desc);
     refuse(&desc, HSB_ERR_CERT, "no certificate: set identity or self_signed_for");
-    desc = usual();
+    desc = help_usual();
     desc.self_signed_for = "localhost";
     refuse(&desc, HSB_ERR_CERT, "both identity and self_signed_for are set");
-    desc = usual();
+    desc = help_usual();
     desc.alpn = empty_alpn;
     refuse(&desc, HSB_ERR_LIMIT, "alpn: at most 255 names of 1 to 255 bytes");
     memset(long_name, 'x', 256);
@@ -234,7 +229,7 @@ static void refused(void **state)
     s = help_security(&desc);
     assert_int_equal(s->alpn_count, 0);
     hsb__security_release(s);
-    desc = usual();
+    desc = help_usual();
     desc.identities = &more;
     desc.identity_count = 1;
     more.server_name = "127.0.0.1";
@@ -244,7 +239,7 @@ static void refused(void **state)
     hsb_error err;
     assert_null(hsb__security_new(&desc, &err));
     assert_int_equal(err.status, HSB_ERR_KEY);
-    desc = usual();
+    desc = help_usual();
     desc.trusted.path = DATA "authorities.pem";  /* more names than CertificateRequest holds */
     assert_null(hsb__security_new(&desc, &err));
     assert_int_equal(err.status, HSB_ERR_LIMIT);
@@ -283,7 +278,7 @@ static void every_allocation_fails_once(void **state)
         for (int n = 1; !s; n++) {
             meter m = { 0, n, 0 };
             hsb_error err;
-            hsb_security_desc desc = usual();
+            hsb_security_desc desc = help_usual();
             if (self_signed) {
                 memset(&desc.identity, 0, sizeof desc.identity);
                 desc.self_signed_for = "localhost";

@@ -6,8 +6,7 @@
 #include "guard.h"
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 static hsb_str tight(const char *z)
 {

@@ -4,8 +4,7 @@
 
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 enum { MOST = 200 };
 
@@ -96,7 +95,7 @@ static void test_cancelled_is_not_waited_for(void **state)
         hsb__timer_set(&all, &list[i].timer, due[i]);
     hsb__timer_set(&all, &list[COUNT].timer, 71);
     hsb__timer_cancel(&list[0].timer);
-    assert_in_range(hsb__timers_next(&all), 64, 70);    /* the slot's begin, or the time */
+    assert_within(hsb__timers_next(&all), 64, 70);    /* the slot's begin, or the time */
     hsb__timers_advance(&all, 70);
     assert_int_equal(list[1].fired, 1);
     assert_int_equal(hsb__timers_next(&all), 71);
@@ -175,18 +174,18 @@ static void test_next(void **state)
     (void)state;
     assert_true(hsb__timers_next(&all) == UINT64_MAX);
     hsb__timer_set(&all, &list[0].timer, 10000);
-    assert_in_range(hsb__timers_next(&all), 1, 10000);
+    assert_within(hsb__timers_next(&all), 1, 10000);
     hsb__timer_set(&all, &list[1].timer, 20);
     assert_int_equal(hsb__timers_next(&all), 20);
     hsb__timers_advance(&all, 20);
     int wakes = 0;
     while (!list[0].fired) {
         uint64_t next = hsb__timers_next(&all);
-        assert_in_range(next, all.now + 1, 10000);
+        assert_within(next, all.now + 1, 10000);
         hsb__timers_advance(&all, next);
         wakes++;
     }
-    assert_in_range(wakes, 1, HSB__WHEELS);
+    assert_within(wakes, 1, HSB__WHEELS);
     assert_true(hsb__timers_next(&all) == UINT64_MAX);
 }
 

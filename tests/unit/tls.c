@@ -13,11 +13,6 @@ static const hsb_tls_info *info(const help_pair *p)
     return hsb__tls_info_of(p->tls);
 }
 
-static hsb_security_desc usual(void)
-{
-    return help_desc(DATA "server-p256.pem", DATA "server-p256.key");
-}
-
 /* --- handshakes ------------------------------------------------------------------- */
 
 static void every_kind_of_key(void **state)
@@ -76,7 +71,7 @@ static void bulk(void **state)
     for (size_t i = 0; i < sizeof sent; i++)
         sent[i] = (char)('a' + i * 7 % 26);
     sent[sizeof sent - 1] = '\0';
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     desc.ciphers = HSB_CIPHERS_COMPATIBLE;
     help_server s;
     help_server_open(&s, &desc);
@@ -124,7 +119,7 @@ static void long_chain(void **state)
 /* In a handshake the server answers with one packet, whether it resumes or not. */
 static void flights(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -177,7 +172,7 @@ static void choose(help_server *s, const char *offered, const char *chosen)
 
 static void suites(void **state)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -247,7 +242,7 @@ static void curves_and_signatures(void **state)
 
 static void versions(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_pair p;
@@ -297,7 +292,7 @@ static void identities(void **state)
         help_identity(DATA "server-mixed-case.pem", DATA "server-mixed-case.key"),
         help_identity(DATA "server-rsa2048.pem", DATA "server-rsa2048.key"),
     };
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     desc.identities = more;
     desc.identity_count = 6;
@@ -333,7 +328,7 @@ static void twice(help_server *s, help_client first, help_client second, bool re
 
 static void resumption(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client none = { 0 }, name = { .name = "localhost" },
                       other = { .name = "other.test" }, same = { .name = "LocalHost" },
                       dot = { .name = "localhost." },
@@ -365,7 +360,7 @@ static void resumption(void **state)
 
 static void resumption_binds_to_the_setting(void **state)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     const help_client client = { .cert = DATA "client-p256.pem",
                                  .key = DATA "client-p256.key" };
     (void)state;
@@ -388,7 +383,7 @@ static void resumption_binds_to_the_setting(void **state)
 
 static void resumption_binds_to_the_security(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s, renewed;
     help_server_open(&s, &desc);
@@ -404,7 +399,7 @@ static void resumption_binds_to_the_security(void **state)
 
 static void resumption_ends(void **state)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -434,7 +429,7 @@ typedef struct mutual { help_server s; help_pair p; } mutual;
 
 static void mutual_open(mutual *m, const char *trusted, bool request, bool require)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     desc.trusted.path = trusted;
     help_server_open(&m->s, &desc);
     m->s.request = request;
@@ -696,7 +691,7 @@ static void session_outlives_nobody(void **state)
 /* CertificateRequest names what client_authorities holds, whatever verifies. */
 static void authorities(void **state)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     const help_client client = { .cert = DATA "client-p256.pem",
                                  .key = DATA "client-p256.key" };
     (void)state;
@@ -719,7 +714,7 @@ static void authorities(void **state)
 /* A CertificateRequest of 50 KB. */
 static void many_authorities(void **state)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     BIO *bio = BIO_new_file(DATA "authorities.pem", "r");
     char *text = malloc(200000), *end = text;
@@ -774,7 +769,7 @@ static void cuts(void **state)
 /* The ClientHello in two records: understood, but never resumed, for it was not seen whole. */
 static void split_hello(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -880,7 +875,7 @@ static bool answers_with(help_pair *p, const SSL_SESSION *session)
 
 static void crafted_hellos(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -936,7 +931,7 @@ static void crafted_hellos(void **state)
 static void nul_in_the_name(void **state)
 {
     const hsb_identity more = help_identity(DATA "server-www.pem", DATA "server-www.key");
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     desc.identities = &more;
     desc.identity_count = 1;
@@ -958,7 +953,7 @@ static void nul_in_the_name(void **state)
 
 static void plain_http(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -1004,7 +999,7 @@ static void garbage(void **state)
         { "\x16\x03\x01\0\6\x01\0\0\2\3\3", 11, 50, "TLS: malformed handshake message" },
         { "\x16\x03\x01\0\5\0\0\0\1\0", 10, 50, "TLS: malformed handshake message" },
     };
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -1030,7 +1025,7 @@ static void garbage(void **state)
 static void alert_after_the_flight(void **state)
 {
     static const unsigned char out_of_order[9] = { 22, 3, 3, 0, 4, 20, 0, 0, 0 };
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_pair p;
@@ -1085,7 +1080,7 @@ static void client_leaves(void **state)
 {
     static const unsigned char close_notify[7] = { 21, 3, 1, 0, 2, 1, 0 },
                                fatal[7] = { 21, 3, 1, 0, 2, 2, 48 };
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1131,7 +1126,7 @@ static void floods_in_the_handshake(void **state)
         { empty, 5, 70 }, { warning, 7, 70 },
         { hello_request, 9, HSB__TLS_HANDSHAKE_BYTES / 9 + 2 },
     };
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -1155,7 +1150,7 @@ static void floods_in_the_handshake(void **state)
 /* After the handshake they are encrypted, so OpenSSL has to make them. */
 static void renegotiation(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1238,7 +1233,7 @@ static void floods(void **state)
         { 23, "", 0 }, { 21, "\1\132", 2 }, { 22, "\1\0\0\0", 4 },
         { 22, requests, sizeof requests },
     };
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     for (size_t i = 0; i < sizeof requests; i += 4)
         requests[i] = 1;
@@ -1268,7 +1263,7 @@ static void floods(void **state)
             }
         }
         if (cases[i].len < 100) {
-            assert_in_range(n, 94, 97);
+            assert_within(n, 94, 97);
             assert_string_equal(help_error(&p), "TLS: too many records without content");
         } else {                                        /* 0.6 leaves the second one unread */
             assert_int_equal(n, 1);
@@ -1284,7 +1279,7 @@ static void floods(void **state)
 
 static void client_closes(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1314,7 +1309,7 @@ static void client_closes(void **state)
 
 static void server_closes(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1350,7 +1345,7 @@ static void server_closes(void **state)
 /* In every phase, at once. */
 static void close_any_time(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1375,7 +1370,7 @@ static void close_any_time(void **state)
 
 static void broken_record(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1400,7 +1395,7 @@ static void broken_record(void **state)
 
 static void resting(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
     (void)state;
     help_server s;
@@ -1459,7 +1454,7 @@ static void resting(void **state)
 /* A maximum fragment length stays with the client that asked for it, in a pool of contexts. */
 static void fragment_length(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     static char page[3000];
     (void)state;
     memset(page, 'p', sizeof page - 1);
@@ -1486,69 +1481,43 @@ static void fragment_length(void **state)
     help_server_close(&s);
 }
 
-/* An allocator that counts, fails on demand, and looks for secrets in what comes back. */
-typedef struct meter { int calls, fail_at; unsigned char secret[48]; bool leaked; } meter;
-
-static void *meter_alloc(size_t size, void *user)
-{
-    meter *m = user;
-    return ++m->calls == m->fail_at ? NULL : malloc(size);
-}
-
-static bool holds(const void *bytes, size_t size, const unsigned char secret[48])
-{
-    const unsigned char *at = bytes;
-    for (size_t i = 0; i + 48 <= size; i++)
-        if (memcmp(at + i, secret, 48) == 0)
-            return true;
-    return false;
-}
-
-static void meter_release(void *ptr, size_t size, void *user)
-{
-    meter *m = user;
-    if (m->secret[0] | m->secret[1])
-        m->leaked |= holds(ptr, size, m->secret);
-    free(ptr);
-}
-
 static void steady_state_allocates_nothing(void **state)
 {
-    hsb_security_desc desc = usual();
-    meter of_server = { 0 }, of_security = { 0 };
+    hsb_security_desc desc = help_usual();
+    help_memory of_server = { 0 }, of_security = { 0 };
     (void)state;
-    desc.allocator = (hsb_allocator){ meter_alloc, meter_release, &of_security };
+    desc.allocator = (hsb_allocator){ help_alloc, help_release, &of_security };
     desc.session_cache_bytes = 2048;            /* full after a few */
     help_server s;
     help_server_open(&s, &desc);
-    s.memory.user = (hsb_allocator){ meter_alloc, meter_release, &of_server };
+    s.memory.user = (hsb_allocator){ help_alloc, help_release, &of_server };
     help_client client = { .name = "localhost" };
     for (int i = 0; i < 40; i++) {
         if (i == 20)
-            of_server.calls = of_security.calls = 0;
+            of_server.count = of_security.count = 0;
         client.session = NULL;
         client.session = help_visit(&s, &client, false);
         SSL_SESSION_free(help_visit(&s, &client, true));
         SSL_SESSION_free(client.session);
     }
-    assert_int_equal(of_server.calls, 0);
-    assert_int_equal(of_security.calls, 0);
+    assert_int_equal(of_server.count, 0);
+    assert_int_equal(of_security.count, 0);
     help_server_close(&s);
 }
 
 static void every_allocation_fails_once(void **state)
 {
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     (void)state;
     desc.trusted.path = DATA "ca.pem";
-    meter m = { 0 };
+    help_memory m = { 0 };
     bool went_well = false;
     for (int n = 1; !went_well; n++) {
         help_server s;
         help_server_open(&s, &desc);
         s.require = true;
-        s.memory.user = (hsb_allocator){ meter_alloc, meter_release, &m };
-        m.calls = 0;
+        s.memory.user = (hsb_allocator){ help_alloc, help_release, &m };
+        m.count = 0;
         m.fail_at = n;
         help_client client = { .cert = DATA "client-intermediate.pem",
                                .key = DATA "client-intermediate.key" };
@@ -1564,7 +1533,7 @@ static void every_allocation_fails_once(void **state)
             if (hsb__tls_phase_of(p.tls) == HSB__TLS_OPEN) {
                 size_t room;
                 if (hsb__tls_room(p.tls, &room)) {
-                    went_well = m.calls < n;
+                    went_well = m.count < n;
                     help_exchange(&p);
                     assert_non_null(info(&p)->client);
                 }
@@ -1581,7 +1550,7 @@ static void every_allocation_fails_once(void **state)
 
 static void no_randomness(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     (void)state;
     help_server s;
     help_server_open(&s, &desc);
@@ -1602,10 +1571,11 @@ static void no_randomness(void **state)
    nowhere at all when the cache is gone. */
 static void secrets_are_wiped(void **state)
 {
-    hsb_security_desc desc = usual();
-    meter m = { 0 };
+    hsb_security_desc desc = help_usual();
+    help_memory m = { 0 };
+    unsigned char secret[48];
     (void)state;
-    desc.allocator = (hsb_allocator){ meter_alloc, meter_release, &m };
+    desc.allocator = (hsb_allocator){ help_alloc, help_release, &m };
     help_server s;
     help_pair p;
     const help_client client = { 0 };
@@ -1614,19 +1584,21 @@ static void secrets_are_wiped(void **state)
     help_open(&p, &s, &client);
     help_run(&p);
     help_expect_open(&p);
-    assert_int_equal(SSL_SESSION_get_master_key(SSL_get_session(p.ssl), m.secret, 48), 48);
-    assert_true(holds(s.security->sessions.newest->secret, 48, m.secret));
-    assert_false(holds(p.tls, sizeof *p.tls, m.secret));
+    assert_int_equal(SSL_SESSION_get_master_key(SSL_get_session(p.ssl), secret, 48), 48);
+    m.secret = secret;
+    m.secret_len = sizeof secret;
+    assert_memory_equal(s.security->sessions.newest->secret, secret, sizeof secret);
+    assert_null(memmem(p.tls, sizeof *p.tls, secret, sizeof secret));
     help_close(&p);
     for (const hsb__tls *t = s.pool.unused; t; t = t->next)
-        assert_false(holds(t, sizeof *t, m.secret));
+        assert_null(memmem(t, sizeof *t, secret, sizeof secret));
     help_server_close(&s);
     assert_false(m.leaked);
 }
 
 static void pool_is_bounded(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     hsb__tls *open[HSB__TLS_KEEP + 10];
     (void)state;
     help_server s;
@@ -1643,7 +1615,7 @@ static void pool_is_bounded(void **state)
 /* Nobody may be asked without anybody who is trusted; and if it happens, nobody gets in. */
 static void nobody_trusted(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     hsb_error err;
     (void)state;
     help_server s;
@@ -1686,7 +1658,7 @@ static void *visit_often(void *arg)
 
 static void threads(void **state)
 {
-    const hsb_security_desc desc = usual();
+    const hsb_security_desc desc = help_usual();
     pthread_t thread[4];
     (void)state;
     hsb_security *security = help_security(&desc);
@@ -1707,7 +1679,7 @@ static void threads(void **state)
 static void names_of_suites(void **state)
 {
     (void)state;
-    hsb_security_desc desc = usual();
+    hsb_security_desc desc = help_usual();
     hsb_error err;
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     SSL *ssl = SSL_new(ctx);

@@ -5,11 +5,8 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "help.h"
+#include "keys_help.h"
 
 #define DATA "tests/data/"
 
@@ -37,6 +34,11 @@ static inline hsb_security_desc help_desc(const char *chain, const char *key)
     memset(&d, 0, sizeof d);
     d.identity = help_identity(chain, key);
     return d;
+}
+
+static inline hsb_security_desc help_usual(void)
+{
+    return help_desc(DATA "server-p256.pem", DATA "server-p256.key");
 }
 
 static inline hsb_security *help_security(const hsb_security_desc *desc)

@@ -24,8 +24,7 @@ extern void mock_assert(const int result, const char *const expression, const ch
 
 #include "guard.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 
 enum { SPACE = 200000, NO_LIMIT = 0, USUAL = 1 << 20 };
 
@@ -870,7 +869,7 @@ static void test_announcement_costs_nothing(void **state)
     assert_int_equal(p.memory.used, 10);
     for (int i = 0; i < 100; i++)
         player_feed(&p, "0123456789", 10);
-    assert_in_range(p.memory.used, 1010, 2020);
+    assert_within(p.memory.used, 1010, 2020);
     player_end(&p);
     player_start(&p, false, USUAL);
     player_feed(&p, "\x82\x8F" "mask" "0123456789", 16);
@@ -1356,7 +1355,7 @@ static void test_idle_holds_no_memory(void **state)
     bench_feed("M:a T:b");
     hsb__buffer_release(&b.out.bytes);
     hsb__pool_close(&b.loop.pool);
-    assert_in_range(b.loop.memory.used, 1, before);
+    assert_within(b.loop.memory.used, 1, before);
     bench_end(NULL);
 }
 
@@ -1532,7 +1531,7 @@ static void test_pongs_fill_the_queue(void **state)
     bench_start(&whole_messages);
     for (int i = 0; i < 2000; i++)
         bench_feed("I:*125");
-    assert_in_range(hsb__buffer_len(&b.out.bytes), 65536, 65536 + 127);
+    assert_within(hsb__buffer_len(&b.out.bytes), 65536, 65536 + 127);
     bench_drain();                                  /* said too early: still too much */
     assert_string_equal(bench_heard(), "");
     bench_sent();
@@ -1789,7 +1788,7 @@ static void test_memory_is_short(void **state)
     snprintf(head, sizeof head, "%.*sSec-WebSocket-Protocol: chat\r\n\r\n",
              (int)sizeof usual_head - 3, usual_head);
     for (int n = 0; !worked; n++) {
-        assert_in_range(n, 0, 50);
+        assert_within(n, 0, 50);
         bench_request(head);
         b.loop.memory.user.alloc = short_alloc;
         b.loop.memory.user.release = short_release;

@@ -44,44 +44,12 @@
 
 #include "random.h"
 
-#include <setjmp.h>
-#include <cmocka.h>
+#include "help.h"
 #include <openssl/ssl.h>
 
 enum { PATIENCE_MS = 10000 };           /* a server that takes longer for anything hangs   */
 
-/* --- bytes ------------------------------------------------------------------------------ */
-
-typedef struct bytes {
-    char *data;
-    size_t len, space;
-} bytes;
-
-static void *must(void *p)
-{
-    if (!p)
-        abort();
-    return p;
-}
-
-static void add(bytes *b, const void *data, size_t len)
-{
-    if (len == 0)
-        return;
-    if (b->space - b->len < len) {
-        b->space = (b->len + len) * 2;
-        b->data = must(realloc(b->data, b->space));
-    }
-    memcpy(b->data + b->len, data, len);
-    b->len += len;
-}
-
-static void add_text(bytes *b, const char *z)
-{
-    add(b, z, strlen(z));
-}
-
-static void add_escaped(bytes *b, const char *data, size_t len)
+static void add_escaped(bytebuf *b, const char *data, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned c = (unsigned char)data[i];
@@ -90,7 +58,7 @@ static void add_escaped(bytes *b, const char *data, size_t len)
             snprintf(text, sizeof text, c == '\r' ? "\\r" : "\\n\n");
         else
             snprintf(text, sizeof text, c >= ' ' && c < 127 ? "%c" : "\\x%02x", c);
-        add_text(b, text);
+        bytes_add_text(b, text);
     }
 }
 
@@ -165,18 +133,18 @@ static int next_code(const char **text)
 }
 
 /* Text that is to be sent: a star is a star, and \{n text} repeats. */
-static void add_unescaped(bytes *out, const char *text)
+static void add_unescaped(bytebuf *out, const char *text)
 {
     while (*text) {
         if (strncmp(text, "\\{", 2) == 0) {
             char *part;
             size_t count = strtoul(text + 2, &part, 10);
             size_t len = strcspn(++part, "}");
-            bytes once = { 0 };
+            bytebuf once = { 0 };
             char *copy = must(strndup(part, len));
             add_unescaped(&once, copy);
             while (count--)
-                add(out, once.data, once.len);
+                bytes_add(out, once.data, once.len);
             free(once.data);
             free(copy);
             text = part + len + (part[len] == '}');
@@ -184,7 +152,7 @@ static void add_unescaped(bytes *out, const char *text)
         }
         int code = next_code(&text);
         char c = (char)(code == ANY ? '*' : code);
-        add(out, &c, 1);
+        bytes_add(out, &c, 1);
     }
 }
 
@@ -335,16 +303,16 @@ static void read_line(const char *file, int number, char *line)
 /* The text stays in memory: all that is read points into it. */
 static void read_file(const char *path)
 {
-    bytes all = { 0 };
+    bytebuf all = { 0 };
     char part[4096];
     size_t n;
     FILE *f = fopen(path, "rb");
     if (!f)
         wrong_file(path, 0, strerror(errno));
     while ((n = fread(part, 1, sizeof part, f)) > 0)
-        add(&all, part, n);
+        bytes_add(&all, part, n);
     fclose(f);
-    add(&all, "", 1);
+    bytes_add(&all, "", 1);
     int number = 1;
     for (char *line = all.data, *next; line; line = next, number++) {
         next = strchr(line, '\n');
@@ -357,18 +325,18 @@ static void read_file(const char *path)
 /* --- the application that is served ---------------------------------------------------------- */
 
 static struct application {
-    bytes *events;                      /* a list                                          */
+    bytebuf *events;                      /* a list                                          */
     size_t event_count;
     bool body_open;                     /* the last event is a body that may go on         */
     int accepted, closed, heads, finished;
 } app;
 
-static bytes *event(const char *name)
+static bytebuf *event(const char *name)
 {
     app.events = must(realloc(app.events, (app.event_count + 1) * sizeof *app.events));
-    bytes *e = &app.events[app.event_count++];
+    bytebuf *e = &app.events[app.event_count++];
     memset(e, 0, sizeof *e);
-    add_text(e, name);
+    bytes_add_text(e, name);
     app.body_open = false;
     return e;
 }
@@ -381,15 +349,15 @@ static void app_reset(void)
     memset(&app, 0, sizeof app);
 }
 
-static void add_str(bytes *b, const char *before, hsb_str s)
+static void add_str(bytebuf *b, const char *before, hsb_str s)
 {
-    add_text(b, before);
+    bytes_add_text(b, before);
     if (s.ptr)
-        add(b, s.ptr, s.len);
+        bytes_add(b, s.ptr, s.len);
 }
 
 /* "text" and the like as an answer's body. */
-static void answer(hsb_request *req, int status, const bytes *b)
+static void answer(hsb_request *req, int status, const bytebuf *b)
 {
     hsb_str body = { b->data ? b->data : "", b->len };
     hsb_respond(req, status, "text/plain", body);
@@ -413,7 +381,7 @@ static void at_echo(hsb_request *req)
 /* All that the request API tells, a line each. */
 static void at_echo_head(hsb_request *req)
 {
-    bytes out = { 0 };
+    bytebuf out = { 0 };
     hsb_str name, value, query = hsb_request_query(req);
     char number[96];
     add_str(&out, "method ", hsb_request_method(req));
@@ -426,16 +394,16 @@ static void at_echo_head(hsb_request *req)
              hsb_request_minor_version(req), (long long)hsb_request_content_length(req),
              (long long)hsb_request_received(req),
              hsb_request_keep_alive(req) ? "keeps alive" : "closes");
-    add_text(&out, number);
+    bytes_add_text(&out, number);
     for (int i = 0; hsb_request_header_at(req, i, &name, &value); i++) {
         add_str(&out, "", name);
         add_str(&out, "=", value);
-        add_text(&out, "\n");
+        bytes_add_text(&out, "\n");
     }
     for (int i = 0; hsb_request_trailer_at(req, i, &name, &value); i++) {
         add_str(&out, "trailer ", name);
         add_str(&out, "=", value);
-        add_text(&out, "\n");
+        bytes_add_text(&out, "\n");
     }
     answer(req, 200, &out);
     free(out.data);
@@ -455,14 +423,14 @@ static void at_cookie(hsb_request *req)
 static void at_form(hsb_request *req)
 {
     hsb_str rest = hsb_request_body(req), part[2];
-    bytes out = { 0 };
+    bytebuf out = { 0 };
     while (hsb_form_next(&rest, &part[0], &part[1]))
         for (int i = 0; i < 2; i++) {
             char text[256];
             size_t len;
             bool good = hsb_percent_decode(part[i], true, text, sizeof text, &len);
-            add_text(&out, good ? text : "(malformed)");
-            add_text(&out, i ? ";" : "=");
+            bytes_add_text(&out, good ? text : "(malformed)");
+            bytes_add_text(&out, i ? ";" : "=");
         }
     answer(req, 200, &out);
     free(out.data);
@@ -708,7 +676,7 @@ static void event_with_reason(const char *name, const hsb_error *why)
 {
     static const char *const names[] = { "", " MISUSE", " MEMORY", " SYSTEM", " LOOKUP", " SHARED",
         " PEM", " CERT", " KEY", " TLS", " HTTP", " LIMIT", " TIMEOUT", " CLOSED", " SHUTDOWN" };
-    add_text(event(name), names[why ? why->status : HSB_OK]);
+    bytes_add_text(event(name), names[why ? why->status : HSB_OK]);
 }
 
 static bool on_accept(hsb_conn *conn, void *user)
@@ -728,14 +696,14 @@ static void on_close(hsb_conn *conn, const hsb_error *why, void *user)
 static void on_error(hsb_server *server, hsb_conn *conn, const hsb_error *why, void *user)
 {
     (void)server, (void)conn, (void)user;
-    add_text(event("error "), why->text);
+    bytes_add_text(event("error "), why->text);
 }
 
 static void on_head(hsb_request *req, void *user)
 {
     (void)user;
     app.heads++;
-    bytes *e = event("head ");
+    bytebuf *e = event("head ");
     add_str(e, "", hsb_request_method(req));
     add_str(e, " ", hsb_request_target(req));
     const struct route *r = route_of(req);
@@ -747,7 +715,7 @@ static void on_head(hsb_request *req, void *user)
 static void on_body(hsb_request *req, hsb_str part, void *user)
 {
     (void)user;
-    bytes *e = app.body_open ? &app.events[app.event_count - 1] : event("body ");
+    bytebuf *e = app.body_open ? &app.events[app.event_count - 1] : event("body ");
     add_str(e, "", part);
     app.body_open = true;
     if (hsb_equal(hsb_request_path(req), "/duplex"))
@@ -758,7 +726,7 @@ static void on_request(hsb_request *req, void *user)
 {
     (void)user;
     hsb_str body = hsb_request_body(req);
-    bytes *e = event("request");
+    bytebuf *e = event("request");
     if (body.len)
         add_str(e, " ", body);
     const struct route *r = route_of(req);
@@ -795,8 +763,8 @@ typedef struct client {
     int fd;                     /* -1: left                                                */
     SSL *ssl;                   /* NULL: plain                                             */
     cutting cuts;
-    bytes outgoing;             /* for the socket                                          */
-    bytes got;                  /* decrypted                                               */
+    bytebuf outgoing;           /* for the socket                                          */
+    bytebuf got;                /* decrypted                                               */
     size_t seen;                /* of got: matched by what was expected                    */
     bool ended;                 /* the server sends no more                                */
     bool polite;                /* ... and said so, where TLS asks for that                */
@@ -805,17 +773,12 @@ typedef struct client {
 
 static SSL_CTX *client_tls;
 
-static int64_t now_ms(void)
-{
-    return (int64_t)(hsb__os_now_us() / 1000);
-}
-
 static void take_plain(client *c)
 {
     char part[16384];
     int n;
     while ((n = SSL_read(c->ssl, part, sizeof part)) > 0)
-        add(&c->got, part, (size_t)n);
+        bytes_add(&c->got, part, (size_t)n);
     if (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN)
         c->ended = c->polite = true;
 }
@@ -828,7 +791,7 @@ static void client_receive(client *c)
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n > 0 && !c->ssl) {
-            add(&c->got, part, (size_t)n);
+            bytes_add(&c->got, part, (size_t)n);
         } else if (n > 0) {
             BIO_write(SSL_get_rbio(c->ssl), part, (int)n);
             take_plain(c);
@@ -846,7 +809,7 @@ static void collect_records(client *c)
     char part[16384];
     int n;
     while (c->ssl && (n = BIO_read(SSL_get_wbio(c->ssl), part, sizeof part)) > 0)
-        add(&c->outgoing, part, (size_t)n);
+        bytes_add(&c->outgoing, part, (size_t)n);
 }
 
 /* The server's turn, for as long as it has something to do. */
@@ -861,7 +824,7 @@ static void server_turn(client *c)
 static bool client_flush(client *c)
 {
     size_t at = 0;
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = clock_ms() + PATIENCE_MS;
     collect_records(c);
     while (at < c->outgoing.len && c->fd >= 0) {
         size_t n = c->cuts == WHOLE || (c->ssl && c->cuts == BYTES) ? c->outgoing.len - at
@@ -873,7 +836,7 @@ static bool client_flush(client *c)
         else if (errno != EAGAIN)
             break;                          /* it has gone; what it said is read elsewhere */
         server_turn(c);
-        if (now_ms() > until)
+        if (clock_ms() > until)
             return complain("the server takes no more input");
     }
     c->outgoing.len = 0;
@@ -884,7 +847,7 @@ static bool client_flush(client *c)
 static bool client_send(client *c, const char *data, size_t len)
 {
     if (!c->ssl) {
-        add(&c->outgoing, data, len);
+        bytes_add(&c->outgoing, data, len);
         return client_flush(c);
     }
     for (size_t at = 0; at < len;) {
@@ -901,7 +864,7 @@ static bool client_send(client *c, const char *data, size_t len)
 
 static bool client_handshake(client *c)
 {
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = clock_ms() + PATIENCE_MS;
     while (!SSL_is_init_finished(c->ssl)) {
         int n = SSL_do_handshake(c->ssl);
         int why = SSL_get_error(c->ssl, n);
@@ -911,7 +874,7 @@ static bool client_handshake(client *c)
             return false;
         hsb_server_poll(c->server, 0);
         client_receive(c);
-        if (c->ended || now_ms() > until)
+        if (c->ended || clock_ms() > until)
             return complain("TLS: the handshake did not end");
     }
     take_plain(c);
@@ -921,12 +884,12 @@ static bool client_handshake(client *c)
 /* Waits for whatever `ready` waits for. */
 static bool wait_for(client *c, bool (*ready)(client *c), const char *what)
 {
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = clock_ms() + PATIENCE_MS;
     for (;;) {
         server_turn(c);
         if (ready(c))
             return true;
-        if (now_ms() > until)
+        if (clock_ms() > until)
             return complain("waited in vain for %s", what);
         hsb_server_poll(c->server, 2);
     }
@@ -1002,13 +965,13 @@ typedef struct reply {
     hsb_str name[MOST_FIELDS], value[MOST_FIELDS];
     int field_count;
     const char *framing;            /* "chunked", "length", "until-close", "bare"          */
-    bytes body;
+    bytebuf body;
     bool whole;
     size_t end;                     /* in the bytes received                               */
 } reply;
 
 /* The line at *at, which moves behind it. */
-static bool take_line(const bytes *b, size_t *at, hsb_str *line)
+static bool take_line(const bytebuf *b, size_t *at, hsb_str *line)
 {
     const char *from = b->data + *at;
     const char *end = *at < b->len ? memchr(from, '\r', b->len - *at) : NULL;
@@ -1028,7 +991,7 @@ static hsb_str reply_field(const reply *r, const char *name)
 }
 
 /* Fields up to the empty line. */
-static bool take_fields(const bytes *b, size_t *at, reply *r)
+static bool take_fields(const bytebuf *b, size_t *at, reply *r)
 {
     hsb_str line;
     while (take_line(b, at, &line)) {
@@ -1045,7 +1008,7 @@ static bool take_fields(const bytes *b, size_t *at, reply *r)
 }
 
 /* RFC 9112 7.1, trailers among the fields */
-static bool take_chunks(const bytes *b, size_t *at, reply *r)
+static bool take_chunks(const bytebuf *b, size_t *at, reply *r)
 {
     hsb_str line;
     while (take_line(b, at, &line)) {
@@ -1057,7 +1020,7 @@ static bool take_chunks(const bytes *b, size_t *at, reply *r)
         if (size == 0)
             return take_fields(b, at, r);
         size_t there = b->len - *at;
-        add(&r->body, b->data + *at, there < size ? there : size);
+        bytes_add(&r->body, b->data + *at, there < size ? there : size);
         if (there < size + 2)
             return false;
         if (memcmp(b->data + *at + size, "\r\n", 2))
@@ -1088,7 +1051,7 @@ static bool check_reply(const reply *r)
 }
 
 /* One answer from at on; false: not whole (yet), or malformed. */
-static bool take_reply(const bytes *b, size_t at, bool bare, bool ended, reply *r)
+static bool take_reply(const bytebuf *b, size_t at, bool bare, bool ended, reply *r)
 {
     hsb_str line, length;
     int64_t n;
@@ -1113,12 +1076,12 @@ static bool take_reply(const bytes *b, size_t at, bool bare, bool ended, reply *
             return complain("Content-Length is not a number");
         r->framing = "length";
         r->whole = (uint64_t)n <= b->len - at;
-        add(&r->body, b->data + at, r->whole ? (size_t)n : b->len - at);
+        bytes_add(&r->body, b->data + at, r->whole ? (size_t)n : b->len - at);
         at += r->body.len;
     } else {
         r->framing = "until-close";
         r->whole = ended;
-        add(&r->body, b->data + at, b->len - at);
+        bytes_add(&r->body, b->data + at, b->len - at);
         at = b->len;
     }
     r->end = at;
@@ -1255,8 +1218,8 @@ static bool play_step(client *c, const step *s)
         client_leave(c, s->kind == RESET);
         return true;
     case WAIT:
-        until = now_ms() + s->number;
-        while (now_ms() < until) {
+        until = clock_ms() + s->number;
+        while (clock_ms() < until) {
             hsb_server_poll(c->server, 1);
             client_receive(c);
         }
@@ -1268,7 +1231,7 @@ static bool play_step(client *c, const step *s)
 static bool play_steps(client *c, const conversation *talk)
 {
     for (size_t i = 0; i < talk->step_count; i++) {
-        bytes text = { 0 };
+        bytebuf text = { 0 };
         size_t first = i;
         for (; i < talk->step_count && talk->steps[i].kind == SEND; i++)
             add_unescaped(&text, talk->steps[i].text);
@@ -1336,13 +1299,13 @@ static uint64_t seed;
 
 static void report(const conversation *talk, const client *c, const char *how)
 {
-    bytes text = { 0 };
-    add_text(&text, "--- received\n");
+    bytebuf text = { 0 };
+    bytes_add_text(&text, "--- received\n");
     add_escaped(&text, c->got.data, c->got.len);
-    add_text(&text, "\n--- hooks\n");
+    bytes_add_text(&text, "\n--- hooks\n");
     for (size_t i = 0; i < app.event_count; i++) {
         add_escaped(&text, app.events[i].data, app.events[i].len);
-        add_text(&text, "\n");
+        bytes_add_text(&text, "\n");
     }
     print_error("%s:%d: %s\n%s, SEED=%llu: %s\n%.*s", talk->file, wanted ? wanted->line : talk->line,
                 talk->name, how, (unsigned long long)seed, complaint, (int)text.len, text.data);
@@ -1424,11 +1387,11 @@ int main(int argc, char **argv)
     }
     struct CMUnitTest *tests = must(calloc(conversation_count + 1, sizeof *tests));
     for (size_t i = 0; i < conversation_count; i++) {
-        bytes name = { 0 };
+        bytebuf name = { 0 };
         const char *file = strrchr(conversations[i].file, '/');
-        add_text(&name, file ? file + 1 : conversations[i].file);
-        add_text(&name, ": ");
-        add(&name, conversations[i].name, strlen(conversations[i].name) + 1);
+        bytes_add_text(&name, file ? file + 1 : conversations[i].file);
+        bytes_add_text(&name, ": ");
+        bytes_add(&name, conversations[i].name, strlen(conversations[i].name) + 1);
         tests[i].name = name.data;
         tests[i].test_func = test_conversation;
         tests[i].initial_state = &conversations[i];
