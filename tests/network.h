@@ -54,9 +54,16 @@ static inline bool add_to_loopback(const char *number)
 #endif
 }
 
-/* Runs body in a child.  Where the child has not the rights that it needs, the test is
-   skipped. */
+/* Runs body in a child.  Where the child has not the rights that it needs, it returns
+   child_skips, and the test is skipped. */
 enum { CHILD_OK = 0, CHILD_SKIP = 77 };
+
+static inline int child_skips(const char *why)
+{
+    print_message("skipped: %s\n", why);
+    fflush(stdout);
+    return CHILD_SKIP;
+}
 
 static inline void in_child(int (*body)(void))
 {

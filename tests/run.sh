@@ -1,15 +1,17 @@
 #!/bin/sh
 # usage: run.sh PROGRAM...
 # Runs cmocka programs one after the other from the top folder, shows the output of those
-# that fail, and adds up their cases.  A program that dies counts as one failed case.
-# A .log with everything it said stays beside each program.
+# that fail and why tests were skipped, and adds up their cases.  A program that dies counts
+# as one failed case.  A .log with everything it said stays beside each program.
 set -u
 limit=${TEST_SECONDS:-300}      # a program that takes longer hangs
 passed=0 skipped=0 failed=0
 
-# "[  PASSED  ] 12 test(s)." -> 12; a program may have several groups.
+# "[  PASSED  ] 12 test(s)." -> 12, and what newer versions of cmocka say:
+# "[  FAILED  ] group: 1 test(s), listed below:" -> 1.  A program may have several groups.
 count() {
-    awk -v word="$1" '$0 ~ "^\\[ +" word " +\\] [0-9]+ test" { sub(/^[^\]]*\] /, ""); n += $1 }
+    awk -v word="$1" '$0 ~ "^\\[ +" word " +\\] ([^:]*: )?[0-9]+ test\\(s\\)" {
+                          sub(/^[^\]]*\] ([^:]*: )?/, ""); n += $1 }
                       END { print n + 0 }' "$log"
 }
 
@@ -30,7 +32,11 @@ for program; do
     [ $code -ne 124 ] || printf ' (hung for %d s)' "$limit"
     [ $seconds -lt 5 ] || printf ' in %d s' $seconds
     echo
-    [ "$f" -eq 0 ] || sed 's/^/    /' "$log"
+    if [ "$f" -ne 0 ]; then
+        sed 's/^/    /' "$log"
+    elif [ "$s" -ne 0 ]; then
+        sed -n 's/^skipped: /    skipped: /p' "$log"
+    fi
     passed=$((passed + p)) skipped=$((skipped + s)) failed=$((failed + f))
 done
 

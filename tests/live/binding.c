@@ -297,9 +297,9 @@ static int without_rights(void)
 {
     hsb_error err;
     if (setgid(65534) < 0 || setuid(65534) < 0)
-        return CHILD_SKIP;
+        return child_skips("only root can become nobody");
     if (hsb_bind("127.0.0.1", 443, NULL, &err))
-        return CHILD_SKIP;                  /* here everybody may                            */
+        return child_skips("everybody may bind port 443 here");
     return err.status == HSB_ERR_SYSTEM && err.system_code == EACCES &&
            strcmp(err.text, "bind 127.0.0.1:443: Permission denied") == 0 ? CHILD_OK : 1;
 }
@@ -316,7 +316,7 @@ static int with_two_ports(void)
     hsb_options o;
     memset(&o, 0, sizeof o);
     if (!own_network(65534, 65535))
-        return CHILD_SKIP;
+        return child_skips("a network of its own is not allowed here");
     for (int round = 0; round < 20; round++) {
         o.shared = round & 1;
         hsb_server *s = hsb_bind(round & 2 ? "::1" : "127.0.0.1", 0, &o, NULL);
@@ -420,7 +420,7 @@ static int with_a_zone(void)
 {
     static const char *const hosts[] = { "fe80::1%lo", "[fe80::1%lo]" };
     if (!own_network(40000, 50000) || !add_to_loopback("fe80::1"))
-        return CHILD_SKIP;
+        return child_skips("a network of its own is not allowed here");
     for (int i = 0; i < 2; i++) {
         char text[HSB_ADDRESS_TEXT_MAX], expected[HSB_ADDRESS_TEXT_MAX];
         bound b;

@@ -255,10 +255,10 @@ static void test_port_in_use_by_somebody_else(void **state)
 static int child_without_rights(void)
 {
     if (setgid(65534) < 0 || setuid(65534) < 0)
-        return CHILD_SKIP;
+        return child_skips("only root can become nobody");
     hsb__listener l;
     if (try_open(&l, at("127.0.0.1", 443), DUAL, ALONE))
-        return CHILD_SKIP;                      /* here everybody may                     */
+        return child_skips("everybody may bind port 443 here");
     bool told = strcmp(err.text, "bind 127.0.0.1:443: Permission denied") == 0;
     return told && err.system_code == EACCES ? CHILD_OK : 1;
 }
@@ -297,7 +297,7 @@ static void test_errors_need_no_error(void **state)
 static int child_with_two_ports(void)
 {
     if (!own_network(65534, 65535))
-        return CHILD_SKIP;
+        return child_skips("a network of its own is not allowed here");
     int before = open_descriptors();
     for (int round = 0; round < 20; round++) {
         hsb__listener l;
@@ -312,7 +312,7 @@ static int child_with_one_port(void)
 {
     hsb__listener l;
     if (!own_network(65535, 65535))
-        return CHILD_SKIP;
+        return child_skips("a network of its own is not allowed here");
     int before = open_descriptors();
     if (try_open(&l, at("127.0.0.1", 0), DUAL, ALONE) || err.system_code != EADDRINUSE)
         return 1;
@@ -337,7 +337,7 @@ static int child_with_link_local(void)
     char text[HSB_ADDRESS_TEXT_MAX], expected[HSB_ADDRESS_TEXT_MAX];
     int patience = 200;         /* address and route are there when the system gets to it */
     if (!own_network(40000, 50000) || !add_to_loopback("fe80::1"))
-        return CHILD_SKIP;
+        return child_skips("a network of its own is not allowed here");
     while (!try_open(&l, at("fe80::1%lo", 0), DUAL, ALONE) && patience-- > 0)
         usleep(10000);
     if (l.watch.fd < 0)
