@@ -330,4 +330,44 @@ static inline SSL_SESSION *help_visit(help_server *s, const help_client *c, bool
     return session;
 }
 
+static inline const hsb_tls_info *help_info(const help_pair *p)
+{
+    assert_non_null(hsb__tls_info_of(p->tls));
+    return hsb__tls_info_of(p->tls);
+}
+
+/* A server that may ask for certificates, and a client that may have one. */
+typedef struct mutual { help_server s; help_pair p; } mutual;
+
+static inline void mutual_open(mutual *m, const char *trusted, bool request, bool require)
+{
+    hsb_security_desc desc = help_usual();
+    desc.trusted.path = trusted;
+    help_server_open(&m->s, &desc);
+    m->s.request = request;
+    m->s.require = require;
+}
+
+static inline void mutual_run(mutual *m, const char *cert, const char *key)
+{
+    const help_client client = { .name = "localhost", .cert = cert, .key = key };
+    help_open(&m->p, &m->s, &client);
+    help_run(&m->p);
+}
+
+/* Goes once, and a second time with the session of the first. */
+static inline void help_twice(help_server *s, help_client first, help_client second, bool resumed)
+{
+    SSL_SESSION *session = help_visit(s, &first, false);
+    second.session = session;
+    SSL_SESSION_free(help_visit(s, &second, resumed));
+    SSL_SESSION_free(session);
+}
+
+/* Suites by the names that OpenSSL has for them. */
+#define AES128 "ECDHE-ECDSA-AES128-GCM-SHA256"
+#define AES256 "ECDHE-ECDSA-AES256-GCM-SHA384"
+#define CHACHA "ECDHE-ECDSA-CHACHA20-POLY1305"
+#define CBC128 "ECDHE-ECDSA-AES128-SHA256"
+
 #endif
