@@ -56,8 +56,11 @@
      >>chain           files of certificates: chains, trust anchors, names
      >>selfsigned      a server's own certificate
      >>security        identities, the session cache
-     >>policy          BearSSL's server policy, client certificates
-     >>tls             one engine per connection
+     >>hello           reading a ClientHello
+     >>choice          which identity, suite and signature; which session
+     >>verify          the chain of a client's certificate
+     >>tls12           BearSSL's engine and what it asks us
+     >>tls             records in, plaintext out, and back
      >>loop            what the connections of a server share
      >>head            request line and fields
      >>body            length and chunked framing in
@@ -5188,7 +5191,7 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
             name, trust, the fastest primitives of this CPU, and the session cache
    Uses     >>platform >>memory >>text >>address >>error >>pem >>key >>x509 >>chain >>selfsigned
    Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
-            hsb__security_*
+            hsb__suite_*, hsb__security_*
    Tests    tests/unit/security.c
 
    Threads.  Servers on several threads use one security at once.  After new two things
@@ -5311,7 +5314,7 @@ static bool hsb__leaf_copy(hsb__pool *pool, hsb__leaf *leaf, const void *der, si
 /* --- sessions -----------------------------------------------------------------------------
    Everything that may resume, in a hash table and in a list from the newest to the oldest.
    A session belongs to its binding: the digest of all that has to be the same when it is
-   resumed (>>policy makes it).  IDs are random and ours, so their first bytes index well
+   resumed (>>choice makes it).  IDs are random and ours, so their first bytes index well
    and nobody can choose them to collide.                                                */
 typedef struct hsb__session {
     struct hsb__session *next;          /* in its bucket                                 */
@@ -5486,8 +5489,59 @@ static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
     return found;
 }
 
+/* --- suites -------------------------------------------------------------------------------
+   ECDHE with a forward-secret AEAD, for old clients CBC too, but only with SHA-2: the engine
+   takes the MAC's hash from those that it also believes in signatures, and SHA-1 is not one.
+   Of one kind the best stand first.                                                     */
+typedef enum hsb__suite_kind {
+    HSB__SUITE_AES_GCM, HSB__SUITE_CHACHA20, HSB__SUITE_AES_CBC
+} hsb__suite_kind;
+
+typedef struct hsb__suite {
+    uint16_t        number;
+    unsigned char   key_type;           /* of the certificate: BR_KEYTYPE_*              */
+    hsb__suite_kind kind;
+    const char     *name;
+} hsb__suite;
+
+static const hsb__suite hsb__suites[] = {
+    { 0xC02B, BR_KEYTYPE_EC,  HSB__SUITE_AES_GCM,  "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" },
+    { 0xC02F, BR_KEYTYPE_RSA, HSB__SUITE_AES_GCM,  "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" },
+    { 0xC02C, BR_KEYTYPE_EC,  HSB__SUITE_AES_GCM,  "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384" },
+    { 0xC030, BR_KEYTYPE_RSA, HSB__SUITE_AES_GCM,  "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384" },
+    { 0xCCA9, BR_KEYTYPE_EC,  HSB__SUITE_CHACHA20,
+      "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256" },
+    { 0xCCA8, BR_KEYTYPE_RSA, HSB__SUITE_CHACHA20,
+      "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256" },
+    { 0xC023, BR_KEYTYPE_EC,  HSB__SUITE_AES_CBC,  "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256" },
+    { 0xC027, BR_KEYTYPE_RSA, HSB__SUITE_AES_CBC,  "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256" },
+    { 0xC024, BR_KEYTYPE_EC,  HSB__SUITE_AES_CBC,  "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384" },
+    { 0xC028, BR_KEYTYPE_RSA, HSB__SUITE_AES_CBC,  "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384" }
+};
+
+enum { HSB__SUITES = sizeof hsb__suites / sizeof hsb__suites[0] };
+
+static const hsb__suite *hsb__suite_find(unsigned number)
+{
+    for (size_t i = 0; i < HSB__SUITES; i++)
+        if (hsb__suites[i].number == number)
+            return &hsb__suites[i];
+    return NULL;
+}
+
+static const char *hsb__suite_name(unsigned number)
+{
+    const hsb__suite *suite = hsb__suite_find(number);
+    return suite ? suite->name : "";
+}
+
+static bool hsb__suite_is_chacha20(unsigned number)
+{
+    const hsb__suite *suite = hsb__suite_find(number);
+    return suite && suite->kind == HSB__SUITE_CHACHA20;
+}
+
 /* --- the security ---------------------------------------------------------------------- */
-enum { HSB__SUITES_MAX = 10 };
 
 struct hsb_security {
     hsb__memory    memory;
@@ -5502,7 +5556,7 @@ struct hsb_security {
     hsb__names     authorities;         /* are advertised in CertificateRequest          */
     const char   **alpn;                /* one block: the pointers, then the names       */
     size_t         alpn_count, alpn_size;
-    uint16_t       suites[HSB__SUITES_MAX];     /* what we speak, best first             */
+    uint16_t       suites[HSB__SUITES];         /* what we speak, best first             */
     size_t         suite_count;
     hsb__sessions  sessions;
     char          *pem;                 /* the default leaf                              */
@@ -5540,26 +5594,22 @@ static void hsb__security_release(hsb_security *s)
         hsb__security_destroy(s);
 }
 
-/* ECDHE with a forward-secret AEAD; AES first where the CPU does it (2-9 GB/s against
-   0.5 for ChaCha20), ChaCha20 first elsewhere.  CBC only with SHA-2: the engine takes
-   the MAC's hash from those that it also believes in signatures, and SHA-1 is not one.   */
+/* AES first where the CPU does it (2-9 GB/s against 0.5 for ChaCha20), ChaCha20 first
+   elsewhere.                                                                            */
 static void hsb__security_order_suites(hsb_security *s, hsb_ciphers ciphers)
 {
-    static const uint16_t aes[] = {
-        BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        BR_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
-    }, chacha[] = {
-        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
-    }, cbc[] = {
-        BR_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, BR_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
-        BR_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384, BR_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384
-    };
     const bool aes_first = s->crypto.aes_is_fast;
-    memcpy(s->suites + (aes_first ? 0 : 2), aes, sizeof aes);
-    memcpy(s->suites + (aes_first ? 4 : 0), chacha, sizeof chacha);
-    memcpy(s->suites + 6, cbc, sizeof cbc);
-    s->suite_count = ciphers == HSB_CIPHERS_COMPATIBLE ? 10 : 6;
+    const hsb__suite_kind order[] = {
+        aes_first ? HSB__SUITE_AES_GCM : HSB__SUITE_CHACHA20,
+        aes_first ? HSB__SUITE_CHACHA20 : HSB__SUITE_AES_GCM,
+        HSB__SUITE_AES_CBC
+    };
+    const size_t kinds = ciphers == HSB_CIPHERS_COMPATIBLE ? 3 : 2;
+    s->suite_count = 0;
+    for (size_t kind = 0; kind < kinds; kind++)
+        for (size_t i = 0; i < HSB__SUITES; i++)
+            if (hsb__suites[i].kind == order[kind])
+                s->suites[s->suite_count++] = hsb__suites[i].number;
 }
 
 static bool hsb__security_copy_alpn(hsb_security *s, const char *const *names,
@@ -5864,29 +5914,20 @@ static hsb_str hsb__security_pem(const hsb_security *s)
     return hsb__text_make(s->pem, s->pem_len);
 }
 
-/* ===== >>policy ==================================================================
-   Purpose  what the engine asks us during a handshake: which certificate and suite, a
-            signature, whether a session resumes, what the client's certificate is worth
-   Uses     >>platform >>memory >>text >>address >>der >>x509 >>chain >>security
-   Names    hsb__hello_*, hsb__suite_*, hsb__policy_*
-   Tests    tests/unit/policy.c, tests/unit/tls.c
+/* ===== >>hello ===================================================================
+   Purpose  reads a ClientHello before the engine gets it (RFC 5246 7.4.1.2).  Strict and
+            bounded; reads nothing beyond the bytes given, and keeps nothing
+   Uses     >>text >>der
+   Names    hsb__hello_*
+   Tests    tests/unit/hello.c
 
-   BearSSL asks through three classes, in this order:
-     load()                     session cache: the session ID is read, what follows is not
-     choose()                   policy: all of the ClientHello is read
-     do_sign()                  policy: for the key exchange
-     start_chain()..end_chain() X.509: if the client sends a certificate
-     save()                     session cache: the handshake is complete
-   If load() takes a session, a resumed handshake follows, in which nothing else is asked.
-   So load() must know server name, ALPN and suites before the engine reads them: that is
-   what the ClientHello reader is for.                                                   */
+   BearSSL asks whether a session resumes when it has read the session ID and nothing of what
+   follows.  The answer depends on server name, ALPN and suites, so they are read here first.
+   That is all the reader is for: a ClientHello that it refuses, or one that continues in a
+   second record, costs a full handshake and is otherwise left to the engine.             */
 
 enum { HSB__RECORD_ALERT = 21, HSB__RECORD_HANDSHAKE = 22 };      /* RFC 5246 6.2.1        */
 
-/* --- the ClientHello, looked at before the engine gets it (RFC 5246 7.4.1.2) -------------
-   Strict and bounded; reads nothing beyond len; keeps nothing.  It only decides whether to
-   resume: what it does not like, or a message that goes on in a second record, costs a full
-   handshake and is otherwise left to the engine.                                          */
 typedef struct hsb__hello {
     unsigned version;           /* the highest that the client speaks                      */
     hsb_str  suites;            /* two bytes each                                          */
@@ -6006,119 +6047,30 @@ static bool hsb__hello_has_protocol(const hsb__hello *h, const char *protocol)
     return false;
 }
 
-/* --- suites -------------------------------------------------------------------------- */
-static const char *hsb__suite_name(unsigned suite)
-{
-    switch (suite) {
-    case 0xC023: return "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256";
-    case 0xC024: return "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384";
-    case 0xC027: return "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256";
-    case 0xC028: return "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384";
-    case 0xC02B: return "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
-    case 0xC02C: return "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
-    case 0xC02F: return "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
-    case 0xC030: return "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384";
-    case 0xCCA8: return "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256";
-    case 0xCCA9: return "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
-    default:     return "";
-    }
-}
+/* ===== >>choice ==================================================================
+   Purpose  what a handshake has to decide on our side: which identity is shown, which suite
+            and hash, the signature, and which session fits.  Plain values in, answer out
+   Uses     >>memory >>text >>address >>security >>hello
+   Names    hsb__choice_*
+   Tests    tests/unit/tls.c                                                               */
 
-static bool hsb__suite_is_chacha20(unsigned suite)
-{
-    return suite == BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 ||
-           suite == BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256;
-}
+/* What a client offers, reduced to what we have.                                          */
+typedef struct hsb__offer {
+    uint16_t suites[BR_MAX_CIPHER_SUITES];      /* in the client's order                   */
+    size_t   suite_count;
+    uint32_t rsa_hashes, ec_hashes;     /* 1 << br_sha256_ID ...: to sign with             */
+    uint32_t curves;                    /* 1 << BR_EC_secp256r1 ...                        */
+} hsb__offer;
 
-/* --- one handshake --------------------------------------------------------------------
-   The engine calls each class with the address of the pointer to it; behind that pointer
-   stands the way back to here.                                                          */
-enum {
-    HSB__CHAIN_CERTS = 10,          /* BearSSL bounds nothing of this, and each certificate */
-    HSB__CHAIN_CERT = 16384,        /* of a chain costs a signature to verify               */
-    HSB__CHAIN_BYTES = 65536
-};
-
-typedef struct hsb__policy hsb__policy;
-
-/* Of a client's chain, while it arrives; a block of the pool.                            */
-typedef struct hsb__judge {
-    br_x509_minimal_context minimal;
-    size_t    size;                 /* of this block                                      */
-    hsb__leaf cert;                 /* the certificate that is arriving                   */
-    size_t    bytes;                /* of all certificates so far                         */
-} hsb__judge;
-
-struct hsb__policy {
-    struct hsb__policy_choice {
-        const br_ssl_server_policy_class *class;
-        hsb__policy *owner;
-    } choice;
-    struct hsb__policy_cache {
-        const br_ssl_session_cache_class *class;
-        hsb__policy *owner;
-    } cache;
-    struct hsb__policy_x509 {
-        const br_x509_class *class;
-        hsb__policy *owner;
-    } x509;
-
-    /* set for each connection */
-    br_ssl_server_context *server;
-    hsb__pool             *pool;
-    hsb_security          *security;
-    bool                   ask, require;    /* for a client certificate                   */
-
-    /* set in the course of the handshake */
-    const hsb__hello    *hello;     /* while the engine reads it; NULL: not seen whole    */
-    const hsb__identity *shown;     /* choose() took it                                   */
-    hsb__judge          *judge;
-    hsb__leaf            leaf;      /* the client's own certificate                       */
-    bool                 verified;  /* leaf: by end_chain(), or when its session began    */
-    bool                 resumed;   /* load() took a session; choose() takes it back      */
-    unsigned char        binding[32];       /* of that session                            */
-
-    /* what was wrong with the client's chain */
-    bool                 out_of_memory;
-    bool                 failed_early;      /* failed_time is when it begins to be valid  */
-    unsigned char        impostor_at;       /* this one names a trusted issuer            */
-    unsigned char        failed_at;         /* which certificate, from 1                  */
-    int                  failed_code;       /* BR_ERR_X509_*                              */
-    int64_t              failed_time;       /* an end or a begin that was not kept        */
-};
-
-static void hsb__policy_forget_client(hsb__policy *p)
-{
-    hsb__leaf_drop(p->pool, &p->leaf);
-    p->verified = false;
-}
-
-static void hsb__policy_forget_judge(hsb__policy *p)
-{
-    if (!p->judge)
-        return;
-    hsb__leaf_drop(p->pool, &p->judge->cert);
-    hsb__pool_put(p->pool, p->judge, p->judge->size);
-    p->judge = NULL;
-}
-
-/* The name that the client asked for, normalised; "" if none.  The engine keeps it as a C
-   string, so that one with a NUL in it looks shorter there.  But what stands behind that
-   NUL is not zero, as the field was zeroed before the handshake.                         */
-static void hsb__policy_server_name(const hsb__policy *p, char out[HSB__HOST_SIZE])
-{
-    const char *name = p->server->eng.server_name;
-    const size_t size = sizeof p->server->eng.server_name;
-    const size_t len = strnlen(name, size);
-    const bool rest_is_zero =           /* for each byte is as the one before it           */
-        len == size || memcmp(name + len, name + len + 1, size - len - 1) == 0;
-    hsb__host_normalise(out, hsb__text_make(name, rest_is_zero ? len : 0));
-}
+typedef struct hsb__choice {
+    const hsb__identity *who;
+    unsigned             suite, hash;   /* hash: br_sha256_ID ...                          */
+} hsb__choice;
 
 /* --- which certificate, which suite --------------------------------------------------- */
 
 /* SHA-256 is the fastest and what everybody has; 0: none in common.                      */
-static unsigned hsb__policy_hash(uint32_t offered)
+static unsigned hsb__choice_hash(uint32_t offered)
 {
     static const unsigned char order[] = { br_sha256_ID, br_sha384_ID, br_sha512_ID };
     for (size_t i = 0; i < sizeof order; i++)
@@ -6127,21 +6079,19 @@ static unsigned hsb__policy_hash(uint32_t offered)
     return 0;
 }
 
-/* To sign with this identity.  The client's hashes for RSA are in the low byte, those for
-   ECDSA in the next.  RFC 8422 5.1: and the curve of an EC key is one of the client's.    */
-static unsigned hsb__policy_hash_for(const br_ssl_server_context *server,
-                                     const hsb__identity *who)
+
+/* To sign with this identity.  RFC 8422 5.1: the curve of an EC key has to be one of the
+   client's.                                                                               */
+static unsigned hsb__choice_hash_for(const hsb__offer *offer, const hsb__identity *who)
 {
-    const uint32_t hashes = br_ssl_server_get_client_hashes(server);
-    const uint32_t curves = br_ssl_server_get_client_curves(server);
     if (who->key.type == BR_KEYTYPE_RSA)
-        return hsb__policy_hash(hashes & 0xFF);
-    return curves >> who->key.ec.curve & 1 ? hsb__policy_hash(hashes >> 8 & 0xFF) : 0;
+        return hsb__choice_hash(offer->rsa_hashes);
+    return offer->curves >> who->key.ec.curve & 1 ? hsb__choice_hash(offer->ec_hashes) : 0;
 }
 
 /* The smaller the better.  Our order, but ChaCha20 first for a client that lists it first:
    it has no AES.                                                                         */
-static size_t hsb__policy_rank(const hsb_security *s, unsigned suite, bool chacha20_first)
+static size_t hsb__choice_rank(const hsb_security *s, unsigned suite, bool chacha20_first)
 {
     size_t rank = 0;
     if (chacha20_first && hsb__suite_is_chacha20(suite))
@@ -6151,128 +6101,93 @@ static size_t hsb__policy_rank(const hsb_security *s, unsigned suite, bool chach
     return rank + 1;
 }
 
-/* The best common suite for that kind of key; 0: none.  The engine lists the common ones in
-   the client's order, as BR_OPT_ENFORCE_SERVER_PREFERENCES is off.                        */
-static unsigned hsb__policy_suite(const hsb__policy *p, int key_type)
+/* The best common suite for that kind of key; 0: none.                                    */
+static unsigned hsb__choice_suite(const hsb_security *s, const hsb__offer *offer, int key_type)
 {
-    size_t count, best = SIZE_MAX;
-    const br_suite_translated *common = br_ssl_server_get_client_suites(p->server, &count);
-    const bool chacha20_first = count && hsb__suite_is_chacha20(common[0][0]);
-    const int exchange = key_type == BR_KEYTYPE_RSA ? BR_SSLKEYX_ECDHE_RSA
-                                                    : BR_SSLKEYX_ECDHE_ECDSA;
+    const bool chacha20_first = offer->suite_count && hsb__suite_is_chacha20(offer->suites[0]);
+    size_t best = SIZE_MAX;
     unsigned suite = 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t rank = hsb__policy_rank(p->security, common[i][0], chacha20_first);
-        if (common[i][1] >> 12 != exchange || rank >= best)
+    for (size_t i = 0; i < offer->suite_count; i++) {
+        const hsb__suite *known = hsb__suite_find(offer->suites[i]);
+        size_t rank = hsb__choice_rank(s, offer->suites[i], chacha20_first);
+        if (!known || known->key_type != key_type || rank >= best)
             continue;
         best = rank;
-        suite = common[i][0];
+        suite = known->number;
     }
     return suite;
 }
 
-static bool hsb__policy_try(hsb__policy *p, const hsb__identity *who,
-                            br_ssl_server_choices *out)
+static bool hsb__choice_try(const hsb_security *s, const hsb__offer *offer,
+                            const hsb__identity *who, hsb__choice *out)
 {
-    unsigned hash = who ? hsb__policy_hash_for(p->server, who) : 0;
-    unsigned suite = hash ? hsb__policy_suite(p, who->key.type) : 0;
-    if (!suite)
-        return false;
-    p->shown = who;
-    out->cipher_suite = (uint16_t)suite;
-    out->algo_id = 0xFF00 + hash;       /* the engine hashes, hsb__policy_sign signs       */
-    out->chain = who->chain.certs;
-    out->chain_len = who->chain.count;
-    return true;
+    out->who = who;
+    out->hash = who ? hsb__choice_hash_for(offer, who) : 0;
+    out->suite = out->hash ? hsb__choice_suite(s, offer, who->key.type) : 0;
+    return out->suite != 0;
 }
 
-static hsb__policy *hsb__policy_of_choice(const br_ssl_server_policy_class **class)
+/* For a normalised name ("": none was sent).  EC before RSA: its signature costs a fifth.
+   false: nothing in common.                                                               */
+static bool hsb__choice_make(const hsb_security *s, const char *name, const hsb__offer *offer,
+                             hsb__choice *out)
 {
-    return ((struct hsb__policy_choice *)(void *)class)->owner;
-}
-
-/* EC before RSA: its signature costs a fifth.  0: the engine sends handshake_failure.     */
-static int hsb__policy_choose(const br_ssl_server_policy_class **class,
-                              const br_ssl_server_context *server,
-                              br_ssl_server_choices *out)
-{
-    hsb__policy *p = hsb__policy_of_choice(class);
-    char name[HSB__HOST_SIZE];
     const hsb__host *hosts[3];
-    (void)server;
-    /* This is a full handshake.  If load() took a session, then the engine dropped it (for
-       its suite or version) without a word; its client is not to be believed any more.   */
-    p->resumed = false;
-    hsb__policy_forget_client(p);
-    hsb__policy_server_name(p, name);
-    int count = hsb__security_hosts(p->security, name, hosts);
+    int count = hsb__security_hosts(s, name, hosts);
     for (int i = 0; i < count; i++)
-        if (hsb__policy_try(p, hosts[i]->ec, out) || hsb__policy_try(p, hosts[i]->rsa, out))
-            return 1;
-    return 0;
+        if (hsb__choice_try(s, offer, hosts[i]->ec, out) ||
+            hsb__choice_try(s, offer, hosts[i]->rsa, out))
+            return true;
+    return false;
 }
 
-/* For static key exchange, which none of our suites has.                                  */
-static uint32_t hsb__policy_exchange(const br_ssl_server_policy_class **class,
-                                     unsigned char *data, size_t *len)
+/* --- the signature ---------------------------------------------------------------------- */
+static size_t hsb__choice_sign_rsa(const hsb__crypto *crypto, const hsb__identity *who,
+                                   unsigned hash, const unsigned char *digest,
+                                   size_t digest_len, unsigned char *out, size_t room)
 {
-    (void)class;
-    (void)data;
-    (void)len;
-    return 0;
-}
-
-static size_t hsb__policy_sign_rsa(const hsb__policy *p, unsigned hash,
-                                   const unsigned char *digest, size_t digest_len,
-                                   unsigned char *out, size_t room)
-{
-    const br_rsa_private_key *key = &p->shown->key.rsa;
+    const br_rsa_private_key *key = &who->key.rsa;
     const unsigned char *oid = hash == br_sha512_ID   ? BR_HASH_OID_SHA512
                                : hash == br_sha384_ID ? BR_HASH_OID_SHA384
                                                       : BR_HASH_OID_SHA256;
     size_t len = (key->n_bitlen + 7) / 8;
-    if (len > room || !p->security->crypto.rsa_sign(oid, digest, digest_len, key, out))
-        return 0;
-    return len;
+    return len <= room && crypto->rsa_sign(oid, digest, digest_len, key, out) ? len : 0;
 }
 
-static size_t hsb__policy_sign_ec(const hsb__policy *p, unsigned hash,
-                                  const unsigned char *digest, unsigned char *out, size_t room)
+static size_t hsb__choice_sign_ec(const hsb__crypto *crypto, const hsb__identity *who,
+                                  unsigned hash, const unsigned char *digest,
+                                  unsigned char *out, size_t room)
 {
-    const hsb__crypto *crypto = &p->security->crypto;
     const br_hash_class *class = hash == br_sha512_ID   ? &br_sha512_vtable
                                  : hash == br_sha384_ID ? &br_sha384_vtable
                                                         : &br_sha256_vtable;
     const size_t longest = 139;         /* ASN.1 with two numbers of P-521                 */
     if (room < longest)
         return 0;
-    return crypto->ecdsa_sign(crypto->ec, class, digest, &p->shown->key.ec, out);
+    return crypto->ecdsa_sign(crypto->ec, class, digest, &who->key.ec, out);
 }
 
-/* data holds the digest and takes the signature; there is room for 512 bytes, and so for
-   RSA-4096.                                                                               */
-static size_t hsb__policy_sign(const br_ssl_server_policy_class **class, unsigned algorithm,
-                               unsigned char *data, size_t digest_len, size_t room)
+/* data holds the digest and takes the signature.  Returns its length; 0: not signed.      */
+static size_t hsb__choice_sign(const hsb__crypto *crypto, const hsb__identity *who,
+                               unsigned hash, unsigned char *data, size_t digest_len,
+                               size_t room)
 {
-    const hsb__policy *p = hsb__policy_of_choice(class);
-    const unsigned hash = algorithm & 0xFF;
     unsigned char digest[64];
-    if (!p->shown || algorithm < 0xFF00 || digest_len > sizeof digest)
+    if (!who || digest_len > sizeof digest)
         return 0;
     memcpy(digest, data, digest_len);
-    return p->shown->key.type == BR_KEYTYPE_RSA
-               ? hsb__policy_sign_rsa(p, hash, digest, digest_len, data, room)
-               : hsb__policy_sign_ec(p, hash, digest, data, room);
+    return who->key.type == BR_KEYTYPE_RSA
+               ? hsb__choice_sign_rsa(crypto, who, hash, digest, digest_len, data, room)
+               : hsb__choice_sign_ec(crypto, who, hash, digest, data, room);
 }
 
 /* --- which session -----------------------------------------------------------------------
    The digest of all that has to be the same: the name asked for (RFC 6066 3), the protocol
    that ALPN agrees on, and whether and how a client certificate is asked for.             */
-static void hsb__policy_bind(const hsb__policy *p, const char *name, size_t alpn,
-                             unsigned char out[32])
+static void hsb__choice_binding(const char *name, size_t alpn, bool ask, bool require,
+                                unsigned char out[32])
 {
-    const unsigned char rest[2] = { (unsigned char)alpn,
-                                    (unsigned char)(p->ask | p->require << 1) };
+    const unsigned char rest[2] = { (unsigned char)alpn, (unsigned char)(ask | require << 1) };
     br_sha256_context hash;
     br_sha256_init(&hash);
     br_sha256_update(&hash, name, strlen(name) + 1);
@@ -6282,109 +6197,75 @@ static void hsb__policy_bind(const hsb__policy *p, const char *name, size_t alpn
 
 /* As the engine counts: 1 + the index of the first of our names that the client offers; 0:
    none.                                                                                   */
-static size_t hsb__policy_alpn(const hsb__policy *p)
+static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
 {
-    for (size_t i = 0; i < p->security->alpn_count; i++)
-        if (hsb__hello_has_protocol(p->hello, p->security->alpn[i]))
+    for (size_t i = 0; i < s->alpn_count; i++)
+        if (hsb__hello_has_protocol(hello, s->alpn[i]))
             return i + 1;
     return 0;
 }
 
-/* The session of that ID in *out, and its client in leaf, if the ClientHello fits it.  Who
-   sends a name that is none gets no session.                                              */
-static bool hsb__policy_find(hsb__policy *p, const unsigned char id[32], size_t alpn,
-                             hsb__session *out)
+/* ===== >>verify ==================================================================
+   Purpose  what the chain of a client's certificate is worth.  BearSSL's "minimal"
+            validator verifies it; what that leaves out is here: bounds, a copy of the leaf,
+            and which certificate is to blame
+   Uses     >>platform >>memory >>text >>error >>x509 >>chain >>security
+   Names    hsb__verify_*, hsb__judge, hsb__fault
+   Tests    tests/unit/tls.c
+
+   The chain arrives as hsb__verify_start_chain, then start_cert, append (in pieces) and
+   end_cert for each certificate, then end_chain, which judges.  A client without a
+   certificate calls nothing of this.                                                      */
+
+enum {
+    HSB__CHAIN_CERTS = 10,          /* BearSSL bounds nothing of this, and each certificate */
+    HSB__CHAIN_CERT = 16384,        /* of a chain costs a signature to verify               */
+    HSB__CHAIN_BYTES = 65536
+};
+
+/* Of a client's chain, while it arrives; a block of the pool.                            */
+typedef struct hsb__judge {
+    br_x509_minimal_context minimal;
+    size_t    size;                 /* of this block                                      */
+    hsb__leaf cert;                 /* the certificate that is arriving                   */
+    size_t    bytes;                /* of all certificates so far                         */
+} hsb__judge;
+
+typedef struct hsb__verify {
+    hsb__pool          *pool;
+    const hsb_security *security;
+    hsb__judge         *judge;
+    hsb__leaf           leaf;       /* the client's own certificate                       */
+    bool                verified;   /* leaf: by end_chain(), or when its session began    */
+
+    /* what was wrong with the chain */
+    bool                out_of_memory;
+    bool                failed_early;       /* failed_time is when it begins to be valid  */
+    unsigned char       impostor_at;        /* this one names a trusted issuer            */
+    unsigned char       failed_at;          /* which certificate, from 1                  */
+    int                 failed_code;        /* BR_ERR_X509_*                              */
+    int64_t             failed_time;        /* an end or a begin that was not kept        */
+} hsb__verify;
+
+static void hsb__verify_forget_leaf(hsb__verify *v)
 {
-    const hsb__hello *hello = p->hello;
-    char name[HSB__HOST_SIZE] = "";
-    if (hello->version < BR_TLS12 ||
-        (hello->server_name.ptr && !hsb__host_normalise(name, hello->server_name)))
-        return false;
-    hsb__policy_bind(p, name, alpn, p->binding);
-    return hsb__sessions_load(&p->security->sessions, id, p->binding, out,
-                              p->pool, &p->leaf) &&
-           hsb__hello_has_suite(hello, out->suite);
+    hsb__leaf_drop(v->pool, &v->leaf);
+    v->verified = false;
 }
 
-static hsb__policy *hsb__policy_of_cache(const br_ssl_session_cache_class **class)
+static void hsb__verify_forget_judge(hsb__verify *v)
 {
-    return ((struct hsb__policy_cache *)(void *)class)->owner;
+    if (!v->judge)
+        return;
+    hsb__leaf_drop(v->pool, &v->judge->cert);
+    hsb__pool_put(v->pool, v->judge, v->judge->size);
+    v->judge = NULL;
 }
 
-/* The engine has read the session ID, and nothing of what comes after it.                 */
-static int hsb__policy_load(const br_ssl_session_cache_class **class,
-                            br_ssl_server_context *server, br_ssl_session_parameters *params)
+static void hsb__verify_set_judge(const hsb__verify *v, br_x509_minimal_context *minimal)
 {
-    hsb__policy *p = hsb__policy_of_cache(class);
-    hsb__session session;
-    const size_t alpn = p->hello ? hsb__policy_alpn(p) : 0;
-    p->resumed = p->hello && hsb__policy_find(p, params->session_id, alpn, &session);
-    if (!p->resumed) {
-        hsb__memory_wipe(&session, sizeof session);     /* its suite may be what did not fit */
-        hsb__policy_forget_client(p);
-        return 0;
-    }
-    p->verified = p->leaf.der != NULL;
-    params->version = BR_TLS12;
-    params->cipher_suite = session.suite;
-    memcpy(params->master_secret, session.secret, sizeof session.secret);
-    hsb__memory_wipe(&session, sizeof session);
-    /* When a client that resumes offers ALPN names and none is ours, 0.6 copies the name at
-       index 0xFFFE and crashes.  Without a list it looks at no name.                      */
-    if (!alpn)
-        br_ssl_engine_set_protocol_names(&server->eng, NULL, 0);
-    return 1;
-}
-
-/* Nothing is resumed past the end of the client's certificate.                            */
-static int64_t hsb__policy_client_end(const hsb__policy *p)
-{
-    hsb__x509 cert;
-    if (!p->verified)
-        return INT64_MAX;
-    return hsb__x509_walk(&cert, p->leaf.der, p->leaf.len) ? cert.not_after : INT64_MIN;
-}
-
-/* The handshake is complete.                                                              */
-static void hsb__policy_save(const br_ssl_session_cache_class **class,
-                             br_ssl_server_context *server,
-                             const br_ssl_session_parameters *params)
-{
-    const hsb__policy *p = hsb__policy_of_cache(class);
-    hsb__sessions *all = &p->security->sessions;
-    hsb__session session;
-    char name[HSB__HOST_SIZE];
-    hsb__policy_server_name(p, name);
-    if (name[0] == '\0' && server->eng.server_name[0])
-        return;                         /* a name was sent that is none                    */
-    memset(&session, 0, sizeof session);
-    memcpy(session.id, params->session_id, sizeof session.id);
-    memcpy(session.secret, params->master_secret, sizeof session.secret);
-    hsb__policy_bind(p, name, server->eng.selected_protocol, session.binding);
-    session.until_us = hsb__os_now_us() + all->lifetime_us;
-    session.until_wall = hsb__policy_client_end(p);
-    session.suite = params->cipher_suite;
-    session.leaf_len = p->verified ? (uint32_t)p->leaf.len : 0;
-    hsb__sessions_save(all, &session, p->leaf.der);
-    hsb__memory_wipe(&session, sizeof session);
-}
-
-/* --- the client's certificate ------------------------------------------------------------
-   BearSSL's "minimal" engine verifies.  Around it stands what it leaves out: bounds, a copy
-   of the leaf, and which certificate is to blame.
-   For a client that sends an empty chain nothing of this is called, and the engine goes by
-   BR_OPT_TOLERATE_NO_CLIENT_AUTH.  But that flag also lets a chain pass which does not
-   verify.  So it is on when a handshake starts (unless a certificate is required), and as
-   soon as there is a chain, start_chain() takes it away: none, or a good one.             */
-static hsb__policy *hsb__policy_of_x509(const br_x509_class *const *class)
-{
-    return ((const struct hsb__policy_x509 *)(const void *)class)->owner;
-}
-
-static void hsb__policy_set_judge(const hsb__policy *p, br_x509_minimal_context *minimal)
-{
-    const hsb__crypto *crypto = &p->security->crypto;
-    const hsb__anchors *trusted = &p->security->trusted;
+    const hsb__crypto *crypto = &v->security->crypto;
+    const hsb__anchors *trusted = &v->security->trusted;
     const int64_t now = hsb__os_wall();
     br_x509_minimal_init(minimal, &br_sha256_vtable, trusted->list, trusted->count);
     br_x509_minimal_set_rsa(minimal, crypto->rsa_verify);
@@ -6398,60 +6279,54 @@ static void hsb__policy_set_judge(const hsb__policy *p, br_x509_minimal_context 
                              (uint32_t)(now % 86400));
 }
 
-static void hsb__policy_start_chain(const br_x509_class **class, const char *unused)
+static void hsb__verify_start_chain(hsb__verify *v)
 {
-    hsb__policy *p = hsb__policy_of_x509(class);
-    size_t size = sizeof *p->judge;
-    (void)unused;
-    br_ssl_engine_remove_flags(&p->server->eng, BR_OPT_TOLERATE_NO_CLIENT_AUTH);
-    hsb__policy_forget_client(p);
-    hsb__policy_forget_judge(p);
-    p->judge = hsb__pool_get(p->pool, &size);
-    p->out_of_memory = !p->judge;
-    if (!p->judge)
+    size_t size = sizeof *v->judge;
+    hsb__verify_forget_leaf(v);
+    hsb__verify_forget_judge(v);
+    v->judge = hsb__pool_get(v->pool, &size);
+    v->out_of_memory = !v->judge;
+    if (!v->judge)
         return;
-    memset(p->judge, 0, sizeof *p->judge);
-    p->judge->size = size;
-    hsb__policy_set_judge(p, &p->judge->minimal);
-    p->judge->minimal.vtable->start_chain(&p->judge->minimal.vtable, NULL);
+    memset(v->judge, 0, sizeof *v->judge);
+    v->judge->size = size;
+    hsb__verify_set_judge(v, &v->judge->minimal);
+    v->judge->minimal.vtable->start_chain(&v->judge->minimal.vtable, NULL);
 }
 
 /* The first fault counts; from then on nothing is looked at.                              */
-static void hsb__policy_fail_chain(hsb__policy *p, int code, unsigned at)
+static void hsb__verify_fail_chain(hsb__verify *v, int code, unsigned at)
 {
-    if (p->failed_code)
+    if (v->failed_code)
         return;
-    p->failed_code = code;
-    p->failed_at = (unsigned char)at;
+    v->failed_code = code;
+    v->failed_at = (unsigned char)at;
 }
 
-static void hsb__policy_start_cert(const br_x509_class **class, uint32_t length)
+static void hsb__verify_start_cert(hsb__verify *v, uint32_t length)
 {
-    hsb__policy *p = hsb__policy_of_x509(class);
-    hsb__judge *j = p->judge;
-    if (!j || p->failed_code)
+    hsb__judge *j = v->judge;
+    if (!j || v->failed_code)
         return;
     j->bytes += length;
     if (length > HSB__CHAIN_CERT || j->bytes > HSB__CHAIN_BYTES ||
         j->minimal.num_certs >= HSB__CHAIN_CERTS) {
-        hsb__policy_fail_chain(p, BR_ERR_X509_LIMIT_EXCEEDED, j->minimal.num_certs + 1);
+        hsb__verify_fail_chain(v, BR_ERR_X509_LIMIT_EXCEEDED, j->minimal.num_certs + 1);
         return;
     }
     j->cert.size = length ? length : 1;
-    j->cert.der = hsb__pool_get(p->pool, &j->cert.size);
-    p->out_of_memory = !j->cert.der;
-    if (p->out_of_memory)
-        hsb__policy_fail_chain(p, BR_ERR_X509_LIMIT_EXCEEDED, 1);
+    j->cert.der = hsb__pool_get(v->pool, &j->cert.size);
+    v->out_of_memory = !j->cert.der;
+    if (v->out_of_memory)
+        hsb__verify_fail_chain(v, BR_ERR_X509_LIMIT_EXCEEDED, 1);
     else
         j->minimal.vtable->start_cert(&j->minimal.vtable, length);
 }
 
-static void hsb__policy_append(const br_x509_class **class, const unsigned char *bytes,
-                               size_t len)
+static void hsb__verify_append(hsb__verify *v, const unsigned char *bytes, size_t len)
 {
-    hsb__policy *p = hsb__policy_of_x509(class);
-    hsb__judge *j = p->judge;
-    if (!j || p->failed_code || len > j->cert.size - j->cert.len)
+    hsb__judge *j = v->judge;
+    if (!j || v->failed_code || len > j->cert.size - j->cert.len)
         return;
     memcpy(j->cert.der + j->cert.len, bytes, len);
     j->cert.len += len;
@@ -6459,16 +6334,16 @@ static void hsb__policy_append(const br_x509_class **class, const unsigned char 
 }
 
 /* "Expired" and "not yet valid" are one code to BearSSL.                                  */
-static void hsb__policy_blame_time(hsb__policy *p, const hsb__x509 *cert)
+static void hsb__verify_blame_time(hsb__verify *v, const hsb__x509 *cert)
 {
-    p->failed_early = hsb__os_wall() < cert->not_before;
-    p->failed_time = p->failed_early ? cert->not_before : cert->not_after;
+    v->failed_early = hsb__os_wall() < cert->not_before;
+    v->failed_time = v->failed_early ? cert->not_before : cert->not_after;
 }
 
-static bool hsb__policy_is_trusted_name(const hsb__policy *p, hsb_str name)
+static bool hsb__verify_is_trusted_name(const hsb__verify *v, hsb_str name)
 {
-    for (size_t i = 0; i < p->security->trusted.count; i++) {
-        const br_x500_name *dn = &p->security->trusted.list[i].dn;
+    for (size_t i = 0; i < v->security->trusted.count; i++) {
+        const br_x500_name *dn = &v->security->trusted.list[i].dn;
         if (hsb__text_equal(name, hsb__text_make((const char *)dn->data, dn->len)))
             return true;
     }
@@ -6476,7 +6351,7 @@ static bool hsb__policy_is_trusted_name(const hsb__policy *p, hsb_str name)
 }
 
 /* Some faults are found at a certificate and are of the one before it, which it issued.   */
-static bool hsb__policy_is_of_last(int code)
+static bool hsb__verify_is_of_last(int code)
 {
     return code == BR_ERR_X509_DN_MISMATCH || code == BR_ERR_X509_BAD_SIGNATURE ||
            code == BR_ERR_X509_WRONG_KEY_TYPE;
@@ -6484,114 +6359,508 @@ static bool hsb__policy_is_of_last(int code)
 
 /* BearSSL has judged the certificate that arrived.  0: not yet; it names a trusted issuer and
    still is not OK: then somebody else used that name.                                     */
-static void hsb__policy_note_cert(hsb__policy *p, int judgement)
+static void hsb__verify_note_cert(hsb__verify *v, int judgement)
 {
-    const hsb__judge *j = p->judge;
+    const hsb__judge *j = v->judge;
     const unsigned at = j->minimal.num_certs + 1;
     hsb__x509 cert;
     if (judgement == BR_ERR_X509_OK)
         return;
     if (judgement)
-        hsb__policy_fail_chain(p, judgement,
-                               at > 1 && hsb__policy_is_of_last(judgement) ? at - 1 : at);
+        hsb__verify_fail_chain(v, judgement,
+                               at > 1 && hsb__verify_is_of_last(judgement) ? at - 1 : at);
     if (!hsb__x509_walk(&cert, j->cert.der, j->cert.len))
         return;
     if (judgement == BR_ERR_X509_EXPIRED)
-        hsb__policy_blame_time(p, &cert);
-    if (!judgement && hsb__policy_is_trusted_name(p, cert.issuer))
-        p->impostor_at = (unsigned char)at;
+        hsb__verify_blame_time(v, &cert);
+    if (!judgement && hsb__verify_is_trusted_name(v, cert.issuer))
+        v->impostor_at = (unsigned char)at;
 }
 
-static void hsb__policy_end_cert(const br_x509_class **class)
+static void hsb__verify_end_cert(hsb__verify *v)
 {
-    hsb__policy *p = hsb__policy_of_x509(class);
-    hsb__judge *j = p->judge;
+    hsb__judge *j = v->judge;
     if (!j || !j->cert.der)
         return;
     const bool is_leaf = j->minimal.num_certs == 0;
-    hsb__policy_note_cert(p, j->minimal.err);
+    hsb__verify_note_cert(v, j->minimal.err);
     j->minimal.vtable->end_cert(&j->minimal.vtable);
     if (is_leaf) {
-        p->leaf = j->cert;
+        v->leaf = j->cert;
         memset(&j->cert, 0, sizeof j->cert);
     }
-    hsb__leaf_drop(p->pool, &j->cert);
+    hsb__leaf_drop(v->pool, &j->cert);
 }
 
 /* The judge stays for get_pkey(), until the handshake ends.                               */
-static unsigned hsb__policy_end_chain(const br_x509_class **class)
+static unsigned hsb__verify_end_chain(hsb__verify *v)
 {
-    hsb__policy *p = hsb__policy_of_x509(class);
-    hsb__judge *j = p->judge;
+    hsb__judge *j = v->judge;
     if (!j)
         return BR_ERR_X509_LIMIT_EXCEEDED;
     unsigned code = j->minimal.vtable->end_chain(&j->minimal.vtable);
-    if (code == BR_ERR_X509_NOT_TRUSTED && p->impostor_at)
-        hsb__policy_fail_chain(p, BR_ERR_X509_BAD_SIGNATURE, p->impostor_at);
-    else if (code || !p->leaf.der)
-        hsb__policy_fail_chain(p, code ? (int)code : BR_ERR_X509_EMPTY_CHAIN, 1);
-    p->verified = !p->failed_code;
-    return (unsigned)p->failed_code;
+    if (code == BR_ERR_X509_NOT_TRUSTED && v->impostor_at)
+        hsb__verify_fail_chain(v, BR_ERR_X509_BAD_SIGNATURE, v->impostor_at);
+    else if (code || !v->leaf.der)
+        hsb__verify_fail_chain(v, code ? (int)code : BR_ERR_X509_EMPTY_CHAIN, 1);
+    v->verified = !v->failed_code;
+    return (unsigned)v->failed_code;
 }
 
-static const br_x509_pkey *hsb__policy_key(const br_x509_class *const *class, unsigned *usages)
+static const br_x509_pkey *hsb__verify_key(const hsb__verify *v, unsigned *usages)
 {
-    const hsb__policy *p = hsb__policy_of_x509(class);
-    if (!p->judge || !p->verified)
+    if (!v->judge || !v->verified)
         return NULL;
-    return p->judge->minimal.vtable->get_pkey(&p->judge->minimal.vtable, usages);
+    return v->judge->minimal.vtable->get_pkey(&v->judge->minimal.vtable, usages);
 }
 
-/* --- life ----------------------------------------------------------------------------- */
-static void hsb__policy_start(hsb__policy *p, br_ssl_server_context *server, hsb__pool *pool,
-                              hsb_security *security, bool request, bool require)
+/* Until when (hsb__os_wall) the verified client may be believed: nothing is resumed past the
+   end of its certificate.                                                                 */
+static int64_t hsb__verify_until(const hsb__verify *v)
+{
+    hsb__x509 cert;
+    if (!v->verified)
+        return INT64_MAX;
+    return hsb__x509_walk(&cert, v->leaf.der, v->leaf.len) ? cert.not_after : INT64_MIN;
+}
+
+static void hsb__verify_end(hsb__verify *v)
+{
+    hsb__verify_forget_judge(v);
+    hsb__verify_forget_leaf(v);
+}
+
+/* --- what went wrong ------------------------------------------------------------------
+   alert: what RFC 5246 7.2.2 wants the client to hear.  text: for on_error.             */
+typedef struct hsb__fault {
+    int           code;
+    unsigned char alert;
+    const char   *text;
+} hsb__fault;
+
+static const hsb__fault *hsb__verify_fault(int code)
+{
+    static const hsb__fault faults[] = {
+        { BR_ERR_X509_BAD_DN,          42, "malformed name" },
+        { BR_ERR_X509_BAD_TIME,        42, "malformed date" },
+        { BR_ERR_X509_UNSUPPORTED,     43, "kind of key or signature not supported" },
+        { BR_ERR_X509_LIMIT_EXCEEDED,  43, "chain, certificate or key too large" },
+        { BR_ERR_X509_WRONG_KEY_TYPE,  42, "signed by another kind of key than its issuer's" },
+        { BR_ERR_X509_BAD_SIGNATURE,   42, "wrong signature" },
+        { BR_ERR_X509_EXPIRED,         45, "expired or not yet valid" },
+        { BR_ERR_X509_DN_MISMATCH,     42, "not issued by the next one in the chain" },
+        { BR_ERR_X509_CRITICAL_EXTENSION,  43, "critical extension not supported" },
+        { BR_ERR_X509_NOT_CA,          42, "issued another one, but is no CA" },
+        { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
+        { BR_ERR_X509_WEAK_PUBLIC_KEY, 43, "RSA key below 2048 bits" },
+        { BR_ERR_X509_NOT_TRUSTED,     48, "not issued by anybody who is trusted" }
+    }, malformed = { 0, 42, "malformed certificate" };
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (faults[i].code == code)
+            return &faults[i];
+    return &malformed;
+}
+
+/* "client certificate: expired on 2026-01-02"                                           */
+static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
+{
+    const hsb__date date = hsb__date_split(v->failed_time);
+    char who[48] = "client certificate", what[80];
+    if (v->failed_at > 1)
+        snprintf(who, sizeof who, "client certificate, number %d of its chain",
+                 v->failed_at);
+    if (code == BR_ERR_X509_EXPIRED && v->failed_time)
+        snprintf(what, sizeof what, "%s %04d-%02d-%02d",
+                 v->failed_early ? "not valid before" : "expired on", (int)date.year,
+                 date.month, date.day);
+    else
+        snprintf(what, sizeof what, "%s", hsb__verify_fault(code)->text);
+    hsb__error_set(out, HSB_ERR_TLS, 0, code, "%s: %s", who, what);
+}
+
+/* ===== >>tls12 ===================================================================
+   Purpose  BearSSL's engine: its setup, and the three classes through which it asks us
+            during a handshake.  They hand on to >>choice, >>verify and the session cache
+   Uses     >>platform >>memory >>text >>address >>security >>hello >>choice >>verify
+   Names    hsb__tls12_*
+   Tests    tests/unit/tls.c
+
+   BearSSL asks in this order:
+     load()                     session cache: the session ID is read, what follows is not
+     choose()                   policy: all of the ClientHello is read
+     do_sign()                  policy: for the key exchange
+     start_chain()..end_chain() X.509: if the client sends a certificate
+     save()                     session cache: the handshake is complete
+   If load() takes a session, a resumed handshake follows, in which nothing else is asked. */
+
+/* The engine calls each class with the address of the pointer to it; behind that pointer
+   stands the way back to here.  Never moved after its init: an engine points into itself. */
+typedef struct hsb__tls12 hsb__tls12;
+struct hsb__tls12 {
+    br_ssl_server_context server;
+    struct hsb__tls12_choice {
+        const br_ssl_server_policy_class *class;
+        hsb__tls12 *owner;
+    } choice;
+    struct hsb__tls12_cache {
+        const br_ssl_session_cache_class *class;
+        hsb__tls12 *owner;
+    } cache;
+    struct hsb__tls12_x509 {
+        const br_x509_class *class;
+        hsb__tls12 *owner;
+    } x509;
+
+    /* set for each connection */
+    hsb_security *security;
+    bool          ask, require;     /* for a client certificate                           */
+
+    /* set in the course of the handshake */
+    bool                 resumed;   /* load() took a session; choose() takes it back      */
+    unsigned char        binding[32];       /* of that session                            */
+    const hsb__hello    *hello;     /* while the engine reads it; NULL: not seen whole    */
+    const hsb__identity *shown;     /* choose() took it                                   */
+    hsb__verify          verify;    /* the client's chain                                 */
+};
+
+/* The name that the client asked for, normalised; "" if none.  The engine keeps it as a C
+   string, so that one with a NUL in it looks shorter there.  But what stands behind that
+   NUL is not zero, as the field was zeroed before the handshake.                         */
+static void hsb__tls12_server_name(const hsb__tls12 *e, char out[HSB__HOST_SIZE])
+{
+    const char *name = e->server.eng.server_name;
+    const size_t size = sizeof e->server.eng.server_name;
+    const size_t len = strnlen(name, size);
+    const bool rest_is_zero =           /* for each byte is as the one before it           */
+        len == size || memcmp(name + len, name + len + 1, size - len - 1) == 0;
+    hsb__host_normalise(out, hsb__text_make(name, rest_is_zero ? len : 0));
+}
+
+/* --- the policy class ------------------------------------------------------------------ */
+static hsb__tls12 *hsb__tls12_of_choice(const br_ssl_server_policy_class **class)
+{
+    return ((struct hsb__tls12_choice *)(void *)class)->owner;
+}
+
+/* The engine lists the common suites in the client's order, as
+   BR_OPT_ENFORCE_SERVER_PREFERENCES is off.  The client's hashes for RSA are in the low byte,
+   those for ECDSA in the next.                                                            */
+static void hsb__tls12_read_offer(const br_ssl_server_context *server, hsb__offer *out)
+{
+    const uint32_t hashes = br_ssl_server_get_client_hashes(server);
+    const br_suite_translated *common =
+        br_ssl_server_get_client_suites(server, &out->suite_count);
+    for (size_t i = 0; i < out->suite_count; i++)
+        out->suites[i] = common[i][0];
+    out->rsa_hashes = hashes & 0xFF;
+    out->ec_hashes = hashes >> 8 & 0xFF;
+    out->curves = br_ssl_server_get_client_curves(server);
+}
+
+/* 0: the engine sends handshake_failure.                                                  */
+static int hsb__tls12_choose(const br_ssl_server_policy_class **class,
+                             const br_ssl_server_context *server, br_ssl_server_choices *out)
+{
+    hsb__tls12 *e = hsb__tls12_of_choice(class);
+    char name[HSB__HOST_SIZE];
+    hsb__offer offer;
+    hsb__choice choice;
+    /* This is a full handshake.  If load() took a session, then the engine dropped it (for
+       its suite or version) without a word; its client is not to be believed any more.   */
+    e->resumed = false;
+    hsb__verify_forget_leaf(&e->verify);
+    hsb__tls12_server_name(e, name);
+    hsb__tls12_read_offer(server, &offer);
+    if (!hsb__choice_make(e->security, name, &offer, &choice))
+        return 0;
+    e->shown = choice.who;
+    out->cipher_suite = (uint16_t)choice.suite;
+    out->algo_id = 0xFF00 + choice.hash;    /* the engine hashes, hsb__tls12_sign signs    */
+    out->chain = choice.who->chain.certs;
+    out->chain_len = choice.who->chain.count;
+    return 1;
+}
+
+/* For static key exchange, which none of our suites has.                                  */
+static uint32_t hsb__tls12_exchange(const br_ssl_server_policy_class **class,
+                                    unsigned char *data, size_t *len)
+{
+    (void)class;
+    (void)data;
+    (void)len;
+    return 0;
+}
+
+/* data holds the digest and takes the signature; there is room for 512 bytes, and so for
+   RSA-4096.                                                                               */
+static size_t hsb__tls12_sign(const br_ssl_server_policy_class **class, unsigned algorithm,
+                              unsigned char *data, size_t digest_len, size_t room)
+{
+    const hsb__tls12 *e = hsb__tls12_of_choice(class);
+    if (algorithm < 0xFF00)
+        return 0;
+    return hsb__choice_sign(&e->security->crypto, e->shown, algorithm & 0xFF, data, digest_len,
+                            room);
+}
+
+/* --- the session cache's class ---------------------------------------------------------- */
+static hsb__tls12 *hsb__tls12_of_cache(const br_ssl_session_cache_class **class)
+{
+    return ((struct hsb__tls12_cache *)(void *)class)->owner;
+}
+
+static void hsb__tls12_bind(const hsb__tls12 *e, const char *name, size_t alpn,
+                            unsigned char out[32])
+{
+    hsb__choice_binding(name, alpn, e->ask, e->require, out);
+}
+
+/* The session of that ID in *out, and its client's leaf, if the ClientHello fits it.  Who
+   sends a name that is none gets no session.                                              */
+static bool hsb__tls12_find(hsb__tls12 *e, const unsigned char id[32], size_t alpn,
+                            hsb__session *out)
+{
+    const hsb__hello *hello = e->hello;
+    char name[HSB__HOST_SIZE] = "";
+    if (hello->version < BR_TLS12 ||
+        (hello->server_name.ptr && !hsb__host_normalise(name, hello->server_name)))
+        return false;
+    hsb__tls12_bind(e, name, alpn, e->binding);
+    return hsb__sessions_load(&e->security->sessions, id, e->binding, out, e->verify.pool,
+                              &e->verify.leaf) &&
+           hsb__hello_has_suite(hello, out->suite);
+}
+
+/* The engine has read the session ID, and nothing of what comes after it.                 */
+static int hsb__tls12_load(const br_ssl_session_cache_class **class,
+                           br_ssl_server_context *server, br_ssl_session_parameters *params)
+{
+    hsb__tls12 *e = hsb__tls12_of_cache(class);
+    hsb__session session;
+    const size_t alpn = e->hello ? hsb__choice_alpn(e->security, e->hello) : 0;
+    e->resumed = e->hello && hsb__tls12_find(e, params->session_id, alpn, &session);
+    if (!e->resumed) {
+        hsb__memory_wipe(&session, sizeof session);     /* its suite may be what did not fit */
+        hsb__verify_forget_leaf(&e->verify);
+        return 0;
+    }
+    e->verify.verified = e->verify.leaf.der != NULL;
+    params->version = BR_TLS12;
+    params->cipher_suite = session.suite;
+    memcpy(params->master_secret, session.secret, sizeof session.secret);
+    hsb__memory_wipe(&session, sizeof session);
+    /* When a client that resumes offers ALPN names and none is ours, 0.6 copies the name at
+       index 0xFFFE and crashes.  Without a list it looks at no name.                      */
+    if (!alpn)
+        br_ssl_engine_set_protocol_names(&server->eng, NULL, 0);
+    return 1;
+}
+
+/* The handshake is complete.                                                              */
+static void hsb__tls12_save(const br_ssl_session_cache_class **class,
+                            br_ssl_server_context *server,
+                            const br_ssl_session_parameters *params)
+{
+    const hsb__tls12 *e = hsb__tls12_of_cache(class);
+    const hsb__verify *v = &e->verify;
+    hsb__sessions *all = &e->security->sessions;
+    hsb__session session;
+    char name[HSB__HOST_SIZE];
+    hsb__tls12_server_name(e, name);
+    if (name[0] == '\0' && server->eng.server_name[0])
+        return;                         /* a name was sent that is none                    */
+    memset(&session, 0, sizeof session);
+    memcpy(session.id, params->session_id, sizeof session.id);
+    memcpy(session.secret, params->master_secret, sizeof session.secret);
+    hsb__tls12_bind(e, name, server->eng.selected_protocol, session.binding);
+    session.until_us = hsb__os_now_us() + all->lifetime_us;
+    session.until_wall = hsb__verify_until(v);
+    session.suite = params->cipher_suite;
+    session.leaf_len = v->verified ? (uint32_t)v->leaf.len : 0;
+    hsb__sessions_save(all, &session, v->leaf.der);
+    hsb__memory_wipe(&session, sizeof session);
+}
+
+/* --- the X.509 class -----------------------------------------------------------------------
+   For a client that sends an empty chain nothing of this is called, and the engine goes by
+   BR_OPT_TOLERATE_NO_CLIENT_AUTH.  But that flag also lets a chain pass which does not
+   verify.  So it is on when a handshake starts (unless a certificate is required), and as
+   soon as there is a chain, start_chain() takes it away: none, or a good one.             */
+static hsb__tls12 *hsb__tls12_of_x509(const br_x509_class *const *class)
+{
+    return ((const struct hsb__tls12_x509 *)(const void *)class)->owner;
+}
+
+static void hsb__tls12_start_chain(const br_x509_class **class, const char *unused)
+{
+    hsb__tls12 *e = hsb__tls12_of_x509(class);
+    (void)unused;
+    br_ssl_engine_remove_flags(&e->server.eng, BR_OPT_TOLERATE_NO_CLIENT_AUTH);
+    hsb__verify_start_chain(&e->verify);
+}
+
+static void hsb__tls12_start_cert(const br_x509_class **class, uint32_t length)
+{
+    hsb__verify_start_cert(&hsb__tls12_of_x509(class)->verify, length);
+}
+
+static void hsb__tls12_append(const br_x509_class **class, const unsigned char *bytes,
+                              size_t len)
+{
+    hsb__verify_append(&hsb__tls12_of_x509(class)->verify, bytes, len);
+}
+
+static void hsb__tls12_end_cert(const br_x509_class **class)
+{
+    hsb__verify_end_cert(&hsb__tls12_of_x509(class)->verify);
+}
+
+static unsigned hsb__tls12_end_chain(const br_x509_class **class)
+{
+    return hsb__verify_end_chain(&hsb__tls12_of_x509(class)->verify);
+}
+
+static const br_x509_pkey *hsb__tls12_key(const br_x509_class *const *class, unsigned *usages)
+{
+    return hsb__verify_key(&hsb__tls12_of_x509(class)->verify, usages);
+}
+
+/* --- life ------------------------------------------------------------------------------- */
+
+/* The generator is seeded here, once: an unused context stays seeded.  rng_os_rand_done
+   keeps 0.6 from doing it again, by RDRAND behind a CPUID that a virtual machine traps, or
+   by /dev/urandom, which a chroot does not have.                                          */
+static bool hsb__tls12_seed(br_ssl_engine_context *eng)
+{
+    unsigned char seed[32];
+    if (!hsb__os_entropy(seed, sizeof seed))
+        return false;
+    br_ssl_engine_inject_entropy(eng, seed, sizeof seed);
+    eng->rng_os_rand_done = 1;
+    hsb__memory_wipe(seed, sizeof seed);
+    return true;
+}
+
+/* What is the same for every connection.  The hashes are also those that are believed in
+   signatures and offered in CertificateRequest: no SHA-1, no MD5.                         */
+static bool hsb__tls12_init(hsb__tls12 *e)
+{
+    br_ssl_engine_context *eng = &e->server.eng;
+    br_ssl_server_zero(&e->server);
+    br_ssl_engine_set_versions(eng, BR_TLS12, BR_TLS12);
+    br_ssl_engine_set_hash(eng, br_sha256_ID, &br_sha256_vtable);
+    br_ssl_engine_set_hash(eng, br_sha384_ID, &br_sha384_vtable);
+    br_ssl_engine_set_hash(eng, br_sha512_ID, &br_sha512_vtable);
+    br_ssl_engine_set_prf_sha256(eng, &br_tls12_sha256_prf);
+    br_ssl_engine_set_prf_sha384(eng, &br_tls12_sha384_prf);
+    br_ssl_engine_set_gcm(eng, &br_sslrec_in_gcm_vtable, &br_sslrec_out_gcm_vtable);
+    br_ssl_engine_set_cbc(eng, &br_sslrec_in_cbc_vtable, &br_sslrec_out_cbc_vtable);
+    br_ssl_engine_set_chapol(eng, &br_sslrec_in_chapol_vtable, &br_sslrec_out_chapol_vtable);
+    return hsb__tls12_seed(eng);
+}
+
+static void hsb__tls12_set_crypto(br_ssl_engine_context *eng, const hsb__crypto *c)
+{
+    br_ssl_engine_set_ec(eng, c->ec);
+    br_ssl_engine_set_ecdsa(eng, c->ecdsa_verify);
+    br_ssl_engine_set_rsavrfy(eng, c->rsa_verify);
+    br_ssl_engine_set_aes_cbc(eng, c->cbc_encrypt, c->cbc_decrypt);
+    br_ssl_engine_set_aes_ctr(eng, c->ctr);
+    br_ssl_engine_set_ghash(eng, c->ghash);
+    br_ssl_engine_set_chacha20(eng, c->chacha20);
+    br_ssl_engine_set_poly1305(eng, c->poly1305);
+}
+
+
+/* What depends on the security and the listener.  Flags and names: the last handshake may
+   have taken them away.                                                                   */
+static void hsb__tls12_set_policy(hsb__tls12 *e)
+{
+    br_ssl_server_context *server = &e->server;
+    const hsb_security *s = e->security;
+    const uint32_t tolerate = e->require ? 0 : BR_OPT_TOLERATE_NO_CLIENT_AUTH;
+    hsb__tls12_set_crypto(&server->eng, &s->crypto);
+    br_ssl_engine_set_suites(&server->eng, s->suites, s->suite_count);
+    br_ssl_engine_set_protocol_names(&server->eng, s->alpn, s->alpn_count);
+    br_ssl_engine_set_all_flags(&server->eng, BR_OPT_NO_RENEGOTIATION | tolerate);
+    br_ssl_engine_set_x509(&server->eng, &e->x509.class);
+    br_ssl_server_set_policy(server, &e->choice.class);
+    br_ssl_server_set_cache(server, &e->cache.class);
+    br_ssl_server_set_trust_anchor_names(server, e->ask ? s->authorities.list : NULL,
+                                         e->ask ? s->authorities.count : 0);
+}
+
+static void hsb__tls12_start(hsb__tls12 *e, hsb__pool *pool, hsb_security *security,
+                             bool request, bool require)
 {
     static const br_ssl_server_policy_class choice = {
-        sizeof(struct hsb__policy_choice), hsb__policy_choose, hsb__policy_exchange,
-        hsb__policy_sign
+        sizeof(struct hsb__tls12_choice), hsb__tls12_choose, hsb__tls12_exchange,
+        hsb__tls12_sign
     };
     static const br_ssl_session_cache_class cache = {
-        sizeof(struct hsb__policy_cache), hsb__policy_save, hsb__policy_load
+        sizeof(struct hsb__tls12_cache), hsb__tls12_save, hsb__tls12_load
     };
     static const br_x509_class x509 = {
-        sizeof(struct hsb__policy_x509), hsb__policy_start_chain, hsb__policy_start_cert,
-        hsb__policy_append, hsb__policy_end_cert, hsb__policy_end_chain, hsb__policy_key
+        sizeof(struct hsb__tls12_x509), hsb__tls12_start_chain, hsb__tls12_start_cert,
+        hsb__tls12_append, hsb__tls12_end_cert, hsb__tls12_end_chain, hsb__tls12_key
     };
-    memset(p, 0, sizeof *p);
-    p->choice.class = &choice;
-    p->cache.class = &cache;
-    p->x509.class = &x509;
-    p->choice.owner = p->cache.owner = p->x509.owner = p;
-    p->server = server;
-    p->pool = pool;
-    p->security = security;
-    p->ask = request || require;
-    p->require = require;
+    e->choice.class = &choice;
+    e->cache.class = &cache;
+    e->x509.class = &x509;
+    e->choice.owner = e->cache.owner = e->x509.owner = e;
+    e->security = security;
+    e->ask = request || require;
+    e->require = require;
+    e->verify.pool = pool;
+    e->verify.security = security;
+    hsb__tls12_set_policy(e);
+}
+
+/* The buffers are set for every connection, since nothing else undoes a maximum fragment
+   length that the last client asked for (RFC 6066 4), and the next would be told of it.
+   version_out is for alerts before ServerHello: 0.6 leaves it 0, and no client understands
+   "protocol version" in a record of version 0.0.                                          */
+static bool hsb__tls12_reset(hsb__tls12 *e, unsigned char *input, size_t input_size,
+                             unsigned char *output, size_t output_size)
+{
+    br_ssl_engine_context *eng = &e->server.eng;
+    memset(eng->server_name, 0, sizeof eng->server_name);   /* see hsb__tls12_server_name   */
+    br_ssl_engine_set_buffers_bidi(eng, input, input_size, output, output_size);
+    const bool ready = br_ssl_server_reset(&e->server) != 0;
+    eng->version_out = BR_TLS10;
+    return ready;
 }
 
 /* load() bound the session to what it read of the ClientHello, before the engine did.  Now
    that the handshake is complete: has the engine read the same?                           */
-static bool hsb__policy_holds(const hsb__policy *p)
+static bool hsb__tls12_holds(const hsb__tls12 *e)
 {
     unsigned char binding[32];
     char name[HSB__HOST_SIZE];
-    if (!p->resumed)
+    if (!e->resumed)
         return true;
-    hsb__policy_server_name(p, name);
-    hsb__policy_bind(p, name, p->server->eng.selected_protocol, binding);
-    return memcmp(binding, p->binding, sizeof binding) == 0;
+    hsb__tls12_server_name(e, name);
+    hsb__tls12_bind(e, name, e->server.eng.selected_protocol, binding);
+    return memcmp(binding, e->binding, sizeof binding) == 0;
 }
 
-static void hsb__policy_end(hsb__policy *p)
+/* Sets everything back but the engine's setup and its generator, and wipes what is secret. */
+static void hsb__tls12_wipe(hsb__tls12 *e)
 {
-    hsb__policy_forget_judge(p);
-    hsb__policy_forget_client(p);
+    br_ssl_engine_context *eng = &e->server.eng;
+    hsb__memory_wipe(&eng->in, sizeof eng->in);
+    hsb__memory_wipe(&eng->out, sizeof eng->out);
+    hsb__memory_wipe(&eng->session, sizeof eng->session);
+    hsb__memory_wipe(eng->pad, sizeof eng->pad);
+    hsb__memory_wipe(e->server.ecdhe_key, sizeof e->server.ecdhe_key);
+    memset(&e->choice, 0, sizeof *e - offsetof(hsb__tls12, choice));
 }
+
 
 /* ===== >>tls =====================================================================
    Purpose  one BearSSL engine a connection: records in, plaintext out, and back.  Knows
             no HTTP, owns no socket
-   Uses     >>platform >>memory >>text >>address >>error >>x509 >>security >>policy
+   Uses     >>memory >>text >>address >>error >>x509 >>security >>hello >>verify >>tls12
    Names    hsb__tls_*
    Tests    tests/unit/tls.c
 
@@ -6636,10 +6905,9 @@ enum {
     HSB__TLS_ERR_PLAIN
 };
 
-/* Never moved after its init: an engine points into itself.                            */
+
 struct hsb__tls {
-    br_ssl_server_context server;
-    hsb__policy      policy;
+    hsb__tls12       tls12;
     hsb__tls_pool   *pool;
     hsb__tls        *next;              /* in pool->unused                              */
     unsigned char   *io;                /* both I/O buffers; NULL: resting              */
@@ -6658,64 +6926,42 @@ struct hsb__tls {
     char             alert[7];          /* what own points at, maybe                    */
 };
 
-/* --- what went wrong ------------------------------------------------------------------
-   alert: what RFC 5246 7.2.2 wants the client to hear.  text: for on_error.             */
-typedef struct hsb__tls_fault {
-    int           code;
-    unsigned char alert;
-    const char   *text;
-} hsb__tls_fault;
-
-static const hsb__tls_fault hsb__tls_faults[] = {
-    { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
-    { BR_ERR_BAD_STATE,            80, "internal error" },
-    { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
-    { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
-    { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
-    { BR_ERR_TOO_LARGE,            22, "record too large" },
-    { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered, or another key" },
-    { BR_ERR_NO_RANDOM,            80, "no randomness" },
-    { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
-    { BR_ERR_UNEXPECTED,           10, "message out of order" },
-    { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
-    { BR_ERR_BAD_ALERT,            50, "malformed alert" },
-    { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
-    { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
-    { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
-    { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
-    { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
-    { BR_ERR_BAD_FINISHED,         51, "handshake altered on its way" },
-    { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
-    { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
-    { BR_ERR_BAD_SIGNATURE,        51, "client certificate: not signed with its key" },
-    { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
-    { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
-    { BR_ERR_X509_BAD_DN,          42, "malformed name" },
-    { BR_ERR_X509_BAD_TIME,        42, "malformed date" },
-    { BR_ERR_X509_UNSUPPORTED,     43, "kind of key or signature not supported" },
-    { BR_ERR_X509_LIMIT_EXCEEDED,  43, "chain, certificate or key too large" },
-    { BR_ERR_X509_WRONG_KEY_TYPE,  42, "signed by another kind of key than its issuer's" },
-    { BR_ERR_X509_BAD_SIGNATURE,   42, "wrong signature" },
-    { BR_ERR_X509_EXPIRED,         45, "expired or not yet valid" },
-    { BR_ERR_X509_DN_MISMATCH,     42, "not issued by the next one in the chain" },
-    { BR_ERR_X509_CRITICAL_EXTENSION,  43, "critical extension not supported" },
-    { BR_ERR_X509_NOT_CA,          42, "issued another one, but is no CA" },
-    { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
-    { BR_ERR_X509_WEAK_PUBLIC_KEY, 43, "RSA key below 2048 bits" },
-    { BR_ERR_X509_NOT_TRUSTED,     48, "not issued by anybody who is trusted" },
-    { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
-    { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
-    { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" }
-};
-
-static const hsb__tls_fault *hsb__tls_find_fault(int code)
+/* --- what went wrong ------------------------------------------------------------------ */
+static const hsb__fault *hsb__tls_fault_of(int code)
 {
-    static const hsb__tls_fault malformed = { 0, 42, "malformed certificate" },
-                                other = { 0, 80, "failure" };
-    for (size_t i = 0; i < sizeof hsb__tls_faults / sizeof hsb__tls_faults[0]; i++)
-        if (hsb__tls_faults[i].code == code)
-            return &hsb__tls_faults[i];
-    return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? &malformed : &other;
+    static const hsb__fault faults[] = {
+        { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
+        { BR_ERR_BAD_STATE,            80, "internal error" },
+        { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
+        { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
+        { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
+        { BR_ERR_TOO_LARGE,            22, "record too large" },
+        { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered, or another key" },
+        { BR_ERR_NO_RANDOM,            80, "no randomness" },
+        { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
+        { BR_ERR_UNEXPECTED,           10, "message out of order" },
+        { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
+        { BR_ERR_BAD_ALERT,            50, "malformed alert" },
+        { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
+        { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
+        { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
+        { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
+        { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
+        { BR_ERR_BAD_FINISHED,         51, "handshake altered on its way" },
+        { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
+        { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
+        { BR_ERR_BAD_SIGNATURE,        51, "client certificate: not signed with its key" },
+        { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
+        { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
+        { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
+        { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
+        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" }
+    }, other = { 0, 80, "failure" };
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (faults[i].code == code)
+            return &faults[i];
+    return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? hsb__verify_fault(code)
+                                                                    : &other;
 }
 
 /* RFC 5246 7.2, RFC 6066 9, RFC 7301 3.2, RFC 7507 3                                    */
@@ -6759,24 +7005,6 @@ static const char *hsb__tls_refusal_text(int alert)
     }
 }
 
-/* "client certificate: expired on 2026-01-02"                                           */
-static void hsb__tls_error_of_chain(const hsb__tls *t, hsb_error *out)
-{
-    const hsb__policy *p = &t->policy;
-    const hsb__date date = hsb__date_split(p->failed_time);
-    char who[48] = "client certificate", what[80];
-    if (p->failed_at > 1)
-        snprintf(who, sizeof who, "client certificate, number %d of its chain",
-                 p->failed_at);
-    if (t->error == BR_ERR_X509_EXPIRED && p->failed_time)
-        snprintf(what, sizeof what, "%s %04d-%02d-%02d",
-                 p->failed_early ? "not valid before" : "expired on", (int)date.year,
-                 date.month, date.day);
-    else
-        snprintf(what, sizeof what, "%s", hsb__tls_find_fault(t->error)->text);
-    hsb__error_set(out, HSB_ERR_TLS, 0, t->error, "%s: %s", who, what);
-}
-
 static void hsb__tls_error_of_alert(int error, hsb_error *out)
 {
     const int sent = error - BR_ERR_SEND_FATAL_ALERT, heard = error - BR_ERR_RECV_FATAL_ALERT;
@@ -6791,7 +7019,7 @@ static void hsb__tls_error_of_alert(int error, hsb_error *out)
 static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
 {
     const int e = t->error;
-    const char *text = hsb__tls_find_fault(e)->text;
+    const char *text = hsb__tls_fault_of(e)->text;
     hsb__error_clear(out);
     if (e == HSB__TLS_ERR_MEMORY)
         hsb__error_memory(out);
@@ -6802,7 +7030,7 @@ static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
     else if (e >= BR_ERR_RECV_FATAL_ALERT)
         hsb__tls_error_of_alert(e, out);
     else if (e > BR_ERR_X509_OK)
-        hsb__tls_error_of_chain(t, out);
+        hsb__verify_error(&t->tls12.verify, e, out);
     else if (e)
         hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s", text);
     else if (t->phase == HSB__TLS_DEAD && !t->info.version)
@@ -6827,8 +7055,8 @@ static void hsb__tls_give_io(hsb__tls *t)
 /* Where the engine makes its next record: behind those of the flight.                    */
 static void hsb__tls_place_output(hsb__tls *t)
 {
-    t->server.eng.obuf = t->io + BR_SSL_BUFSIZE_INPUT + t->flight_end;
-    t->server.eng.obuf_len = HSB__TLS_OUTPUT - t->flight_end;
+    t->tls12.server.eng.obuf = t->io + BR_SSL_BUFSIZE_INPUT + t->flight_end;
+    t->tls12.server.eng.obuf_len = HSB__TLS_OUTPUT - t->flight_end;
 }
 
 static bool hsb__tls_in_flight(const hsb__tls *t)
@@ -6843,7 +7071,7 @@ static bool hsb__tls_in_flight(const hsb__tls *t)
    the engine is not within a record, and if the error is not an alert itself.            */
 static void hsb__tls_make_alert(hsb__tls *t)
 {
-    const br_ssl_engine_context *eng = &t->server.eng;
+    const br_ssl_engine_context *eng = &t->tls12.server.eng;
     const bool clear = eng->out.vtable == &br_sslrec_out_clear_vtable;
     const bool in_record = eng->oxa == eng->oxb && eng->oxa != eng->oxc;
     const bool is_alert = t->error >= BR_ERR_RECV_FATAL_ALERT &&
@@ -6851,7 +7079,7 @@ static void hsb__tls_make_alert(hsb__tls *t)
     if (!clear || in_record || hsb__tls_in_flight(t) || is_alert)
         return;
     const unsigned char record[7] = { HSB__RECORD_ALERT, 3, 3, 0, 2, 2,
-                                      hsb__tls_find_fault(t->error)->alert };
+                                      hsb__tls_fault_of(t->error)->alert };
     memcpy(t->alert, record, sizeof record);
     t->own = t->alert;
     t->own_len = sizeof record;
@@ -6862,11 +7090,11 @@ static void hsb__tls_die(hsb__tls *t, int error)
 {
     if (t->phase == HSB__TLS_DEAD)
         return;
-    t->error = t->policy.out_of_memory ? HSB__TLS_ERR_MEMORY : error;
+    t->error = t->tls12.verify.out_of_memory ? HSB__TLS_ERR_MEMORY : error;
     if (t->phase == HSB__TLS_HANDSHAKE && t->error)
         hsb__tls_make_alert(t);
     t->phase = HSB__TLS_DEAD;
-    hsb__policy_end(&t->policy);
+    hsb__verify_end(&t->tls12.verify);
     if (!hsb__tls_in_flight(t))
         hsb__tls_give_io(t);
 }
@@ -6891,12 +7119,12 @@ static void hsb__tls_answer_plain(hsb__tls *t)
    began that it resumes, and the handshake is complete.                                   */
 static bool hsb__tls_believe_client(hsb__tls *t)
 {
-    const hsb__policy *p = &t->policy;
-    if (p->ask && p->verified) {
-        t->client = hsb__x509_describe(t->pool->memory, p->leaf.der, p->leaf.len);
+    const hsb__verify *v = &t->tls12.verify;
+    if (t->tls12.ask && v->verified) {
+        t->client = hsb__x509_describe(t->pool->memory, v->leaf.der, v->leaf.len);
         if (!t->client)
             hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
-    } else if (p->require) {
+    } else if (t->tls12.require) {
         hsb__tls_die(t, BR_ERR_NO_CLIENT_AUTH);
     }
     return t->phase != HSB__TLS_DEAD;
@@ -6904,30 +7132,30 @@ static bool hsb__tls_believe_client(hsb__tls *t)
 
 static void hsb__tls_fill_info(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     char name[HSB__HOST_SIZE];
-    hsb__policy_server_name(&t->policy, name);
+    hsb__tls12_server_name(&t->tls12, name);
     memcpy(eng->server_name, name, strlen(name) + 1);
     t->info.version = br_ssl_engine_get_version(eng);
     t->info.suite = eng->session.cipher_suite;
     t->info.suite_name = hsb__suite_name(t->info.suite);
     t->info.alpn = br_ssl_engine_get_selected_protocol(eng);
     t->info.server_name = eng->server_name;
-    t->info.resumed = t->policy.resumed;
+    t->info.resumed = t->tls12.resumed;
     t->info.client = t->client;
 }
 
 static void hsb__tls_complete(hsb__tls *t)
 {
-    br_ssl_session_parameters *session = &t->server.eng.session;
-    if (!hsb__policy_holds(&t->policy)) {
+    br_ssl_session_parameters *session = &t->tls12.server.eng.session;
+    if (!hsb__tls12_holds(&t->tls12)) {
         hsb__tls_die(t, BR_ERR_RESUME_MISMATCH);
         return;
     }
     if (!hsb__tls_believe_client(t))
         return;
     hsb__tls_fill_info(t);
-    hsb__policy_end(&t->policy);
+    hsb__verify_end(&t->tls12.verify);
     hsb__memory_wipe(session->master_secret, sizeof session->master_secret);
     t->phase = HSB__TLS_OPEN;
 }
@@ -6937,7 +7165,7 @@ static void hsb__tls_complete(hsb__tls *t)
    two requests for renegotiation, of which it never reads the second.                     */
 static void hsb__tls_advance(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     const unsigned state = br_ssl_engine_current_state(eng);
     if (state == BR_SSL_CLOSED || state == 0)
         hsb__tls_die(t, br_ssl_engine_last_error(eng));
@@ -6950,85 +7178,6 @@ static void hsb__tls_advance(hsb__tls *t)
 }
 
 /* --- life -------------------------------------------------------------------------------- */
-
-/* The generator is seeded here, once: an unused context stays seeded.  rng_os_rand_done
-   keeps 0.6 from doing it again, by RDRAND behind a CPUID that a virtual machine traps, or
-   by /dev/urandom, which a chroot does not have.                                          */
-static bool hsb__tls_seed(br_ssl_engine_context *eng)
-{
-    unsigned char seed[32];
-    if (!hsb__os_entropy(seed, sizeof seed))
-        return false;
-    br_ssl_engine_inject_entropy(eng, seed, sizeof seed);
-    eng->rng_os_rand_done = 1;
-    hsb__memory_wipe(seed, sizeof seed);
-    return true;
-}
-
-/* What is the same for every connection.  The hashes are also those that are believed in
-   signatures and offered in CertificateRequest: no SHA-1, no MD5.                         */
-static bool hsb__tls_init(hsb__tls *t)
-{
-    br_ssl_engine_context *eng = &t->server.eng;
-    br_ssl_server_zero(&t->server);
-    br_ssl_engine_set_versions(eng, BR_TLS12, BR_TLS12);
-    br_ssl_engine_set_hash(eng, br_sha256_ID, &br_sha256_vtable);
-    br_ssl_engine_set_hash(eng, br_sha384_ID, &br_sha384_vtable);
-    br_ssl_engine_set_hash(eng, br_sha512_ID, &br_sha512_vtable);
-    br_ssl_engine_set_prf_sha256(eng, &br_tls12_sha256_prf);
-    br_ssl_engine_set_prf_sha384(eng, &br_tls12_sha384_prf);
-    br_ssl_engine_set_gcm(eng, &br_sslrec_in_gcm_vtable, &br_sslrec_out_gcm_vtable);
-    br_ssl_engine_set_cbc(eng, &br_sslrec_in_cbc_vtable, &br_sslrec_out_cbc_vtable);
-    br_ssl_engine_set_chapol(eng, &br_sslrec_in_chapol_vtable, &br_sslrec_out_chapol_vtable);
-    return hsb__tls_seed(eng);
-}
-
-static void hsb__tls_set_crypto(br_ssl_engine_context *eng, const hsb__crypto *c)
-{
-    br_ssl_engine_set_ec(eng, c->ec);
-    br_ssl_engine_set_ecdsa(eng, c->ecdsa_verify);
-    br_ssl_engine_set_rsavrfy(eng, c->rsa_verify);
-    br_ssl_engine_set_aes_cbc(eng, c->cbc_encrypt, c->cbc_decrypt);
-    br_ssl_engine_set_aes_ctr(eng, c->ctr);
-    br_ssl_engine_set_ghash(eng, c->ghash);
-    br_ssl_engine_set_chacha20(eng, c->chacha20);
-    br_ssl_engine_set_poly1305(eng, c->poly1305);
-}
-
-/* What depends on the security and the listener.  Flags and names: the last handshake may
-   have taken them away.                                                                   */
-static void hsb__tls_set_policy(hsb__tls *t)
-{
-    br_ssl_server_context *server = &t->server;
-    hsb__policy *p = &t->policy;
-    const hsb_security *s = p->security;
-    const uint32_t tolerate = p->require ? 0 : BR_OPT_TOLERATE_NO_CLIENT_AUTH;
-    hsb__tls_set_crypto(&server->eng, &s->crypto);
-    br_ssl_engine_set_suites(&server->eng, s->suites, s->suite_count);
-    br_ssl_engine_set_protocol_names(&server->eng, s->alpn, s->alpn_count);
-    br_ssl_engine_set_all_flags(&server->eng, BR_OPT_NO_RENEGOTIATION | tolerate);
-    br_ssl_engine_set_x509(&server->eng, &p->x509.class);
-    br_ssl_server_set_policy(server, &p->choice.class);
-    br_ssl_server_set_cache(server, &p->cache.class);
-    br_ssl_server_set_trust_anchor_names(server, p->ask ? s->authorities.list : NULL,
-                                         p->ask ? s->authorities.count : 0);
-}
-
-/* The buffer is set for every connection, since nothing else undoes a maximum fragment
-   length that the last client asked for (RFC 6066 4), and the next would be told of it.
-   version_out is for alerts before ServerHello: 0.6 leaves it 0, and no client understands
-   "protocol version" in a record of version 0.0.                                          */
-static bool hsb__tls_reset(hsb__tls *t)
-{
-    br_ssl_engine_context *eng = &t->server.eng;
-    memset(eng->server_name, 0, sizeof eng->server_name);   /* see hsb__policy_server_name  */
-    br_ssl_engine_set_buffers_bidi(eng, t->io, BR_SSL_BUFSIZE_INPUT,
-                                   t->io + BR_SSL_BUFSIZE_INPUT, HSB__TLS_OUTPUT);
-    const bool ready = br_ssl_server_reset(&t->server) != 0;
-    eng->version_out = BR_TLS10;
-    return ready;
-}
-
 static hsb__tls *hsb__tls_take(hsb__tls_pool *pool)
 {
     hsb__tls *t = pool->unused;
@@ -7038,34 +7187,23 @@ static hsb__tls *hsb__tls_take(hsb__tls_pool *pool)
         return t;
     }
     t = hsb__memory_zeroed(pool->memory, sizeof *t);
-    if (t && !hsb__tls_init(t)) {
+    if (t && !hsb__tls12_init(&t->tls12)) {
         hsb__memory_free(pool->memory, t, sizeof *t);
         return NULL;
     }
     return t;
 }
 
-/* Sets everything back but the engine's setup and its generator, and wipes what is secret. */
-static void hsb__tls_wipe(hsb__tls *t)
-{
-    br_ssl_engine_context *eng = &t->server.eng;
-    hsb__memory_wipe(&eng->in, sizeof eng->in);
-    hsb__memory_wipe(&eng->out, sizeof eng->out);
-    hsb__memory_wipe(&eng->session, sizeof eng->session);
-    hsb__memory_wipe(eng->pad, sizeof eng->pad);
-    hsb__memory_wipe(t->server.ecdhe_key, sizeof t->server.ecdhe_key);
-    memset(&t->policy, 0, sizeof *t - offsetof(hsb__tls, policy));
-}
-
 static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
 {
     if (!t)
         return;
-    hsb_security *security = t->policy.security;
-    hsb__policy_end(&t->policy);
+    hsb_security *security = t->tls12.security;
+    hsb__verify_end(&t->tls12.verify);
     hsb__tls_give_io(t);
     hsb__x509_forget(pool->memory, t->client);
-    hsb__tls_wipe(t);
+    hsb__tls12_wipe(&t->tls12);
+    memset((char *)t + sizeof t->tls12, 0, sizeof *t - sizeof t->tls12);
     hsb__security_release(security);
     if (pool->unused_count >= HSB__TLS_KEEP) {
         hsb__memory_free_secret(pool->memory, t, sizeof *t);
@@ -7095,9 +7233,10 @@ static hsb__tls *hsb__tls_open(hsb__tls_pool *pool, hsb_security *security, bool
         return NULL;
     t->pool = pool;
     hsb__security_retain(security);
-    hsb__policy_start(&t->policy, &t->server, pool->blocks, security, request, require);
-    hsb__tls_set_policy(t);
-    if (hsb__tls_get_io(t) && hsb__tls_reset(t))
+    hsb__tls12_start(&t->tls12, pool->blocks, security, request, require);
+    if (hsb__tls_get_io(t) &&
+        hsb__tls12_reset(&t->tls12, t->io, BR_SSL_BUFSIZE_INPUT,
+                         t->io + BR_SSL_BUFSIZE_INPUT, HSB__TLS_OUTPUT))
         return t;
     hsb__tls_release(pool, t);
     return NULL;
@@ -7116,7 +7255,7 @@ static const hsb_tls_info *hsb__tls_info_of(const hsb__tls *t)
 
 static bool hsb__tls_peer_shut(const hsb__tls *t)
 {
-    return t->server.eng.shutdown_recv != 0;
+    return t->tls12.server.eng.shutdown_recv != 0;
 }
 
 /* --- resting -------------------------------------------------------------------------------
@@ -7125,7 +7264,7 @@ static bool hsb__tls_peer_shut(const hsb__tls *t)
    The engine's registers are offsets, so the buffers may go and come back elsewhere.       */
 static bool hsb__tls_rest(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     if (!t->io)
         return true;
     if (t->phase != HSB__TLS_OPEN || hsb__tls_in_flight(t) ||
@@ -7140,7 +7279,7 @@ static bool hsb__tls_rest(hsb__tls *t)
 /* The way back, and false if there is none: without memory the connection is lost.         */
 static bool hsb__tls_wake(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     if (t->phase == HSB__TLS_DEAD)
         return false;
     if (t->io)
@@ -7161,7 +7300,7 @@ static bool hsb__tls_wake(hsb__tls *t)
    dropped, and that is as it should be.                                                    */
 static void hsb__tls_count_record(hsb__tls *t, bool empty)
 {
-    const br_ssl_engine_context *eng = &t->server.eng;
+    const br_ssl_engine_context *eng = &t->tls12.server.eng;
     size_t len;
     bool useful = !empty && eng->record_type_in != HSB__RECORD_ALERT;
     if (t->phase == HSB__TLS_OPEN)
@@ -7175,7 +7314,7 @@ static void hsb__tls_count_record(hsb__tls *t, bool empty)
 /* Gives the engine bytes, up to the end of one record at most.                             */
 static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size_t len)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     size_t used = 0, room, payload;
     while (used < len) {
         unsigned char *at = br_ssl_engine_recvrec_buf(eng, &room);
@@ -7203,8 +7342,8 @@ static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size
 static void hsb__tls_fill_suites(hsb__tls *t)
 {
     for (size_t i = 0; i < BR_MAX_CIPHER_SUITES; i++)
-        if (t->server.client_suites[i][0] == 0)
-            t->server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
+        if (t->tls12.server.client_suites[i][0] == 0)
+            t->tls12.server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
 }
 
 /* The first record: its ClientHello decides what load() may resume.                        */
@@ -7214,13 +7353,13 @@ static void hsb__tls_take_hello(hsb__tls *t)
     size_t cut = 0;
     t->hello_done = true;
     if (hsb__hello_read(&hello, t->io, t->hello_len)) {
-        t->policy.hello = &hello;
+        t->tls12.hello = &hello;
         cut = (size_t)(hello.suites.ptr + hello.suites.len - (const char *)t->io);
         if (hsb__tls_feed_record(t, t->io, cut) == cut)
             hsb__tls_fill_suites(t);
     }
     hsb__tls_feed_record(t, t->io + cut, t->hello_len - cut);
-    t->policy.hello = NULL;
+    t->tls12.hello = NULL;
 }
 
 /* How much of the first record is wanted: its header, then all of it.  Of one that the
@@ -7257,7 +7396,7 @@ static bool hsb__tls_must_send(const hsb__tls *t)
 {
     size_t len;
     return t->phase == HSB__TLS_HANDSHAKE &&
-           (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->server.eng, &len));
+           (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->tls12.server.eng, &len));
 }
 
 /* Takes at most what completes one record; 0: not now, for plaintext or records wait.  What
@@ -7284,21 +7423,21 @@ static hsb_str hsb__tls_plain(hsb__tls *t)
     size_t len = 0;
     const unsigned char *at = NULL;
     if (t->io && t->phase == HSB__TLS_OPEN)
-        at = br_ssl_engine_recvapp_buf(&t->server.eng, &len);
+        at = br_ssl_engine_recvapp_buf(&t->tls12.server.eng, &len);
     return hsb__text_make((const char *)at, len);
 }
 
 static void hsb__tls_plain_taken(hsb__tls *t, size_t n)
 {
     if (n)                                      /* acknowledging 0 is forbidden              */
-        br_ssl_engine_recvapp_ack(&t->server.eng, n);
+        br_ssl_engine_recvapp_ack(&t->tls12.server.eng, n);
 }
 
 /* The record that begins here is an alert, most likely close_notify: once the engine has seen
    that, it takes nothing more to send.                                                       */
 static bool hsb__tls_ends_with(const hsb__tls *t, const char *bytes)
 {
-    return t->phase == HSB__TLS_OPEN && t->server.eng.ixa == 0 &&
+    return t->phase == HSB__TLS_OPEN && t->tls12.server.eng.ixa == 0 &&
            (unsigned char)bytes[0] == HSB__RECORD_ALERT;
 }
 
@@ -7311,7 +7450,7 @@ static bool hsb__tls_ends_with(const hsb__tls *t, const char *bytes)
    records where the buffer begins; one that did not would be sent alone.)                  */
 static bool hsb__tls_gather(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     size_t len;
     const unsigned char *at = br_ssl_engine_sendrec_buf(eng, &len);
     if (!at || at != eng->obuf || eng->obuf_len - len < HSB__TLS_LEAST)
@@ -7325,7 +7464,7 @@ static bool hsb__tls_gather(hsb__tls *t)
 /* Where plaintext may be written; NULL: not now.  Good until the next call here.           */
 static char *hsb__tls_room(hsb__tls *t, size_t *len)
 {
-    const br_ssl_engine_context *eng = &t->server.eng;
+    const br_ssl_engine_context *eng = &t->tls12.server.eng;
     *len = 0;
     if (t->phase != HSB__TLS_OPEN || !(eng->application_data & 1) || !hsb__tls_wake(t))
         return NULL;
@@ -7338,7 +7477,7 @@ static void hsb__tls_room_filled(hsb__tls *t, size_t n)
     if (n == 0)
         return;
     t->quiet = 0;
-    br_ssl_engine_sendapp_ack(&t->server.eng, n);
+    br_ssl_engine_sendapp_ack(&t->tls12.server.eng, n);
 }
 
 /* Ends the record, if there is something in it.  Not after each piece of an answer: head
@@ -7346,14 +7485,14 @@ static void hsb__tls_room_filled(hsb__tls *t, size_t n)
 static void hsb__tls_flush(hsb__tls *t)
 {
     if (t->io && t->phase == HSB__TLS_OPEN)
-        br_ssl_engine_flush(&t->server.eng, 0);
+        br_ssl_engine_flush(&t->tls12.server.eng, 0);
 }
 
 /* Bytes for the socket; len 0: none.  Good until the next call here.  They are the flight
    and the record behind it, which the engine keeps until it is gone.                       */
 static hsb_str hsb__tls_records(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     const unsigned char *at = NULL;
     size_t len = 0;
     while (t->phase != HSB__TLS_DEAD && !(eng->application_data & 1) && hsb__tls_gather(t))
@@ -7373,7 +7512,7 @@ static hsb_str hsb__tls_records(hsb__tls *t)
    next one begins at its front.                                                            */
 static void hsb__tls_engine_sent(hsb__tls *t, size_t n)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     size_t len;
     if (br_ssl_engine_sendrec_buf(eng, &len) && n == len) {
         t->flight_at = t->flight_end = 0;
@@ -7404,7 +7543,7 @@ static void hsb__tls_records_sent(hsb__tls *t, size_t n)
    0.6 would never end; what the client still sends is dropped by the engine.               */
 static void hsb__tls_shut(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->server.eng;
+    br_ssl_engine_context *eng = &t->tls12.server.eng;
     size_t len;
     if (!hsb__tls_wake(t))
         return;

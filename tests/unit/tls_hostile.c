@@ -182,7 +182,7 @@ static void nul_in_the_name(void **state)
         put_name(&extensions, "www.example.org\0.evil", nul ? 21 : 15);
         help_open_raw(&p, &s);
         send_hello(&p, NULL, &extensions);
-        assert_ptr_equal(p.tls->policy.shown, &s.security->identities[nul ? 0 : 1]);
+        assert_ptr_equal(p.tls->tls12.shown, &s.security->identities[nul ? 0 : 1]);
         help_close(&p);
     }
     help_server_close(&s);

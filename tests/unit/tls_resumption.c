@@ -150,16 +150,16 @@ static void cancelled_hit(void **state)
     (void)state;
     mutual_open(&m, DATA "ca.pem", true, false);
     help_open_raw(&m.p, &m.s);
-    hsb__policy *p = &m.p.tls->policy;
-    p->resumed = p->verified = true;
-    assert_true(hsb__leaf_copy(&m.s.blocks, &p->leaf, "somebody", 8));
-    p->choice.class->choose(&p->choice.class, p->server, &choices);
-    assert_false(p->resumed);
-    assert_false(p->verified);
-    assert_null(p->leaf.der);
-    assert_true(hsb__policy_holds(p));
-    p->resumed = true;                          /* bound to anything but what the engine read */
-    assert_false(hsb__policy_holds(p));
+    hsb__tls12 *e = &m.p.tls->tls12;
+    e->resumed = e->verify.verified = true;
+    assert_true(hsb__leaf_copy(&m.s.blocks, &e->verify.leaf, "somebody", 8));
+    e->choice.class->choose(&e->choice.class, &e->server, &choices);
+    assert_false(e->resumed);
+    assert_false(e->verify.verified);
+    assert_null(e->verify.leaf.der);
+    assert_true(hsb__tls12_holds(e));
+    e->resumed = true;                          /* bound to anything but what the engine read */
+    assert_false(hsb__tls12_holds(e));
     help_close(&m.p);
     help_server_close(&m.s);
 }

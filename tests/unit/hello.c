@@ -1,6 +1,5 @@
-/* >>policy: the ClientHello reader.  It reads what anybody sends, so each input ends at a
-   guard page; what it makes of it decides whether a session may resume.  (The rest of
-   >>policy is tested with an engine around it, in tls.c.) */
+/* >>hello: the ClientHello reader.  It reads what anybody sends, so each input ends at a
+   guard page; what it makes of it decides whether a session may resume. */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
