@@ -90,8 +90,9 @@ $(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
 
-$(OUT)/live/examples: $(addprefix $(examples)/,serve echo threads redirect client_cert sni \
-                          reload stream upload graceful chat deferred own_loop upgrade)
+$(OUT)/live/examples $(OUT)/live/examples_echo $(OUT)/live/examples_serve: \
+    $(addprefix $(examples)/,serve echo threads redirect client_cert sni reload stream upload \
+                             graceful chat deferred own_loop upgrade)
 
 # --- more tests -----------------------------------------------------------------------
 

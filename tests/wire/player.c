@@ -62,7 +62,7 @@ static void add_escaped(bytebuf *b, const char *data, size_t len)
     }
 }
 
-/* --- what is written in the files ---------------------------------------------------------- */
+/* --- what is written in the files ----------------------------------------------------- */
 
 typedef enum step_kind { SEND, ANSWER, RAW, END, CUT, FIN, LEAVE, RESET, WAIT } step_kind;
 
@@ -322,7 +322,7 @@ static void read_file(const char *path)
     }
 }
 
-/* --- the application that is served ---------------------------------------------------------- */
+/* --- the application that is served --------------------------------------------------- */
 
 static struct application {
     bytebuf *events;                      /* a list                                          */
@@ -741,7 +741,7 @@ static void on_finish(hsb_request *req, const hsb_error *why, void *user)
     event_with_reason("finish", why);
 }
 
-/* --- the client ---------------------------------------------------------------------------------- */
+/* --- the client ----------------------------------------------------------------------- */
 
 static char complaint[512];
 
@@ -956,7 +956,7 @@ static void client_leave(client *c, bool reset)
     server_turn(c);
 }
 
-/* --- answers ----------------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------------------- */
 
 enum { MOST_FIELDS = 64 };
 
@@ -1190,7 +1190,7 @@ static bool check_cut(client *c)
     return !complaint[0] && (!whole || complain("the answer is whole"));
 }
 
-/* --- a play -------------------------------------------------------------------------------------------- */
+/* --- a play --------------------------------------------------------------------------- */
 
 static bool play_step(client *c, const step *s)
 {

@@ -1,0 +1,363 @@
+/* The example serve: all that is below a folder, nothing else, and files that are taken. */
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+
+#include "examples_help.h"
+
+#include <dirent.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <regex.h>
+
+/* --- serve: all that is below a folder, byte for byte, as a browser would find it ----- */
+
+static int seen_files, seen_folders;
+
+static void unescape(const char *url, size_t len, char *out, size_t size)
+{
+    hsb_str s = { url, len };
+    size_t n;
+    assert_true(hsb_percent_decode(s, false, out, size - 1, &n));
+    out[n] = '\0';
+}
+
+/* url begins with '/', and ends with one for a folder; folder is what it should show. */
+static void crawl(const running *r, const char *url, const char *folder, int depth)
+{
+    transfer t = { 0 };
+    char path[4096], name[1024], next[4096];
+    assert_true(depth < 8);
+    snprintf(path, sizeof path, "%s", folder);
+    unescape(url, strlen(url), path + strlen(path), sizeof path - strlen(path));
+    fetch(r, url, &t);
+    assert_int_equal(t.status, 200);
+    if (url[strlen(url) - 1] != '/') {
+        bytebuf whole = bytes_of_file(path);
+        if (t.got.len != whole.len || memcmp(t.got.data, whole.data, whole.len) != 0)
+            fail_msg("%s differs", path);
+        seen_files++;
+        free(whole.data);
+        drop(&t);
+        return;
+    }
+    seen_folders++;
+    char *table = strstr(t.got.data, "<table>");
+    assert_non_null(table);
+    for (char *at = table; (at = strstr(at, "href=\"")) != NULL;) {
+        at += 6;
+        size_t len = strcspn(at, "\"");
+        if (strncmp(at, "../", 3) == 0)
+            continue;
+        unescape(at, len, name, sizeof name);
+        snprintf(next, sizeof next, "%s%.*s", url, (int)len, at);
+        crawl(r, next, folder, depth + 1);
+    }
+    drop(&t);
+}
+
+static void fill_odd_tree(void)
+{
+    static const char *const odd[] = {
+        "plain.txt", "two words.txt", "a&b<c>\"d'.txt", "100% sure?#yes;no=1+1.txt", "%41.txt",
+        "\xc3\xbc\xc3\xaf \xe6\x97\xa5\xe6\x9c\xac.txt", "bad\xff\xc3utf", "new\nline\ttab", "-dash", ".hidden",
+        "javascript:alert(1)", "...", "..x", "sub/deep.txt", "sub/\xe2\x80\xaegnp.exe", "~tilde", "a:b", "[x]",
+        "trailing space ", "sub/name.tar.gz", "back\\slash", "..\\x",
+    };
+    bytebuf big = noise(3000001);
+    make_folder("sub");
+    make_folder("sub/empty");
+    make_folder("sub/a &amp; b");
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        make_file(odd[i], odd[i], strlen(odd[i]));
+    make_file("big.bin", big.data, big.len);
+    make_file("nothing", "", 0);
+    free(big.data);
+}
+
+static void serve_gives_back_what_is_there(void **state)
+{
+    (void)state;
+    fill_odd_tree();
+    running r = START("serve", CERT, top);
+    seen_files = seen_folders = 0;
+    crawl(&r, "/", top, 0);
+    assert_int_equal(seen_files, 24);
+    assert_int_equal(seen_folders, 4);
+    stop(&r);
+}
+
+static void serve_gives_nothing_from_outside(void **state)
+{
+    static const char *const outside[] = {
+        "/leaves", "/leaves/", "/leaves/passwd", "/leaves-too", "/up", "/up/", "/broken", "/round",
+        "/../", "/..", "/%2e%2e/", "/sub/../../", "/sub/%2e%2e/%2e%2e/etc/passwd", "/..%2f", "/sub%00/",
+        "/..%5c", "//etc/passwd", "/pipe", "/plain.txt/", "/none", "/none/", "/%", "/sub/./", "/beside/",
+    };
+    char beside[96];
+    (void)state;
+    make_folder("sub");
+    make_file("plain.txt", "x", 1);
+    make_file("sub/inside.txt", "inside", 6);
+    make_link("leaves", "/etc");
+    make_link("leaves-too", "/etc/passwd");
+    make_link("up", "..");
+    make_link("broken", "nowhere");
+    make_link("round", "round");
+    make_link("stays", "sub");
+    make_link("stays.txt", "sub/inside.txt");
+    snprintf(beside, sizeof beside, "%s-beside", top);      /* begins as the root does       */
+    assert_int_equal(mkdir(beside, 0755), 0);
+    make_link("beside", beside);
+    char pipe_path[512];
+    path_in(pipe_path, "pipe");
+    assert_int_equal(mkfifo(pipe_path, 0644), 0);
+
+    running r = START("serve", CERT, top);
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
+        if (status_of(&r, outside[i], NULL) != 404)
+            fail_msg("%s is not 404", outside[i]);
+    expect(&r, "/stays/inside.txt", 200, "inside");
+    expect(&r, "/stays.txt", 200, "inside");
+    transfer t = { 0 };
+    fetch(&r, "/", &t);
+    assert_non_null(strstr(t.got.data, "href=\"stays/\""));
+    assert_non_null(strstr(t.got.data, "href=\"stays.txt\""));
+    assert_null(strstr(t.got.data, "leaves"));
+    assert_null(strstr(t.got.data, "broken"));
+    assert_null(strstr(t.got.data, "href=\"up"));
+    assert_null(strstr(t.got.data, "beside"));
+    assert_null(strstr(t.got.data, "pipe"));
+    drop(&t);
+    stop(&r);
+    assert_int_equal(rmdir(beside), 0);
+}
+
+static void serve_knows_index_types_and_methods(void **state)
+{
+    (void)state;
+    make_folder("site");
+    make_file("site/index.html", "<p>home", 7);
+    make_file("site/style.css", "p{}", 3);
+    running r = START("serve", CERT, "--threads", "2", top);
+    expect(&r, "/site/", 200, "<p>home");
+    transfer t = { 0 };
+    fetch(&r, "/site", &t);
+    assert_int_equal(t.status, 308);
+    assert_true(has_field(&t, "Location: /site/"));
+    drop(&t);
+    fetch(&r, "/site/style.css", &t);
+    assert_true(has_field(&t, "Content-Type: text/css; charset=utf-8"));
+    assert_true(has_field(&t, "X-Content-Type-Options: nosniff"));
+    drop(&t);
+    transfer listing = { 0 }, head = { .method = "HEAD" };
+    char length[64];
+    fetch(&r, "/", &listing);
+    fetch(&r, "/", &head);
+    snprintf(length, sizeof length, "Content-Length: %zu\r\n", listing.got.len);
+    assert_int_equal(head.status, 200);
+    assert_int_equal(head.got.len, 0);
+    assert_true(has_field(&head, length));
+    assert_true(has_field(&head, "Content-Security-Policy: default-src 'none'"));
+    drop(&listing);
+    drop(&head);
+    assert_int_equal(status_of(&r, "/", "DELETE"), 405);
+    assert_int_equal(status_of(&r, "/site/style.css", "PUT"), 405);
+    stop(&r);
+}
+
+/* What a name may do to a page: nothing. */
+static void serve_escapes_names(void **state)
+{
+    (void)state;
+    make_file("<script>&\"'\xff\x01\xc2\x85\xed\xa0\x80\xf5", "", 0);
+    make_folder("<i>");
+    running r = START("serve", CERT, top);
+    transfer t = { 0 };
+    fetch(&r, "/", &t);
+    assert_null(strstr(t.got.data, "<script>"));
+    assert_non_null(strstr(t.got.data, "href=\"%3Cscript%3E%26%22%27%FF%01%C2%85%ED%A0%80%F5\""));
+    assert_non_null(strstr(t.got.data, "&lt;script>&amp;\"'\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"));
+    for (const char *at = t.got.data; *at; at++)
+        assert_true(*at == '\n' || (unsigned char)*at >= ' ');
+    drop(&t);
+    fetch(&r, "/%3Ci%3E/", &t);
+    assert_null(strstr(t.got.data, "<i>"));
+    assert_non_null(strstr(t.got.data, "href=\"/%3Ci%3E/\""));
+    drop(&t);
+    stop(&r);
+}
+
+static void serve_lists_ten_thousand(void **state)
+{
+    char name[64];
+    int rows = 0;
+    (void)state;
+    for (int i = 0; i < 10000; i++) {
+        snprintf(name, sizeof name, "file number %05d", i);
+        make_file(name, "", 0);
+    }
+    running r = START("serve", CERT, top);
+    transfer t = { 0 };
+    fetch(&r, "/", &t);
+    char before[64] = "";
+    for (const char *at = t.got.data; (at = strstr(at, "<bdi>file")) != NULL; at++, rows++) {
+        snprintf(name, sizeof name, "%.25s", at);
+        assert_true(strcmp(before, name) < 0);
+        memcpy(before, name, sizeof name);
+    }
+    assert_int_equal(rows, 10000);
+    assert_non_null(strstr(t.got.data, "0 folders, 10000 files, 0 bytes"));
+    drop(&t);
+    stop(&r);
+}
+
+static void serve_writes_an_access_log(void **state)
+{
+    static const char line[] = "^127\\.0\\.0\\.1 - - \\[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:]{8} [+-][0-9]{4}\\] "
+                               "\"GET /none\\?a=\\\\x22b HTTP/1\\.1\" 404 14 \"-\" \"me \\\\x22\\\\x5c\"$";
+    regex_t re;
+    (void)state;
+    make_file("f", "12345", 5);
+    running r = START("serve", CERT, "--address", "127.0.0.1", top);
+    transfer t = { .field = "User-Agent: me \"\\" };
+    fetch(&r, "/none?a=\"b", &t);
+    drop(&t);
+    assert_int_equal(status_of(&r, "/f", NULL), 200);
+    assert_int_equal(status_of(&r, "/f", "HEAD"), 200);
+    assert_true(child_says(&r.process->out, "\"HEAD /f HTTP/1.1\" 200 0 ", 1));
+    assert_true(child_says(&r.process->out, "\"GET /f HTTP/1.1\" 200 5 ", 1));
+    assert_true(child_says(&r.process->out, "\n", 4));
+    assert_int_equal(regcomp(&re, line, REG_EXTENDED | REG_NEWLINE), 0);
+    assert_int_equal(regexec(&re, r.process->out.text, 0, NULL, 0), 0);
+    regfree(&re);
+    stop(&r);
+}
+
+static void self_signed_by_default(void **state)
+{
+    (void)state;
+    make_file("f", "hello", 5);
+    running r = START("serve", top);
+    transfer t = { .anyone = true };
+    fetch(&r, "/f", &t);
+    assert_string_equal(t.got.data, "hello");
+    drop(&t);
+    char url[64];
+    snprintf(url, sizeof url, "https://[::1]:%d/f", r.port);
+    perform(&t, url);                   /* where there is IPv6                              */
+    assert_true(t.code == CURLE_OK || t.code == CURLE_COULDNT_CONNECT);
+    drop(&t);
+    assert_true(child_says(&r.process->err, "SHA-256      ", 1));
+    stop(&r);
+}
+
+/* --- files that it takes -------------------------------------------------------------- */
+
+/* "script-src 'sha256-...'" of the page's policy is the digest of the script in the page. */
+static void check_script_digest(const transfer *t)
+{
+    unsigned char digest[32], text[64];
+    char source[128];
+    const char *begin = strstr(t->got.data, "<script>"), *end = strstr(t->got.data, "</script>");
+    assert_true(begin && end && begin < end);
+    begin += strlen("<script>");
+    SHA256((const unsigned char *)begin, (size_t)(end - begin), digest);
+    EVP_EncodeBlock(text, digest, sizeof digest);
+    snprintf(source, sizeof source, "script-src 'sha256-%s'", (const char *)text);
+    assert_non_null(strstr(t->head.data, source));
+}
+
+static int entries_in(const char *path)
+{
+    int count = 0;
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count - 2;                   /* . and ..                                        */
+}
+
+static void serve_takes_files_when_told(void **state)
+{
+    bytebuf body = noise(1 << 20);
+    char path[512], url[64];
+    (void)state;
+    make_folder("in");
+    make_folder("outside");
+    make_file("outside/old", "old", 3);
+    path_in(path, "outside");
+    make_link("in/away", path);
+    path_in(path, "in");
+    running r = START("serve", CERT, "--upload", "1", path);
+    for (int chunked = 0; chunked < 2; chunked++) {
+        transfer t = { .method = "PUT", .body = body.data, .body_len = body.len, .chunked = chunked };
+        fetch(&r, chunked ? "/chunked" : "/a%20name.bin", &t);
+        assert_int_equal(t.status, 201);
+        drop(&t);
+        fetch(&r, chunked ? "/chunked" : "/a%20name.bin", &t);      /* what is there stays */
+        assert_int_equal(t.status, 409);
+        drop(&t);
+        transfer back = { 0 };
+        fetch(&r, chunked ? "/chunked" : "/a%20name.bin", &back);
+        assert_int_equal(back.got.len, body.len);
+        assert_memory_equal(back.got.data, body.data, body.len);
+        drop(&back);
+    }
+    static const struct { const char *name; int status; } refused[] = {
+        { "/", 400 }, { "/.hidden", 400 }, { "/in%0Aline", 400 }, { "/back%5Cslash", 400 },
+        { "/nul%00", 400 }, { "/..", 400 }, { "/none/x", 404 }, { "/../x", 404 },
+        { "/%2e%2e%2fx", 404 }, { "/away/x", 404 }, { "/away", 409 },
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        transfer t = { .method = "PUT", .body = "x", .body_len = 1 };
+        fetch(&r, refused[i].name, &t);
+        assert_int_equal(t.status, refused[i].status);
+        drop(&t);
+    }
+    for (int chunked = 0; chunked < 2; chunked++) {
+        transfer large = { .method = "PUT", .body_len = body.len + 1, .chunked = chunked };
+        char *zeros = calloc(1, large.body_len);
+        assert_non_null(zeros);
+        large.body = zeros;
+        fetch(&r, "/large", &large);
+        assert_int_equal(large.status, 413);
+        drop(&large);
+        free(zeros);
+    }
+    snprintf(url, sizeof url, "https://localhost:%d/cut", r.port);
+    transfer cut = { .method = "PUT", .body = body.data, .body_len = body.len - 1, .cut = true };
+    perform(&cut, url);
+    assert_int_not_equal(cut.code, CURLE_OK);
+    drop(&cut);
+    transfer listing = { 0 };
+    fetch(&r, "/", &listing);
+    assert_non_null(strstr(listing.got.data, "a name.bin"));
+    assert_non_null(strstr(listing.got.data, "<input type=\"file\""));
+    check_script_digest(&listing);
+    drop(&listing);
+    stop(&r);
+    path_in(path, "in");
+    assert_int_equal(entries_in(path), 3);              /* the two, the link, and no remains */
+    path_in(path, "outside");
+    assert_int_equal(entries_in(path), 1);
+    free(body.data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(serve_gives_back_what_is_there, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_gives_nothing_from_outside, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_knows_index_types_and_methods, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_escapes_names, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_lists_ten_thousand, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_writes_an_access_log, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(self_signed_by_default, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_takes_files_when_told, make_top, remove_top),
+    };
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    int failed = cmocka_run_group_tests_name("examples", tests, NULL, NULL);
+    curl_global_cleanup();
+    return failed;
+}
