@@ -204,6 +204,9 @@
 #  ifndef _FILE_OFFSET_BITS
 #    define _FILE_OFFSET_BITS 64        /* files beyond 2 GiB also where off_t has 32 bits  */
 #  endif
+#  if !defined(_TIME_BITS) && _FILE_OFFSET_BITS == 64
+#    define _TIME_BITS 64               /* dates after 2038 also where time_t has 32 bits   */
+#  endif
 #endif
 #include <stdbool.h>
 #include <stddef.h>
@@ -789,11 +792,57 @@ HSB__ASSERT_STATIC(files_are_large, sizeof(off_t) >= 8);   /* -D_FILE_OFFSET_BIT
 HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
 
 /* ===== >>platform ================================================================
-   Purpose  the only code that knows the system: clocks, entropy, locks, wake-up,
-            sockets' calls, files.  Each call that can fail asks HSB_FAULT first.
-   Uses     >>config
-   Names    hsb__os_*, hsb__mutex_*, hsb__atomic_*, hsb__wake_*
+   Purpose  the only code that knows the system: clocks, entropy, locks, wake-up, sockets,
+            name lookup, files, limits.  No other section but >>poller calls the system,
+            or names a type or constant of its headers.  Each call that can fail asks
+            HSB_FAULT first.
+   Uses     nothing
+   Names    hsb__os_*, hsb__mutex_*, hsb__atomic_*, hsb__wake_*, hsb__socket, hsb__facts
    Tests    tests/unit/platform.c, tests/fault                                       */
+
+/* --- errors ---------------------------------------------------------------------------- */
+/* Codes that other sections compare with or set themselves.                          */
+enum {
+    HSB__OS_NO_MEMORY      = ENOMEM,
+    HSB__OS_NO_FILE        = ENOENT,
+    HSB__OS_NO_DESCRIPTOR  = EMFILE,        /* this process has as many as it may have   */
+    HSB__OS_BAD_DESCRIPTOR = EBADF,
+    HSB__OS_INVALID        = EINVAL,
+    HSB__OS_RESET          = ECONNRESET,
+    HSB__OS_PIPE           = ESPIPE         /* a file has positions to read at, a pipe none */
+};
+
+/* Why the last call of this section failed.  Closing something does not change it.   */
+static int hsb__os_error(void)
+{
+    return errno;
+}
+
+static void hsb__os_set_error(int code)
+{
+    errno = code;
+}
+
+static const char *hsb__os_error_text(int code)
+{
+    return strerror(code);
+}
+
+static bool hsb__os_would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+static bool hsb__os_is_denied(int code)
+{
+    return code == EACCES || code == EPERM;
+}
+
+/* The system, or this process, has run out of descriptors or memory for now.         */
+static bool hsb__os_is_shortage(int code)
+{
+    return code == EMFILE || code == ENFILE || code == ENOMEM;
+}
 
 static bool hsb__os_fails(int fault)
 {
@@ -802,11 +851,7 @@ static bool hsb__os_fails(int fault)
     return fault != 0;
 }
 
-static bool hsb__os_would_block(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK;
-}
-
+/* --- clocks and randomness ------------------------------------------------------------- */
 /* Monotonic microseconds: for deadlines and durations.  Never 0.                     */
 static uint64_t hsb__os_now_us(void)
 {
@@ -871,33 +916,56 @@ static void hsb__atomic_set_flags(int *flags, int bits)
 
 static int hsb__atomic_take_flags(int *flags)
 {
-    if (__atomic_load_n(flags, __ATOMIC_RELAXED) == 0)      /* as nearly always        */
+    if (__atomic_load_n(flags, __ATOMIC_RELAXED) == 0)      /* nearly always           */
         return 0;
     return __atomic_exchange_n(flags, 0, __ATOMIC_ACQ_REL);
 }
 
-/* --- descriptors --------------------------------------------------------------------- */
-static void hsb__os_close(int fd)
+/* --- descriptors ----------------------------------------------------------------------- */
+typedef int hsb__socket;
+#define HSB__NO_SOCKET (-1)
+
+/* Sockets and files share their numbers here, but not on every system: files have
+   hsb__os_close_file.  close() releases the descriptor on these systems even when it
+   fails with EINTR.                                                                  */
+static void hsb__os_close(hsb__socket s)
 {
-    if (fd >= 0)
-        close(fd);      /* EINTR: the descriptor is gone all the same on what we know */
+    int saved = errno;
+    if (s >= 0)
+        close(s);
+    errno = saved;
 }
 
-static bool hsb__os_prepare_fd(int fd)
+static void hsb__os_close_file(int fd)
 {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+    hsb__os_close(fd);
+}
+
+/* Makes it non-blocking and close-on-exec.                                           */
+static bool hsb__os_prepare(hsb__socket s)
+{
+    int flags = fcntl(s, F_GETFL);
+    if (flags < 0 || fcntl(s, F_SETFL, flags | O_NONBLOCK) < 0)
         return false;
-    flags = fcntl(fd, F_GETFD);
-    return flags >= 0 && fcntl(fd, F_SETFD, flags | FD_CLOEXEC) == 0;
+    flags = fcntl(s, F_GETFD);
+    return flags >= 0 && fcntl(s, F_SETFD, flags | FD_CLOEXEC) == 0;
+}
+
+/* How many descriptors this process may have; INT_MAX: no limit that matters.        */
+static int hsb__os_descriptor_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= (rlim_t)INT_MAX)
+        return INT_MAX;
+    return (int)files.rlim_cur;
 }
 
 /* A descriptor that another thread or a signal handler can make readable.            */
-typedef struct hsb__wake { int read_fd, write_fd; } hsb__wake;
+typedef struct hsb__wake { hsb__socket read_fd, write_fd; } hsb__wake;
 
 static bool hsb__wake_open(hsb__wake *w)
 {
-    w->read_fd = w->write_fd = -1;
+    w->read_fd = w->write_fd = HSB__NO_SOCKET;
     if (hsb__os_fails(HSB_FAULT("wake", NULL)))
         return false;
 #if defined(__linux__)
@@ -909,7 +977,7 @@ static bool hsb__wake_open(hsb__wake *w)
         return false;
     w->read_fd = fds[0];
     w->write_fd = fds[1];
-    return hsb__os_prepare_fd(fds[0]) && hsb__os_prepare_fd(fds[1]);
+    return hsb__os_prepare(fds[0]) && hsb__os_prepare(fds[1]);
 #endif
 }
 
@@ -918,10 +986,11 @@ static void hsb__wake_close(hsb__wake *w)
     hsb__os_close(w->read_fd);
     if (w->write_fd != w->read_fd)
         hsb__os_close(w->write_fd);
-    w->read_fd = w->write_fd = -1;
+    w->read_fd = w->write_fd = HSB__NO_SOCKET;
 }
 
-/* Safe in a signal handler: one write, errno kept.  A full pipe is awake already.     */
+/* Safe in a signal handler: one write, and errno is kept.  A full pipe is readable
+   already.                                                                           */
 static void hsb__wake_ring(const hsb__wake *w)
 {
     int saved = errno;
@@ -933,6 +1002,7 @@ static void hsb__wake_ring(const hsb__wake *w)
     errno = saved;
 }
 
+/* No longer readable, however often it was rung.                                     */
 static void hsb__wake_hush(const hsb__wake *w)
 {
     char sink[64];
@@ -940,67 +1010,330 @@ static void hsb__wake_hush(const hsb__wake *w)
         ;
 }
 
-/* --- sockets --------------------------------------------------------------------------- */
-static ptrdiff_t hsb__os_recv(int fd, void *buf, size_t len)
+/* --- addresses ------------------------------------------------------------------------- */
+enum {
+    HSB__IP_TEXT        = INET6_ADDRSTRLEN,     /* with the NUL                        */
+    HSB__INTERFACE_NAME = IF_NAMESIZE           /* with the NUL                        */
+};
+
+/* Writes 4 bytes of an IPv4 address, 16 of an IPv6 one; no zone, no brackets.        */
+static bool hsb__os_ip_parse(hsb_family family, const char *text, uint8_t out[16])
+{
+    return inet_pton(family == HSB_IPV4 ? AF_INET : AF_INET6, text, out) == 1;
+}
+
+static void hsb__os_ip_print(hsb_family family, const uint8_t *bytes, char out[HSB__IP_TEXT])
+{
+    inet_ntop(family == HSB_IPV4 ? AF_INET : AF_INET6, bytes, out, HSB__IP_TEXT);
+}
+
+/* The number of an interface; 0: there is none of that name.                         */
+static uint32_t hsb__os_interface_index(const char *name)
+{
+    return if_nametoindex(name);
+}
+
+static bool hsb__os_interface_name(uint32_t index, char out[HSB__INTERFACE_NAME])
+{
+    return if_indextoname(index, out) != NULL;
+}
+
+/* A peer that came over IPv4 is IPv4, also where the socket is "::" and the system says
+   "::ffff:192.0.2.1" (RFC 4291 2.5.5.2): one peer has one address to log and to compare. */
+static void hsb__os_from_sockaddr_v6(hsb_address *out, const struct sockaddr_in6 *sin6)
+{
+    out->port = ntohs(sin6->sin6_port);
+    if (IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr)) {
+        out->family = HSB_IPV4;
+        memcpy(out->bytes, sin6->sin6_addr.s6_addr + 12, 4);
+    } else {
+        out->family = HSB_IPV6;
+        memcpy(out->bytes, sin6->sin6_addr.s6_addr, 16);
+        out->scope_id = sin6->sin6_scope_id;
+    }
+}
+
+/* Neither IPv4 nor IPv6: *out is zero, HSB_FAMILY_ANY.                               */
+static void hsb__os_from_sockaddr(hsb_address *out, const struct sockaddr_storage *ss)
+{
+    memset(out, 0, sizeof *out);
+    if (ss->ss_family == AF_INET) {
+        const struct sockaddr_in *sin = (const struct sockaddr_in *)ss;
+        out->family = HSB_IPV4;
+        out->port = ntohs(sin->sin_port);
+        memcpy(out->bytes, &sin->sin_addr, 4);
+    } else if (ss->ss_family == AF_INET6) {
+        hsb__os_from_sockaddr_v6(out, (const struct sockaddr_in6 *)ss);
+    }
+}
+
+static socklen_t hsb__os_to_sockaddr(const hsb_address *a, struct sockaddr_storage *ss)
+{
+    memset(ss, 0, sizeof *ss);
+    if (a->family == HSB_IPV4) {
+        struct sockaddr_in *sin = (struct sockaddr_in *)ss;
+        sin->sin_family = AF_INET;
+        sin->sin_port = htons(a->port);
+        memcpy(&sin->sin_addr, a->bytes, 4);
+        return sizeof *sin;
+    }
+    struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
+    sin6->sin6_family = AF_INET6;
+    sin6->sin6_port = htons(a->port);
+    sin6->sin6_scope_id = a->scope_id;
+    memcpy(&sin6->sin6_addr, a->bytes, 16);
+    return sizeof *sin6;
+}
+
+/* --- looking names up ------------------------------------------------------------------ */
+/* Codes of the resolver, which are not those of hsb__os_error.                       */
+enum {
+    HSB__LOOKUP_NO_NAME = EAI_NONAME,
+    HSB__LOOKUP_MEMORY  = EAI_MEMORY,
+    HSB__LOOKUP_SYSTEM  = EAI_SYSTEM        /* see hsb__os_error                        */
+};
+
+typedef enum hsb__lookup {
+    HSB__LOOKUP_ALL,
+    HSB__LOOKUP_NUMBER,         /* only numeric forms, the old ones included: no network  */
+    HSB__LOOKUP_REACHABLE       /* only families that an interface has an address of      */
+} hsb__lookup;
+
+typedef struct addrinfo hsb__found;
+
+/* 0 and a list for hsb__os_found_free, or a code.  May take seconds.                 */
+static int hsb__os_lookup(const char *host, hsb__lookup which, hsb_family family,
+                          hsb__found **list)
+{
+    struct addrinfo hints;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = family == HSB_IPV4 ? AF_INET : family == HSB_IPV6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = which == HSB__LOOKUP_NUMBER ? AI_NUMERICHOST :
+                     which == HSB__LOOKUP_REACHABLE ? AI_ADDRCONFIG : 0;
+    if (hsb__os_fails(HSB_FAULT("getaddrinfo", NULL)))
+        return EAI_SYSTEM;
+    return getaddrinfo(host, NULL, &hints, list);
+}
+
+/* The address at the head of a list, which is HSB_FAMILY_ANY if we cannot use it; returns
+   the rest of the list.                                                              */
+static const hsb__found *hsb__os_found_next(const hsb__found *list, hsb_address *out)
+{
+    struct sockaddr_storage ss;
+    memset(&ss, 0, sizeof ss);
+    if (list->ai_addrlen <= sizeof ss)
+        memcpy(&ss, list->ai_addr, list->ai_addrlen);
+    hsb__os_from_sockaddr(out, &ss);
+    return list->ai_next;
+}
+
+static void hsb__os_found_free(hsb__found *list)
+{
+    freeaddrinfo(list);
+}
+
+static const char *hsb__os_lookup_text(int code)
+{
+    return gai_strerror(code);
+}
+
+/* --- sockets that listen ----------------------------------------------------------------- */
+/* Close-on-exec from the start where that can be had, because another thread may fork at
+   any time.                                                                          */
+static hsb__socket hsb__os_socket_of(int domain)
+{
+    if (hsb__os_fails(HSB_FAULT("socket", NULL)))
+        return HSB__NO_SOCKET;
+#ifdef SOCK_CLOEXEC
+    return socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+#else
+    return socket(domain, SOCK_STREAM, 0);
+#endif
+}
+
+/* A non-blocking TCP socket that can be bound although old connections of its port are
+   still in TIME-WAIT.                                                                */
+static hsb__socket hsb__os_socket(hsb_family family, bool v6_only)
+{
+    int on = 1, only = v6_only;
+    hsb__socket s = hsb__os_socket_of(family == HSB_IPV4 ? AF_INET : AF_INET6);
+    if (s < 0)
+        return HSB__NO_SOCKET;
+    if (hsb__os_prepare(s) && setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+        (family != HSB_IPV6 ||
+         setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) == 0))
+        return s;
+    hsb__os_close(s);
+    return HSB__NO_SOCKET;
+}
+
+static bool hsb__os_bind(hsb__socket s, const hsb_address *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = hsb__os_to_sockaddr(a, &ss);
+    return !hsb__os_fails(HSB_FAULT("bind", NULL)) &&
+           bind(s, (const struct sockaddr *)&ss, len) == 0;
+}
+
+enum { HSB__BACKLOG = SOMAXCONN };          /* as long as the system allows               */
+
+static bool hsb__os_listen(hsb__socket s, int backlog)
+{
+    return !hsb__os_fails(HSB_FAULT("listen", NULL)) &&
+           listen(s, backlog > 0 ? backlog : HSB__BACKLOG) == 0;
+}
+
+/* Whether it is a stream socket that listens.  False leaves the error at
+   HSB__OS_BAD_DESCRIPTOR if it is no descriptor at all.                              */
+static bool hsb__os_listens(hsb__socket s)
+{
+    int listens = 0, type = 0;
+    socklen_t listens_len = sizeof listens, type_len = sizeof type;
+    errno = 0;
+    return getsockopt(s, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) == 0 && listens &&
+           getsockopt(s, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM;
+}
+
+/* A second socket for the same port and backlog.                                     */
+static hsb__socket hsb__os_duplicate(hsb__socket s)
+{
+    return hsb__os_fails(HSB_FAULT("dup", NULL)) ? HSB__NO_SOCKET
+                                                 : fcntl(s, F_DUPFD_CLOEXEC, 0);
+}
+
+static void hsb__os_set_accepted(hsb__socket s)
+{
+    int on = 1;
+#ifdef SO_NOSIGPIPE
+    setsockopt(s, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* A new connection, non-blocking and close-on-exec, or HSB__NO_SOCKET.               */
+static hsb__socket hsb__os_accept(hsb__socket listening, hsb_address *peer)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    hsb__socket s;
+    memset(&ss, 0, sizeof ss);
+    do {
+        if (hsb__os_fails(HSB_FAULT("accept", NULL)))
+            s = HSB__NO_SOCKET;
+        else
+#if defined(SYS_accept4) && defined(SOCK_CLOEXEC)
+            s = (int)syscall(SYS_accept4, listening, &ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+#else
+            s = accept(listening, (struct sockaddr *)&ss, &len);
+#endif
+    } while (s < 0 && errno == EINTR);
+    if (s < 0)
+        return HSB__NO_SOCKET;
+#if !defined(SYS_accept4) || !defined(SOCK_CLOEXEC)
+    if (!hsb__os_prepare(s)) {
+        hsb__os_close(s);
+        return HSB__NO_SOCKET;
+    }
+#endif
+    hsb__os_set_accepted(s);
+    hsb__os_from_sockaddr(peer, &ss);
+    return s;
+}
+
+/* Whether accept failed for the one connection that it took off the backlog (Linux hands
+   on that connection's network errors); another may well be accepted.                */
+static bool hsb__os_accept_lost_one(int code)
+{
+    static const int codes[] = {
+        ECONNABORTED, ECONNRESET, EPROTO, ETIMEDOUT,
+        ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (code == codes[i])
+            return true;
+    return false;
+}
+
+/* Whether there is something to read, or for a socket that listens, to accept.       */
+static bool hsb__os_is_readable(hsb__socket s)
+{
+    struct pollfd p = { s, POLLIN, 0 };
+    return poll(&p, 1, 0) > 0;
+}
+
+/* --- connections ------------------------------------------------------------------------- */
+static ptrdiff_t hsb__os_recv(hsb__socket s, void *buf, size_t len)
 {
     ptrdiff_t n;
     do {
         if (hsb__os_fails(HSB_FAULT("recv", &len)))
             n = -1;
         else
-            n = recv(fd, buf, len, 0);
+            n = recv(s, buf, len, 0);
     } while (n < 0 && errno == EINTR);
     return n;
 }
 
 #ifndef MSG_NOSIGNAL
-#  define MSG_NOSIGNAL 0            /* there SO_NOSIGPIPE is set in hsb__os_accept     */
+#  define MSG_NOSIGNAL 0            /* SO_NOSIGPIPE is set instead                      */
 #endif
 
-static ptrdiff_t hsb__os_send(int fd, const void *buf, size_t len)
+static ptrdiff_t hsb__os_send(hsb__socket s, const void *buf, size_t len)
 {
     ptrdiff_t n;
     do {
         if (hsb__os_fails(HSB_FAULT("send", &len)))
             n = -1;
         else
-            n = send(fd, buf, len, MSG_NOSIGNAL);
+            n = send(s, buf, len, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     return n;
 }
 
-/* A new connection, non-blocking and close-on-exec, or -1.                            */
-static int hsb__os_accept(int fd, struct sockaddr_storage *peer)
+/* Whether a byte waits to be read; it stays where it is.                             */
+static bool hsb__os_peek(hsb__socket s)
 {
-    socklen_t len = sizeof *peer;
-    int got, on = 1;
-    memset(peer, 0, sizeof *peer);
-    do {
-        if (hsb__os_fails(HSB_FAULT("accept", NULL)))
-            got = -1;
-        else
-#if defined(SYS_accept4) && defined(SOCK_CLOEXEC)
-            got = (int)syscall(SYS_accept4, fd, peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-#else
-            got = accept(fd, (struct sockaddr *)peer, &len);
-#endif
-    } while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return -1;
-#if !defined(SYS_accept4) || !defined(SOCK_CLOEXEC)
-    if (!hsb__os_prepare_fd(got)) {
-        hsb__os_close(got);
-        return -1;
-    }
-#endif
-#ifdef SO_NOSIGPIPE
-    setsockopt(got, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
-#endif
-    setsockopt(got, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return got;
+    char byte;
+    return recv(s, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
+/* Our end of the socket, which for one that listens is what it is bound to.          */
+static bool hsb__os_local_address(hsb__socket s, hsb_address *out)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    memset(&ss, 0, sizeof ss);
+    bool ok = getsockname(s, (struct sockaddr *)&ss, &len) == 0;
+    hsb__os_from_sockaddr(out, &ss);
+    return ok;
+}
+
+/* What has happened to the connection, or 0; a second call gives 0.                  */
+static int hsb__os_socket_error(hsb__socket s)
+{
+    int code = 0;
+    socklen_t len = sizeof code;
+    getsockopt(s, SOL_SOCKET, SO_ERROR, &code, &len);
+    return code;
+}
+
+/* The peer gets a FIN after what was sent; we can still read.                        */
+static void hsb__os_end_sending(hsb__socket s)
+{
+    shutdown(s, SHUT_WR);
+}
+
+/* The close that follows sends a reset, and drops what was not sent yet.             */
+static void hsb__os_close_will_reset(hsb__socket s)
+{
+    struct linger reset = { 1, 0 };
+    setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
 /* --- files ----------------------------------------------------------------------------- */
+enum { HSB__PATH_MAX = PATH_MAX };
+
 static int hsb__os_open_file(const char *path)
 {
     int fd;
@@ -1023,6 +1356,39 @@ static ptrdiff_t hsb__os_pread(int fd, void *buf, size_t len, int64_t offset)
             n = pread(fd, buf, len, (off_t)offset);
     } while (n < 0 && errno == EINTR);
     return n;
+}
+
+typedef enum hsb__file_kind { HSB__FILE_OTHER, HSB__FILE_REGULAR, HSB__FILE_FOLDER } hsb__file_kind;
+
+typedef struct hsb__facts {
+    hsb__file_kind kind;
+    int64_t        size;
+    int64_t        modified, changed;       /* seconds since 1970; changed: also by chmod,
+                                               rename or a write that set modified back   */
+    uint32_t       modified_ns, changed_ns; /*   and nanoseconds                           */
+    uint64_t       device, inode;           /* together: which file it is                  */
+} hsb__facts;
+
+static bool hsb__os_facts(int fd, hsb__facts *out)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return false;
+#if defined(__APPLE__)
+    const struct timespec modified = st.st_mtimespec, changed = st.st_ctimespec;
+#else
+    const struct timespec modified = st.st_mtim, changed = st.st_ctim;
+#endif
+    out->kind = S_ISREG(st.st_mode) ? HSB__FILE_REGULAR :
+                S_ISDIR(st.st_mode) ? HSB__FILE_FOLDER : HSB__FILE_OTHER;
+    out->size = (int64_t)st.st_size;
+    out->modified = (int64_t)modified.tv_sec;
+    out->modified_ns = (uint32_t)modified.tv_nsec;
+    out->changed = (int64_t)changed.tv_sec;
+    out->changed_ns = (uint32_t)changed.tv_nsec;
+    out->device = (uint64_t)st.st_dev;
+    out->inode = (uint64_t)st.st_ino;
+    return true;
 }
 
 /* Opens the file that relative names below root; symbolic links are followed as long
@@ -1061,9 +1427,7 @@ static int hsb__os_open_below(const char *root, const char *relative)
         *end = '\0';
         int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
         int next = openat(dir, at, last ? flags : flags | O_DIRECTORY);
-        int saved = errno;
-        hsb__os_close(dir);
-        errno = saved;
+        hsb__os_close_file(dir);
         dir = next;
         at = last ? end : end + 1;
     }
@@ -1735,7 +2099,7 @@ static bool hsb__buffer_append_text(hsb__buffer *b, const char *z)
 
 /* ===== >>error ===================================================================
    Purpose  status texts, filling an hsb_error
-   Uses     >>config
+   Uses     >>platform
    Names    hsb__error_*
    Tests    tests/unit/error.c                                                       */
 
@@ -1771,13 +2135,13 @@ static bool hsb__error_set(hsb_error *err, hsb_status status, int system_code, i
 
 static bool hsb__error_memory(hsb_error *err)
 {
-    return hsb__error_set(err, HSB_ERR_MEMORY, ENOMEM, 0, "out of memory");
+    return hsb__error_set(err, HSB_ERR_MEMORY, HSB__OS_NO_MEMORY, 0, "out of memory");
 }
 
 /* For a system call that failed: "bind 127.0.0.1:443: Permission denied"              */
 static bool hsb__error_system(hsb_error *err, int code, const char *what)
 {
-    return hsb__error_set(err, HSB_ERR_SYSTEM, code, 0, "%s: %s", what, strerror(code));
+    return hsb__error_set(err, HSB_ERR_SYSTEM, code, 0, "%s: %s", what, hsb__os_error_text(code));
 }
 
 static void hsb__error_clear(hsb_error *err)
@@ -1788,7 +2152,7 @@ static void hsb__error_clear(hsb_error *err)
 
 /* ===== >>timer ===================================================================
    Purpose  deadlines: a wheel of wheels, constant time to set, cancel and fire
-   Uses     >>config
+   Uses     nothing
    Names    hsb__timer_*, hsb__timers_*
    Tests    tests/unit/timer.c                                                       */
 
@@ -1920,7 +2284,7 @@ static void hsb__timers_advance(hsb__timers *all, uint64_t now)
 /* ===== >>address =================================================================
    Purpose  numeric addresses: parse, print, compare, to and from the system's form;
             host names as they are compared
-   Uses     >>text
+   Uses     >>platform >>text
    Names    hsb__address_*, hsb__host_*
    Tests    tests/unit/address.c, tests/unit/cert.c                                  */
 
@@ -1935,27 +2299,33 @@ static bool hsb__address_is_link_local(const hsb_address *a)
    so "eth0:443" would pass for eth0.                                                  */
 static bool hsb__address_parse_zone(hsb_address *a, hsb_str zone)
 {
-    char name[IF_NAMESIZE] = "";
+    char name[HSB__INTERFACE_NAME] = "";
     int64_t number = 0;
     if (!hsb__address_is_link_local(a) || zone.len == 0 || zone.len >= sizeof name ||
         memchr(zone.ptr, ':', zone.len))
         return false;
     memcpy(name, zone.ptr, zone.len);
-    a->scope_id = if_nametoindex(name);
+    a->scope_id = hsb__os_interface_index(name);
     if (a->scope_id == 0 && hsb__text_decimal(zone, UINT32_MAX, &number))
         a->scope_id = (uint32_t)number;
     return a->scope_id != 0;
 }
 
+/* An IPv6 address without a zone.                                                     */
+static bool hsb__address_parse_v6_number(hsb_str s, uint8_t out[16])
+{
+    char number[HSB__IP_TEXT] = "";
+    if (s.len >= sizeof number || memchr(s.ptr, 0, s.len))
+        return false;
+    memcpy(number, s.ptr, s.len);
+    return hsb__os_ip_parse(HSB_IPV6, number, out);
+}
+
 static bool hsb__address_parse_v6(hsb_address *a, hsb_str s)
 {
-    char number[INET6_ADDRSTRLEN] = "";
     const char *percent = memchr(s.ptr, '%', s.len);
     size_t len = percent ? (size_t)(percent - s.ptr) : s.len;
-    if (len >= sizeof number)
-        return false;
-    memcpy(number, s.ptr, len);
-    if (inet_pton(AF_INET6, number, a->bytes) != 1)
+    if (!hsb__address_parse_v6_number(hsb__text_make(s.ptr, len), a->bytes))
         return false;
     a->family = HSB_IPV6;
     if (!percent)
@@ -1970,7 +2340,7 @@ static bool hsb__address_parse(hsb_address *out, const char *numeric)
     hsb_address a;
     hsb_str s = hsb__text_of(numeric);
     memset(&a, 0, sizeof a);
-    if (inet_pton(AF_INET, numeric, a.bytes) == 1) {
+    if (hsb__os_ip_parse(HSB_IPV4, numeric, a.bytes)) {
         a.family = HSB_IPV4;
         *out = a;
         return true;
@@ -1984,13 +2354,13 @@ static bool hsb__address_parse(hsb_address *out, const char *numeric)
 }
 
 /* "%eth0"; "%3" where no interface has that number now; "" without a zone             */
-enum { HSB__ADDRESS_ZONE_MAX = IF_NAMESIZE + 1 };
+enum { HSB__ADDRESS_ZONE_MAX = HSB__INTERFACE_NAME + 1 };
 
 static void hsb__address_print_zone(char out[HSB__ADDRESS_ZONE_MAX], uint32_t scope_id)
 {
-    char name[IF_NAMESIZE];
+    char name[HSB__INTERFACE_NAME];
     out[0] = '\0';
-    if (scope_id && if_indextoname(scope_id, name))
+    if (scope_id && hsb__os_interface_name(scope_id, name))
         snprintf(out, HSB__ADDRESS_ZONE_MAX, "%%%s", name);
     else if (scope_id)
         snprintf(out, HSB__ADDRESS_ZONE_MAX, "%%%lu", (unsigned long)scope_id);
@@ -2000,11 +2370,11 @@ static void hsb__address_print_zone(char out[HSB__ADDRESS_ZONE_MAX], uint32_t sc
    brackets either, so that hsb__address_parse takes it back.                          */
 static const char *hsb__address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX])
 {
-    char number[INET6_ADDRSTRLEN] = "unknown", zone[HSB__ADDRESS_ZONE_MAX] = "";
+    char number[HSB__IP_TEXT] = "unknown", zone[HSB__ADDRESS_ZONE_MAX] = "";
     if (a->family == HSB_IPV4) {
-        inet_ntop(AF_INET, a->bytes, number, sizeof number);
+        hsb__os_ip_print(HSB_IPV4, a->bytes, number);
     } else if (a->family == HSB_IPV6) {
-        inet_ntop(AF_INET6, a->bytes, number, sizeof number);
+        hsb__os_ip_print(HSB_IPV6, a->bytes, number);
         hsb__address_print_zone(zone, a->scope_id);
     }
     if (a->port == 0)
@@ -2024,53 +2394,6 @@ static bool hsb__address_equal(const hsb_address *a, const hsb_address *b)
     if (a->family == HSB_IPV4)
         return memcmp(a->bytes, b->bytes, 4) == 0;
     return memcmp(a->bytes, b->bytes, 16) == 0 && a->scope_id == b->scope_id;
-}
-
-/* A peer that came over IPv4 is IPv4, also where the socket is "::" and the system says
-   "::ffff:192.0.2.1" (RFC 4291 2.5.5.2): one peer, one address to log and to compare.  */
-static void hsb__address_from_v6(hsb_address *out, const struct sockaddr_in6 *sin6)
-{
-    out->port = ntohs(sin6->sin6_port);
-    if (IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr)) {
-        out->family = HSB_IPV4;
-        memcpy(out->bytes, sin6->sin6_addr.s6_addr + 12, 4);
-    } else {
-        out->family = HSB_IPV6;
-        memcpy(out->bytes, sin6->sin6_addr.s6_addr, 16);
-        out->scope_id = sin6->sin6_scope_id;
-    }
-}
-
-/* Neither IPv4 nor IPv6: *out is zero, HSB_FAMILY_ANY.                                */
-static void hsb__address_from_sockaddr(hsb_address *out, const struct sockaddr_storage *ss)
-{
-    memset(out, 0, sizeof *out);
-    if (ss->ss_family == AF_INET) {
-        const struct sockaddr_in *sin = (const struct sockaddr_in *)ss;
-        out->family = HSB_IPV4;
-        out->port = ntohs(sin->sin_port);
-        memcpy(out->bytes, &sin->sin_addr, 4);
-    } else if (ss->ss_family == AF_INET6) {
-        hsb__address_from_v6(out, (const struct sockaddr_in6 *)ss);
-    }
-}
-
-static socklen_t hsb__address_to_sockaddr(const hsb_address *a, struct sockaddr_storage *ss)
-{
-    memset(ss, 0, sizeof *ss);
-    if (a->family == HSB_IPV4) {
-        struct sockaddr_in *sin = (struct sockaddr_in *)ss;
-        sin->sin_family = AF_INET;
-        sin->sin_port = htons(a->port);
-        memcpy(&sin->sin_addr, a->bytes, 4);
-        return sizeof *sin;
-    }
-    struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
-    sin6->sin6_family = AF_INET6;
-    sin6->sin6_port = htons(a->port);
-    sin6->sin6_scope_id = a->scope_id;
-    memcpy(&sin6->sin6_addr, a->bytes, 16);
-    return sizeof *sin6;
 }
 
 /* --- server names -----------------------------------------------------------------------
@@ -2136,53 +2459,34 @@ static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 
 /* ===== >>resolver ================================================================
    Purpose  names to addresses; the only part that may block
-   Uses     >>address, >>error
+   Uses     >>platform >>error >>address
    Names    hsb__resolver_*
    Tests    tests/unit/resolver.c                                                    */
 
 enum { HSB__RESOLVER_WHAT = 96 };       /* "bind www.example.org:443", cut if need be    */
-
-/* getaddrinfo's codes, or 0 and a list for freeaddrinfo                               */
-static int hsb__resolver_ask(const char *host, int flags, hsb_family family,
-                             struct addrinfo **list)
-{
-    struct addrinfo hints;
-    memset(&hints, 0, sizeof hints);
-    hints.ai_family = family == HSB_IPV4 ? AF_INET : family == HSB_IPV6 ? AF_INET6 : AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = flags;
-    if (hsb__os_fails(HSB_FAULT("getaddrinfo", NULL)))
-        return EAI_SYSTEM;
-    return getaddrinfo(host, NULL, &hints, list);
-}
 
 /* hsb__address_parse has refused host.  Where the system would still take it for a
    number ("127.1", and "010.0.0.1" for 8.0.0.1) or where it has a colon, no name is
    meant, and asking the network for it would lead astray.                             */
 static bool hsb__resolver_is_bad_number(const char *host)
 {
-    struct addrinfo *list = NULL;
+    hsb__found *list = NULL;
     if (strchr(host, ':'))
         return true;
-    if (hsb__resolver_ask(host, AI_NUMERICHOST, HSB_FAMILY_ANY, &list) != 0)
+    if (hsb__os_lookup(host, HSB__LOOKUP_NUMBER, HSB_FAMILY_ANY, &list) != 0)
         return false;
-    freeaddrinfo(list);
+    hsb__os_found_free(list);
     return true;
 }
 
 /* Each address once: a hosts file often has 127.0.0.1 twice, and whoever binds all that
    was found must not meet himself.                                                    */
-static int hsb__resolver_take(const struct addrinfo *list, hsb_address *out, int max)
+static int hsb__resolver_take(const hsb__found *list, hsb_address *out, int max)
 {
     int count = 0;
-    for (; list && count < max; list = list->ai_next) {
-        struct sockaddr_storage ss;
-        if (list->ai_addrlen > sizeof ss)
-            continue;
-        memset(&ss, 0, sizeof ss);
-        memcpy(&ss, list->ai_addr, list->ai_addrlen);
-        hsb__address_from_sockaddr(&out[count], &ss);
+    while (list && count < max) {
         int seen = 0;
+        list = hsb__os_found_next(list, &out[count]);
         while (!hsb__address_equal(&out[seen], &out[count]))
             seen++;
         if (seen == count && out[count].family != HSB_FAMILY_ANY)
@@ -2193,12 +2497,12 @@ static int hsb__resolver_take(const struct addrinfo *list, hsb_address *out, int
 
 static int hsb__resolver_fail(hsb_error *err, const char *what, int code)
 {
-    if (code == EAI_MEMORY)
+    if (code == HSB__LOOKUP_MEMORY)
         hsb__error_memory(err);
-    else if (code == EAI_SYSTEM)
-        hsb__error_system(err, errno, what);
+    else if (code == HSB__LOOKUP_SYSTEM)
+        hsb__error_system(err, hsb__os_error(), what);
     else
-        hsb__error_set(err, HSB_ERR_LOOKUP, code, 0, "%s: %s", what, gai_strerror(code));
+        hsb__error_set(err, HSB_ERR_LOOKUP, code, 0, "%s: %s", what, hsb__os_lookup_text(code));
     return 0;
 }
 
@@ -2206,27 +2510,27 @@ static int hsb__resolver_fail(hsb_error *err, const char *what, int code)
 static int hsb__resolver_find(const char *what, const char *host, hsb_family family,
                               hsb_address *out, int max, hsb_error *err)
 {
-    struct addrinfo *list = NULL;
+    hsb__found *list = NULL;
     if (hsb__address_parse(out, host)) {
         if (family == HSB_FAMILY_ANY || family == out->family)
             return 1;
-        hsb__error_set(err, HSB_ERR_LOOKUP, EAI_NONAME, 0, "%s: not an IPv%c address", what,
-                       family == HSB_IPV4 ? '4' : '6');
+        hsb__error_set(err, HSB_ERR_LOOKUP, HSB__LOOKUP_NO_NAME, 0,
+                       "%s: not an IPv%c address", what, family == HSB_IPV4 ? '4' : '6');
         return 0;
     }
     if (hsb__resolver_is_bad_number(host)) {
-        hsb__error_set(err, HSB_ERR_LOOKUP, EAI_NONAME, 0,
+        hsb__error_set(err, HSB_ERR_LOOKUP, HSB__LOOKUP_NO_NAME, 0,
                        "%s: not a well-formed address, or no such zone", what);
         return 0;
     }
     /* What this machine has no address for is of no use, unless it was asked for.      */
-    int flags = family == HSB_FAMILY_ANY ? AI_ADDRCONFIG : 0;
-    int code = hsb__resolver_ask(host, flags, family, &list);
+    hsb__lookup which = family == HSB_FAMILY_ANY ? HSB__LOOKUP_REACHABLE : HSB__LOOKUP_ALL;
+    int code = hsb__os_lookup(host, which, family, &list);
     if (code != 0)
         return hsb__resolver_fail(err, what, code);
     int count = hsb__resolver_take(list, out, max);
-    freeaddrinfo(list);
-    return count ? count : hsb__resolver_fail(err, what, EAI_NONAME);
+    hsb__os_found_free(list);
+    return count ? count : hsb__resolver_fail(err, what, HSB__LOOKUP_NO_NAME);
 }
 
 /* How many addresses of host were stored, max at most; 0: see *err.                    */
@@ -2255,7 +2559,7 @@ static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int p
 
 /* ===== >>poller ==================================================================
    Purpose  which descriptors are ready: epoll, kqueue or poll behind the same functions
-   Uses     >>memory, >>error
+   Uses     >>platform >>memory >>error
    Names    hsb__poller_*, hsb__watch, HSB__READ, HSB__WRITE, HSB__BROKEN
    Tests    tests/unit/poller.c; HSB_USE_POLL, HSB_USE_KQUEUE with tests/compile/shim    */
 
@@ -2265,7 +2569,7 @@ static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int p
 enum { HSB__READ = 1, HSB__WRITE = 2, HSB__BROKEN = 4, HSB__WATCHED = 8 };
 
 typedef struct hsb__watch {
-    int           fd;
+    hsb__socket   fd;
     unsigned char armed;    /* what the system was told, with HSB__WATCHED; 0: it does not
                                know us.  Owner: the poller                             */
     int           place;    /* in the poll backend's arrays.  Owner: the poller        */
@@ -2522,7 +2826,7 @@ static bool hsb__poller_open(hsb__poller *p, hsb__memory *m, hsb_error *err)
     memset(p, 0, sizeof *p);
     p->memory = m;
     if (!hsb__poller_open_system(p) || hsb__os_fails(HSB_FAULT("poller", NULL)))
-        return hsb__error_system(err, errno, "poller");
+        return hsb__error_system(err, hsb__os_error(), "poller");
     return true;
 }
 
@@ -2594,7 +2898,7 @@ static int hsb__poller_dispatch(hsb__poller *p)
 
 /* ===== >>listener ================================================================
    Purpose  listening sockets: bind, share within the process, accept with care
-   Uses     >>address, >>poller, >>error
+   Uses     >>platform >>error >>address >>poller
    Names    hsb__listener_*, hsb__listeners
    Tests    tests/unit/listener.c, tests/live                                        */
 
@@ -2624,80 +2928,29 @@ static hsb__listener *hsb__listeners;
 static hsb__mutex hsb__listeners_lock = HSB__MUTEX_INIT;
 
 /* --- sockets ----------------------------------------------------------------------- */
-static int hsb__listener_socket(hsb_family family)
+/* A socket that listens, or HSB__NO_SOCKET; *bound: its address.                       */
+static hsb__socket hsb__listener_make(const hsb_address *a, int backlog, bool v6_only,
+                                      hsb_address *bound)
 {
-    int domain = family == HSB_IPV4 ? AF_INET : AF_INET6;
-    if (hsb__os_fails(HSB_FAULT("socket", NULL)))
-        return -1;
-#ifdef SOCK_CLOEXEC                         /* at once: another thread may fork any time */
-    return socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
-#else
-    return socket(domain, SOCK_STREAM, 0);
-#endif
+    hsb__socket s = hsb__os_socket(a->family, v6_only);
+    if (s == HSB__NO_SOCKET)
+        return s;
+    if (hsb__os_bind(s, a) && hsb__os_listen(s, backlog) && hsb__os_local_address(s, bound))
+        return s;
+    hsb__os_close(s);
+    return HSB__NO_SOCKET;
 }
 
-static bool hsb__listener_options(int fd, hsb_family family, bool v6_only)
+/* Browsers refuse port 65535.  If the system picks it, we keep it while the system picks
+   again, so that it picks another.                                                     */
+static hsb__socket hsb__listener_make_usable(const hsb_address *a, int backlog, bool v6_only,
+                                             hsb_address *bound)
 {
-    int on = 1, only = v6_only;
-    return hsb__os_prepare_fd(fd) &&
-           setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-           (family != HSB_IPV6 ||
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) == 0);
-}
-
-static bool hsb__listener_bind(int fd, const hsb_address *a)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = hsb__address_to_sockaddr(a, &ss);
-    return !hsb__os_fails(HSB_FAULT("bind", NULL)) &&
-           bind(fd, (const struct sockaddr *)&ss, len) == 0;
-}
-
-static bool hsb__listener_listen(int fd, int backlog)
-{
-    return !hsb__os_fails(HSB_FAULT("listen", NULL)) &&
-           listen(fd, backlog > 0 ? backlog : SOMAXCONN) == 0;
-}
-
-static bool hsb__listener_bound(int fd, hsb_address *out)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof ss;
-    memset(&ss, 0, sizeof ss);
-    if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
-        return false;
-    hsb__address_from_sockaddr(out, &ss);
-    return true;
-}
-
-/* A socket that listens, or -1 with errno                                             */
-static int hsb__listener_make(const hsb_address *a, int backlog, bool v6_only,
-                              hsb_address *bound)
-{
-    int fd = hsb__listener_socket(a->family);
-    if (fd < 0)
-        return -1;
-    if (hsb__listener_options(fd, a->family, v6_only) && hsb__listener_bind(fd, a) &&
-        hsb__listener_listen(fd, backlog) && hsb__listener_bound(fd, bound))
-        return fd;
-    int saved = errno;
-    hsb__os_close(fd);
-    errno = saved;
-    return -1;
-}
-
-/* Browsers refuse port 65535.  Where the system picked it, it has to pick again while
-   this one is still taken.                                                            */
-static int hsb__listener_make_usable(const hsb_address *a, int backlog, bool v6_only,
-                                     hsb_address *bound)
-{
-    int fd = hsb__listener_make(a, backlog, v6_only, bound);
-    if (fd < 0 || a->port != 0 || bound->port != UINT16_MAX)
-        return fd;
-    int other = hsb__listener_make(a, backlog, v6_only, bound);
-    int saved = errno;
-    hsb__os_close(fd);
-    errno = saved;
+    hsb__socket s = hsb__listener_make(a, backlog, v6_only, bound);
+    if (s == HSB__NO_SOCKET || a->port != 0 || bound->port != UINT16_MAX)
+        return s;
+    hsb__socket other = hsb__listener_make(a, backlog, v6_only, bound);
+    hsb__os_close(s);
     return other;
 }
 
@@ -2737,11 +2990,11 @@ static const char *hsb__listener_what(char out[HSB__LISTENER_WHAT], const char *
     return out;
 }
 
-/* The name of the interface, if there is one in the address, may cost errno.           */
+/* The error is read first, because looking up the name of a zone may change it.         */
 static bool hsb__listener_fail(hsb_error *err, const char *verb, const hsb_address *a)
 {
     char what[HSB__LISTENER_WHAT];
-    int code = errno;
+    int code = hsb__os_error();
     return hsb__error_system(err, code, hsb__listener_what(what, verb, a));
 }
 
@@ -2763,7 +3016,7 @@ static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int back
                                 hsb_error *err)
 {
     l->watch.fd = hsb__listener_make_usable(a, backlog, l->v6_only, &l->address);
-    if (l->watch.fd < 0)
+    if (l->watch.fd == HSB__NO_SOCKET)
         return hsb__listener_fail(err, "bind", a);
     l->wanted = *a;
     l->wanted.port = l->address.port;
@@ -2773,9 +3026,8 @@ static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int back
 /* The newcomer begins with as many as another has taken: it need not catch up.         */
 static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb_error *err)
 {
-    if (!hsb__os_fails(HSB_FAULT("dup", NULL)))
-        l->watch.fd = fcntl(other->watch.fd, F_DUPFD_CLOEXEC, 0);
-    if (l->watch.fd < 0)
+    l->watch.fd = hsb__os_duplicate(other->watch.fd);
+    if (l->watch.fd == HSB__NO_SOCKET)
         return hsb__listener_fail(err, "bind", &other->wanted);
     l->address = other->address;
     l->wanted = other->wanted;
@@ -2797,7 +3049,7 @@ static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backl
                                bool v6_only, bool shared, hsb_error *err)
 {
     bool ok;
-    l->watch.fd = -1;
+    l->watch.fd = HSB__NO_SOCKET;
     if (a->family != HSB_IPV4 && a->family != HSB_IPV6)
         return hsb__listener_no_address(a, err);
     l->v6_only = v6_only;
@@ -2815,31 +3067,22 @@ static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backl
     return ok;
 }
 
-static bool hsb__listener_listens(int fd)
-{
-    int listens = 0, type = 0;
-    socklen_t listens_len = sizeof listens, type_len = sizeof type;
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) == 0 && listens &&
-           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_STREAM;
-}
-
-/* A socket that somebody else made listen; it stays outside the registry.  False: fd is
+/* A socket that somebody else made listen; it stays outside the registry.  False: s is
    still the caller's.                                                                  */
-static bool hsb__listener_adopt(hsb__listener *l, int fd, hsb_error *err)
+static bool hsb__listener_adopt(hsb__listener *l, hsb__socket s, hsb_error *err)
 {
     char what[32];
-    l->watch.fd = -1;
+    l->watch.fd = HSB__NO_SOCKET;
     l->v6_only = l->shared = false;
-    snprintf(what, sizeof what, "descriptor %d", fd);
-    errno = 0;
-    bool fits = hsb__listener_listens(fd) && hsb__listener_bound(fd, &l->address) &&
+    snprintf(what, sizeof what, "descriptor %d", s);
+    bool fits = hsb__os_listens(s) && hsb__os_local_address(s, &l->address) &&
                 l->address.family != HSB_FAMILY_ANY;
-    if (!fits && errno != EBADF)
-        return hsb__error_set(err, HSB_ERR_SYSTEM, EINVAL, 0,
+    if (!fits && hsb__os_error() != HSB__OS_BAD_DESCRIPTOR)
+        return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_INVALID, 0,
                               "%s: not a TCP socket that listens", what);
-    if (!fits || !hsb__os_prepare_fd(fd))
-        return hsb__error_system(err, errno, what);
-    l->watch.fd = fd;
+    if (!fits || !hsb__os_prepare(s))
+        return hsb__error_system(err, hsb__os_error(), what);
+    l->watch.fd = s;
     return true;
 }
 
@@ -2850,7 +3093,7 @@ static void hsb__listener_close(hsb__listener *l)
     hsb__mutex_lock(&hsb__listeners_lock);
     hsb__listener_delist(l);
     hsb__os_close(l->watch.fd);
-    l->watch.fd = -1;
+    l->watch.fd = HSB__NO_SOCKET;
     hsb__mutex_unlock(&hsb__listeners_lock);
 }
 
@@ -2861,42 +3104,19 @@ typedef enum hsb__accepted {
     HSB__ACCEPT_PAUSE       /* see *err; it would fail again at once: rest a while       */
 } hsb__accepted;
 
-/* What accept() tells of the one connection that it took off the backlog, with the network
-   errors that Linux hands on.  All else concerns us and would come again.              */
-static bool hsb__listener_lost_one(int code)
+static hsb__accepted hsb__listener_accept(hsb__listener *l, hsb__socket *accepted,
+                                          hsb_address *peer, hsb_error *err)
 {
-    static const int codes[] = {
-        ECONNABORTED, ECONNRESET, EPROTO, ETIMEDOUT,
-        ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH
-    };
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (code == codes[i])
-            return true;
-    return false;
-}
-
-static hsb__accepted hsb__listener_accept(hsb__listener *l, int *fd, hsb_address *peer,
-                                          hsb_error *err)
-{
-    struct sockaddr_storage ss;
-    *fd = hsb__os_accept(l->watch.fd, &ss);
-    if (*fd >= 0) {
+    *accepted = hsb__os_accept(l->watch.fd, peer);
+    if (*accepted != HSB__NO_SOCKET) {
         hsb__atomic_add(&l->taken, 1);
-        hsb__address_from_sockaddr(peer, &ss);
         return HSB__ACCEPTED;
     }
     if (hsb__os_would_block())
         return HSB__ACCEPT_EMPTY;
-    bool lost_one = hsb__listener_lost_one(errno);
+    bool lost_one = hsb__os_accept_lost_one(hsb__os_error());
     hsb__listener_fail(err, "accept on", &l->address);
     return lost_one ? HSB__ACCEPT_AGAIN : HSB__ACCEPT_PAUSE;
-}
-
-/* Linux looks for a free descriptor before it looks whether it needs one.               */
-static bool hsb__listener_somebody_waits(const hsb__listener *l)
-{
-    struct pollfd p = { l->watch.fd, POLLIN, 0 };
-    return poll(&p, 1, 0) > 0;
 }
 
 /* --- whose turn it is ----------------------------------------------------------------- */
@@ -2960,7 +3180,7 @@ static void hsb__listener_resting(hsb__listener *l, bool in_poll)
 /* ===== >>inbox ===================================================================
    Purpose  what other threads and signal handlers leave for the server's thread: posts,
             resumed tickets, close and wake flags
-   Uses     >>platform >>memory
+   Uses     >>platform >>memory >>error >>timer
    Names    hsb__inbox_*
    Tests    tests/unit/inbox.c, tests/live/threads.c                                 */
 
@@ -3027,7 +3247,7 @@ static hsb__inbox *hsb__inbox_new(const hsb_allocator *allocator, hsb_error *err
     in->references = 1;
     in->posts_end = &in->posts;
     if (!hsb__wake_open(&in->wake)) {
-        hsb__error_system(err, errno, "wake-up descriptor");
+        hsb__error_system(err, hsb__os_error(), "wake-up descriptor");
         hsb__wake_close(&in->wake);
         hsb__memory_free(&memory, in, sizeof *in);
         return NULL;
@@ -3655,11 +3875,11 @@ static bool hsb__pem_read_fd(hsb__memory *m, hsb__pem_file *f, int fd, const cha
         ptrdiff_t n = hsb__os_pread(fd, f->bytes + f->len, f->size - f->len, (int64_t)f->len);
         if (n == 0)
             return true;
-        if (n < 0 && errno == ESPIPE)
-            return hsb__error_set(err, HSB_ERR_SYSTEM, ESPIPE, 0, "%s: a pipe and no file",
-                                  place);
+        if (n < 0 && hsb__os_error() == HSB__OS_PIPE)
+            return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_PIPE, 0,
+                                  "%s: a pipe and no file", place);
         if (n < 0)
-            return hsb__error_system(err, errno, place);
+            return hsb__error_system(err, hsb__os_error(), place);
         f->len += (size_t)n;
         if (f->len > HSB__PEM_MAX)
             return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: larger than 4 MiB", place);
@@ -3672,9 +3892,9 @@ static bool hsb__pem_read_file(hsb__memory *m, hsb__pem_file *f, const char *pat
 {
     int fd = hsb__os_open_file(path);
     if (fd < 0)
-        return hsb__error_system(err, errno, place);
+        return hsb__error_system(err, hsb__os_error(), place);
     bool ok = hsb__pem_read_fd(m, f, fd, place, err);
-    hsb__os_close(fd);
+    hsb__os_close_file(fd);
     return ok;
 }
 
@@ -4237,7 +4457,7 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
     br_hmac_drbg_context random;
     memset(k, 0, sizeof *k);
     if (!hsb__os_entropy(seed, sizeof seed))
-        return hsb__error_system(err, errno, "random bytes for a key");
+        return hsb__error_system(err, hsb__os_error(), "random bytes for a key");
     k->size = BR_EC_KBUF_PRIV_MAX_SIZE;
     k->storage = hsb__memory_alloc(m, k->size);
     if (k->storage) {
@@ -5172,7 +5392,7 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
                               "self-signed certificate: \"%.80s\" is no host name or address",
                               name);
     if (!hsb__selfsigned_prepare(&self))
-        return hsb__error_system(err, errno, "random bytes for a certificate");
+        return hsb__error_system(err, hsb__os_error(), "random bytes for a certificate");
     hsb__selfsigned_put(&out, &self);
     if (out.full)
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
@@ -7557,13 +7777,12 @@ static void hsb__tls_shut(hsb__tls *t)
 /* ===== >>loop ====================================================================
    Purpose  what all connections of a server share: options with the defaults filled in,
             memory, timers, poller, the clock of this turn, the bytes just received
-   Uses     >>memory >>timer >>poller >>inbox >>tls
+   Uses     >>platform >>memory >>text >>timer >>poller >>inbox >>tls
    Names    hsb__loop_*, hsb__options_*, hsb__pace_*
    Tests    tests/unit/loop.c                                                        */
 
 enum {
-    HSB__STAGE = 65536,         /* one recv at most; a client's record is up to 16 KiB + 325 */
-    HSB__NONE_MS = -1           /* no limit                                            */
+    HSB__STAGE = 65536          /* one recv at most; a client's record is up to 16 KiB + 325 */
 };
 
 typedef struct hsb__loop {
@@ -7607,7 +7826,7 @@ static hsb_options hsb__options_resolve(const hsb_options *raw)
     memset(&o, 0, sizeof o);
     if (raw)
         o = *raw;
-    hsb__options_default(&o.backlog, SOMAXCONN);
+    hsb__options_default(&o.backlog, HSB__BACKLOG);
     hsb__options_default(&o.timeouts.handshake, 10000);
     hsb__options_default(&o.timeouts.head, 10000);
     hsb__options_default(&o.timeouts.body, 30000);
@@ -7951,13 +8170,8 @@ static bool hsb__head_is_name(hsb_str s)
 /* RFC 3986 3.2.2: IP-literal, but for the versions of IP that are yet to come.        */
 static bool hsb__head_is_ipv6(hsb_str s)
 {
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr address;
-    if (s.len >= sizeof text || memchr(s.ptr, 0, s.len))
-        return false;
-    memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    return inet_pton(AF_INET6, text, &address) == 1;
+    uint8_t address[16];
+    return hsb__address_parse_v6_number(s, address);
 }
 
 /* RFC 9110 7.2: uri-host [ ":" port ].  A user name before it is refused: RFC 9110 4.2.4. */
@@ -8700,7 +8914,7 @@ static void hsb__outgoing_drop_source(hsb__outgoing *o)
         return;
     o->source = NULL;
     if (s->fd >= 0)
-        hsb__os_close(s->fd);
+        hsb__os_close_file(s->fd);
     if (s->release)
         s->release(s->arg);
     hsb__pool_put(o->bytes.pool, s, o->source_size);
@@ -9559,18 +9773,14 @@ typedef struct hsb__file {
 
 static bool hsb__files_stat(hsb__file *f)
 {
-    struct stat st;
-    if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
+    hsb__facts facts;
+    if (!hsb__os_facts(f->fd, &facts) || facts.kind != HSB__FILE_REGULAR)
         return false;
-    f->size = (int64_t)st.st_size;
-    f->modified = (int64_t)st.st_mtime;
-#if defined(__APPLE__)
-    unsigned long fraction = (unsigned long)st.st_mtimespec.tv_nsec;
-#else
-    unsigned long fraction = (unsigned long)st.st_mtim.tv_nsec;
-#endif
+    f->size = facts.size;
+    f->modified = facts.modified;
     snprintf(f->etag, sizeof f->etag, "\"%llx-%llx.%lx%s\"", (unsigned long long)f->size,
-             (unsigned long long)f->modified, fraction, f->gzip ? "-gz" : "");
+             (unsigned long long)f->modified, (unsigned long)facts.modified_ns,
+             f->gzip ? "-gz" : "");
     return true;
 }
 
@@ -9797,7 +10007,7 @@ static int hsb__files_open(const char *root, const char *path)
 static void hsb__files_try_gzip(const hsb_request *req, const char *root, const char *path,
                                 hsb__file *f)
 {
-    char name[PATH_MAX];
+    char name[HSB__PATH_MAX];
     hsb__file gz = *f;
     int n = snprintf(name, sizeof name, "%s.gz", path);
     if (n < 0 || (size_t)n >= sizeof name)
@@ -9809,19 +10019,17 @@ static void hsb__files_try_gzip(const hsb_request *req, const char *root, const 
     if (hsb__files_stat(&gz) && gz.modified >= f->modified) {
         f->varies = true;
         if (hsb__files_takes_gzip(req)) {
-            hsb__os_close(f->fd);
+            hsb__os_close_file(f->fd);
             *f = gz;
             return;
         }
     }
-    hsb__os_close(gz.fd);
+    hsb__os_close_file(gz.fd);
 }
 
 static int hsb__files_status_of(int code)
 {
-    if (code == EACCES || code == EPERM)
-        return 403;
-    return code == EMFILE || code == ENFILE || code == ENOMEM ? 503 : 404;
+    return hsb__os_is_denied(code) ? 403 : hsb__os_is_shortage(code) ? 503 : 404;
 }
 
 static void hsb__files_method_not_allowed(hsb_request *req)
@@ -9844,7 +10052,7 @@ static void hsb__files_respond_fd(hsb_request *req, const char *root, const char
         hsb__files_try_gzip(req, root, path, &f);
         hsb__files_answer(req, &f);
     }
-    hsb__os_close(f.fd);
+    hsb__os_close_file(f.fd);
 }
 
 static void hsb__files_respond(hsb_request *req, const char *path, const char *type)
@@ -9855,7 +10063,7 @@ static void hsb__files_respond(hsb_request *req, const char *path, const char *t
     }
     int fd = hsb__files_open(NULL, path);
     if (fd < 0)
-        hsb__response_plain_status(req, hsb__files_status_of(errno));
+        hsb__response_plain_status(req, hsb__files_status_of(hsb__os_error()));
     else
         hsb__files_respond_fd(req, NULL, path, fd, type);
 }
@@ -9883,7 +10091,7 @@ static bool hsb__files_relative(hsb_str path, char *out, size_t size)
 /* RFC 3986 4.2: "//name" would lead to another host, so all leading slashes but one go.       */
 static void hsb__files_redirect_to_slash(hsb_request *req)
 {
-    char location[PATH_MAX];
+    char location[HSB__PATH_MAX];
     hsb_str path = hsb__request_text(req, req->head.path), query = hsb__text_absent();
     if (req->head.has_query)
         query = hsb__request_text(req, req->head.query);
@@ -9899,13 +10107,13 @@ static void hsb__files_redirect_to_slash(hsb_request *req)
 
 static bool hsb__files_is_folder(int fd)
 {
-    struct stat st;
-    return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+    hsb__facts facts;
+    return hsb__os_facts(fd, &facts) && facts.kind == HSB__FILE_FOLDER;
 }
 
 static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str path)
 {
-    char name[PATH_MAX];
+    char name[HSB__PATH_MAX];
     if (!hsb__request_reads(req)) {
         hsb__files_method_not_allowed(req);
         return;
@@ -9918,7 +10126,7 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
     bool slash = len == 0 || name[len - 1] == '/';
     int fd = hsb__os_open_below(root, name);
     if (fd >= 0 && hsb__files_is_folder(fd)) {
-        hsb__os_close(fd);
+        hsb__os_close_file(fd);
         if (!slash) {
             hsb__files_redirect_to_slash(req);
             return;
@@ -9926,12 +10134,12 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
         memcpy(name + len, "index.html", sizeof "index.html");
         fd = hsb__os_open_below(root, name);
     } else if (fd >= 0 && slash) {              /* "file.txt/" names nothing                    */
-        hsb__os_close(fd);
+        hsb__os_close_file(fd);
         fd = -1;
-        errno = ENOENT;
+        hsb__os_set_error(HSB__OS_NO_FILE);
     }
     if (fd < 0)
-        hsb__response_plain_status(req, hsb__files_status_of(errno));
+        hsb__response_plain_status(req, hsb__files_status_of(hsb__os_error()));
     else
         hsb__files_respond_fd(req, root, name, fd, NULL);
 }
@@ -11133,7 +11341,7 @@ static void hsb__conn_die(hsb_conn *c)
 static void hsb__conn_break(hsb_conn *c, int code)
 {
     if (c->why.status == HSB_OK) {
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "connection lost: %s", strerror(code));
+        hsb__conn_blame(c, HSB_ERR_CLOSED, "connection lost: %s", hsb__os_error_text(code));
         c->why.system_code = code;
     }
     if (c->phase == HSB__HANDSHAKE)
@@ -11202,7 +11410,7 @@ static bool hsb__conn_push(hsb_conn *c)
     if (n < 0) {
         c->writable = false;
         if (!hsb__os_would_block())
-            hsb__conn_break(c, errno);
+            hsb__conn_break(c, hsb__os_error());
         return false;
     }
     c->writable = (size_t)n == s.len;           /* less: the socket is full                   */
@@ -11651,7 +11859,7 @@ static bool hsb__conn_read(hsb_conn *c)
     if (n == 0)
         c->eof = true;
     else if (n < 0 && !hsb__os_would_block())
-        hsb__conn_break(c, errno);
+        hsb__conn_break(c, hsb__os_error());
     else if (n > 0 && !drop)
         c->input = hsb__text_make(c->loop->stage, (size_t)n);
     else if (n > 0)
@@ -11867,7 +12075,7 @@ static bool hsb__conn_turn_closing(hsb_conn *c)
     }
     if (c->write_shut || hsb__conn_has_output(c))
         return false;
-    shutdown(c->watch.fd, SHUT_WR);
+    hsb__os_end_sending(c->watch.fd);
     c->write_shut = true;
     return true;
 }
@@ -11985,10 +12193,8 @@ static void hsb__conn_destroy(hsb_conn *c)
     const hsb_hooks *hooks = &c->loop->options.hooks;
     if (c->request.detached)                    /* lost before hsb__conn_enter_stream came to it  */
         c->stream = c->request.detached;
-    if (hsb__conn_ends_body(c)) {
-        struct linger reset = { 1, 0 };
-        setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    }
+    if (hsb__conn_ends_body(c))
+        hsb__os_close_will_reset(c->watch.fd);
     if (c->request.opened) {
         hsb__conn_blame(c, HSB_ERR_CLOSED, "the connection ended before the answer did");
         c->request.written = hsb__response_bytes(&c->request);
@@ -12100,10 +12306,8 @@ static void hsb__conn_ready(hsb__watch *watch, unsigned events)
     if (events & HSB__BROKEN) {
         c->writable = true;
         if (!hsb__conn_wants_input(c) && c->phase != HSB__CLOSING) {
-            int code = 0;
-            socklen_t len = sizeof code;
-            getsockopt(c->watch.fd, SOL_SOCKET, SO_ERROR, &code, &len);
-            hsb__conn_break(c, code ? code : ECONNRESET);
+            int code = hsb__os_socket_error(c->watch.fd);
+            hsb__conn_break(c, code ? code : HSB__OS_RESET);
         }
     } else if ((events & HSB__READ) && !hsb__conn_wants_input(c) && c->phase != HSB__CLOSING) {
         hsb__poller_set(&c->loop->poller, watch, watch->armed & HSB__WRITE);
@@ -12132,18 +12336,14 @@ static void hsb__conn_drop(hsb_conn *c, bool force)
 /* Asked for only when somebody wants to know.                                                    */
 static hsb_address hsb__conn_local(const hsb_conn *c)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof ss;
     hsb_address a;
-    memset(&ss, 0, sizeof ss);
-    getsockname(c->watch.fd, (struct sockaddr *)&ss, &len);
-    hsb__address_from_sockaddr(&a, &ss);
+    hsb__os_local_address(c->watch.fd, &a);
     return a;
 }
 
 /* A connection on an accepted socket; memory is zeroed.  False: NULL security's engine or the
    poller had no memory; the caller destroys it all the same.                                     */
-static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, int fd, const hsb_address *peer,
+static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const hsb_address *peer,
                            hsb_security *security, void (*gone)(hsb_conn *))
 {
     const hsb_options *o = &loop->options;
@@ -12172,7 +12372,8 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, int fd, const hsb_addre
 
 /* ===== >>server ==================================================================
    Purpose  listening, accepting, the inbox, closing: one turn of the loop
-   Uses     >>loop >>listener >>conn
+   Uses     >>platform >>memory >>text >>error >>timer >>poller >>listener >>inbox
+            >>security >>tls >>loop >>request >>conn
    Names    hsb__server_*, hsb__door_*
    Tests    tests/live                                                               */
 
@@ -12212,8 +12413,8 @@ struct hsb_server {
 static void hsb__door_listen(hsb__door *door)
 {
     hsb_server *s = door->server;
-    bool open = door->listener.watch.fd >= 0 && !s->full && !door->rest.link;
-    if (door->listener.watch.fd >= 0)
+    bool open = door->listener.watch.fd != HSB__NO_SOCKET && !s->full && !door->rest.link;
+    if (door->listener.watch.fd != HSB__NO_SOCKET)
         hsb__poller_set(&s->loop.poller, &door->listener.watch, open ? HSB__READ : 0);
 }
 
@@ -12271,8 +12472,7 @@ static void hsb__server_unlink(hsb_conn *c)
 /* Idle as far as we know; but what the peer has said may not have been read yet.            */
 static bool hsb__server_is_silent(const hsb_conn *c)
 {
-    char byte;
-    return recv(c->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1;
+    return !hsb__os_peek(c->watch.fd);
 }
 
 /* The one that has been idle longest; NULL: there is none.                                  */
@@ -12293,7 +12493,7 @@ static void hsb__server_make_room(hsb_conn *oldest)
     hsb__conn_settle(oldest);
 }
 
-static void hsb__server_welcome(hsb__door *door, int fd, const hsb_address *peer)
+static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_address *peer)
 {
     hsb_server *s = door->server;
     size_t size = sizeof(hsb_conn);
@@ -12337,7 +12537,7 @@ static bool hsb__door_accept(hsb__door *door)
     hsb_conn *oldest = NULL;
     hsb_address peer;
     hsb_error err;
-    int fd;
+    hsb__socket fd;
     if (s->total >= s->most && !s->loop.idle_first) {
         hsb__loop_log(&s->loop, HSB_LOG_WARN, "%d connections are open: no more until one ends",
                       s->total);
@@ -12362,10 +12562,13 @@ static bool hsb__door_accept(hsb__door *door)
         hsb__loop_error(&s->loop, NULL, &err);
         return true;
     case HSB__ACCEPT_PAUSE:
-        if (err.system_code == EMFILE && !hsb__listener_somebody_waits(&door->listener))
-            return false;
+        if (err.system_code == HSB__OS_NO_DESCRIPTOR &&
+            !hsb__os_is_readable(door->listener.watch.fd))
+            return false;       /* Linux looks for a free descriptor before it looks for a
+                                   connection that needs one                               */
         hsb__loop_error(&s->loop, NULL, &err);
-        if (err.system_code == EMFILE && (oldest = hsb__server_longest_idle(s)) != NULL) {
+        if (err.system_code == HSB__OS_NO_DESCRIPTOR &&
+            (oldest = hsb__server_longest_idle(s)) != NULL) {
             hsb__server_make_room(oldest);  /* others in this process have taken the rest    */
             return !door->listener.shared;
         }
@@ -12379,7 +12582,7 @@ static void hsb__door_ready(hsb__watch *watch, unsigned events)
 {
     hsb__door *door = watch->owner;
     (void)events;
-    for (int i = 0; i < HSB__ACCEPTS && door->listener.watch.fd >= 0; i++)
+    for (int i = 0; i < HSB__ACCEPTS && door->listener.watch.fd != HSB__NO_SOCKET; i++)
         if (!hsb__door_accept(door))
             break;
 }
@@ -12387,7 +12590,7 @@ static void hsb__door_ready(hsb__watch *watch, unsigned events)
 static void hsb__door_shut(hsb__door *door)
 {
     hsb__timer_cancel(&door->rest);
-    if (door->listener.watch.fd < 0)
+    if (door->listener.watch.fd == HSB__NO_SOCKET)
         return;
     hsb__poller_drop(&door->server->loop.poller, &door->listener.watch);
     hsb__listener_close(&door->listener);
@@ -12434,7 +12637,7 @@ static int hsb__server_add_door(hsb_server *s, hsb__door *door, hsb_security *se
                                 hsb_error *err)
 {
     if (!hsb__poller_add(&s->loop.poller, &door->listener.watch, s->full ? 0 : HSB__READ)) {
-        hsb__error_system(err, errno, "watching the listening socket");
+        hsb__error_system(err, hsb__os_error(), "watching the listening socket");
         return -1;
     }
     if (security)
@@ -12445,7 +12648,7 @@ static int hsb__server_add_door(hsb_server *s, hsb__door *door, hsb_security *se
 }
 
 /* address NULL: fd, which is taken over on success only.                                         */
-static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd,
+static int hsb__server_listen(hsb_server *s, const hsb_address *address, hsb__socket fd,
                               hsb_security *security, hsb_error *err)
 {
     const hsb_options *o = &s->loop.options;
@@ -12464,7 +12667,7 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, int fd,
         index = hsb__server_add_door(s, door, security, err);
         if (index < 0) {
             if (!address)
-                l->watch.fd = -1;                       /* still the caller's                     */
+                l->watch.fd = HSB__NO_SOCKET;           /* still the caller's                     */
             hsb__listener_close(l);
         }
     }
@@ -12695,12 +12898,10 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
 /* limits.connections, or what the descriptors allow.                                             */
 static int hsb__server_most(const hsb_options *o)
 {
-    struct rlimit files;
     int most = o->limits.connections < 0 ? INT_MAX : o->limits.connections;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)INT_MAX) {
-        int fds = (int)files.rlim_cur - HSB__SPARE_FDS;
-        most = fds < most ? fds : most;
-    }
+    int fds = hsb__os_descriptor_limit();
+    if (fds < INT_MAX && fds - HSB__SPARE_FDS < most)
+        most = fds - HSB__SPARE_FDS;
     return most > 0 ? most : 1;
 }
 
@@ -12767,7 +12968,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
         return false;
     s->wake.fd = loop->inbox->wake.read_fd;
     if (!hsb__poller_add(&loop->poller, &s->wake, HSB__READ))
-        return hsb__error_system(err, errno, "watching the wake-up descriptor");
+        return hsb__error_system(err, hsb__os_error(), "watching the wake-up descriptor");
     return true;
 }
 
@@ -12789,8 +12990,9 @@ static hsb_server *hsb__server_new(const hsb_options *options, hsb_error *err)
     return NULL;
 }
 
-static hsb_server *hsb__server_bind(const hsb_address *address, int fd, hsb_security *security,
-                                    const hsb_options *options, hsb_error *err)
+static hsb_server *hsb__server_bind(const hsb_address *address, hsb__socket fd,
+                                    hsb_security *security, const hsb_options *options,
+                                    hsb_error *err)
 {
     hsb_server *s = hsb__server_new(options, err);
     if (s && hsb__server_listen(s, address, fd, security, err) < 0) {

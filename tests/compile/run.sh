@@ -88,6 +88,15 @@ cat >$dir/last.c <<'END'
 #include "httpsbind.h"
 END
 
+# glibc before 2.34 has no other time_t than its own.
+cat >$dir/dates.c <<'END'
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+#if !defined(__GLIBC__) || __GLIBC__ > 2 || __GLIBC_MINOR__ >= 34
+typedef char time_is_large[sizeof(time_t) >= 8 ? 1 : -1];
+#endif
+END
+
 echo '#include "httpsbind.h"' >$dir/alone.c
 
 # Both languages: a program that only uses the header, and includes it twice.
@@ -177,6 +186,8 @@ for cc in gcc clang; do
             $cc -std=gnu99 -DHSB_USE_KQUEUE -Itests/compile/shim $strict $include -fsyntax-only $dir/first.c
         if found $cc -m32; then
             pass "$cc -m32" $cc -m32 -std=c99 $strict -I. -idirafter $dir/bearssl -fsyntax-only $dir/first.c
+            pass "$cc -m32: dates after 2038" $cc -m32 -std=c99 $strict -I. \
+                -idirafter $dir/bearssl -fsyntax-only $dir/dates.c
             pass "$cc -m32, after system headers" $cc -m32 -D_FILE_OFFSET_BITS=64 $strict -I. \
                 -idirafter $dir/bearssl -fsyntax-only $dir/last.c
         fi

@@ -460,7 +460,7 @@ static int listening(const char *number)
     hsb_address a;
     struct sockaddr_storage ss;
     assert_true(hsb_address_parse(&a, number));
-    socklen_t len = hsb__address_to_sockaddr(&a, &ss);
+    socklen_t len = hsb__os_to_sockaddr(&a, &ss);
     int fd = socket(ss.ss_family, SOCK_STREAM, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);
     assert_int_equal(listen(fd, 5), 0);
@@ -583,7 +583,7 @@ static void test_inherited(void **state)
     hsb_address a;
     char number[12];
     (void)state;
-    assert_true(hsb__listener_bound(fd, &a));
+    assert_true(hsb__os_local_address(fd, &a));
     snprintf(number, sizeof number, "%d", fd);
     client *c = client_new(NULL, a.port, 0);        /* before anybody runs                       */
     pid_t pid = fork();

@@ -169,7 +169,7 @@ static bool can_connect(const char *host, int port)
     hsb_address a;
     assert_true(hsb_address_parse(&a, host));
     a.port = (uint16_t)port;
-    socklen_t len = hsb__address_to_sockaddr(&a, &ss);
+    socklen_t len = hsb__os_to_sockaddr(&a, &ss);
     int fd = socket(ss.ss_family, SOCK_STREAM, 0);
     bool yes = connect(fd, (struct sockaddr *)&ss, len) == 0;
     close(fd);

@@ -221,10 +221,10 @@ static void test_there_and_back(void **state)
         memset(&b, 0xFF, sizeof b);
         assert_true(parse(&a, all[i]));
         a.port = 0x1234;
-        socklen_t len = hsb__address_to_sockaddr(&a, &ss);
+        socklen_t len = hsb__os_to_sockaddr(&a, &ss);
         assert_int_equal(len, a.family == HSB_IPV4 ? sizeof(struct sockaddr_in)
                                                    : sizeof(struct sockaddr_in6));
-        hsb__address_from_sockaddr(&b, &ss);
+        hsb__os_from_sockaddr(&b, &ss);
         assert_true(hsb__address_equal(&a, &b));
     }
 }
@@ -236,9 +236,9 @@ static void test_peer_over_ipv4_is_ipv4(void **state)
     (void)state;
     assert_true(parse(&mapped, "::ffff:192.0.2.1"));
     mapped.port = 50000;
-    hsb__address_to_sockaddr(&mapped, &ss);
+    hsb__os_to_sockaddr(&mapped, &ss);
     assert_int_equal(ss.ss_family, AF_INET6);
-    hsb__address_from_sockaddr(&a, &ss);
+    hsb__os_from_sockaddr(&a, &ss);
     assert_string_equal(text_of(&a), "192.0.2.1:50000");
 }
 
@@ -249,7 +249,7 @@ static void test_neither_family(void **state)
     (void)state;
     memset(&ss, 0xFF, sizeof ss);
     ss.ss_family = AF_UNIX;
-    hsb__address_from_sockaddr(&a, &ss);
+    hsb__os_from_sockaddr(&a, &ss);
     assert_int_equal(a.family, HSB_FAMILY_ANY);
     assert_int_equal(a.port, 0);
 }

@@ -66,7 +66,7 @@ static int reach(const char *number, int port)
 {
     struct sockaddr_storage ss;
     hsb_address a = at(number, port);
-    socklen_t len = hsb__address_to_sockaddr(&a, &ss);
+    socklen_t len = hsb__os_to_sockaddr(&a, &ss);
     int fd = socket(ss.ss_family, SOCK_STREAM, 0);
     assert_true(fd >= 0);
     if (connect(fd, (struct sockaddr *)&ss, len) == 0)
@@ -549,7 +549,7 @@ static int inherited(const char *number, int type, bool listening)
 {
     struct sockaddr_storage ss;
     hsb_address a = at(number, 0);
-    socklen_t len = hsb__address_to_sockaddr(&a, &ss);
+    socklen_t len = hsb__os_to_sockaddr(&a, &ss);
     int fd = socket(ss.ss_family, type, 0);
     assert_true(fd >= 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);

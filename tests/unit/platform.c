@@ -134,6 +134,146 @@ static void entropy_differs(void **state)
     assert_memory_not_equal(a, b, sizeof a);
 }
 
+/* --- facts about files ----------------------------------------------------------------- */
+static hsb__facts facts_of(const char *name)
+{
+    char path[256];
+    hsb__facts facts;
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_true(hsb__os_facts(fd, &facts));
+    close(fd);
+    return facts;
+}
+
+static void facts_tell_what_a_file_is(void **state)
+{
+    struct timespec times[2] = { { 86400, 1 }, { 86400, 999999999 } };
+    char path[256];
+    (void)state;
+    int64_t now = hsb__os_wall();
+    write_file("facts", "12345");
+    write_file("other", "12345");
+    snprintf(path, sizeof path, "%s/facts", root);
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    hsb__facts facts = facts_of("facts"), other = facts_of("other");
+    assert_int_equal(facts.kind, HSB__FILE_REGULAR);
+    assert_int_equal(facts.size, 5);
+    assert_int_equal(facts.modified, 86400);
+    assert_int_equal(facts.modified_ns, 999999999);
+    assert_true(facts.changed >= now && facts.changed <= hsb__os_wall());
+    assert_true(facts.changed_ns < 1000000000);
+    assert_true(facts.device == other.device && facts.inode != other.inode);
+    assert_int_equal(facts_of("in").kind, HSB__FILE_FOLDER);
+    int null = open("/dev/null", O_RDONLY);
+    assert_true(hsb__os_facts(null, &facts));
+    assert_int_equal(facts.kind, HSB__FILE_OTHER);
+    close(null);
+    assert_false(hsb__os_facts(null, &facts));
+}
+
+/* --- sockets ----------------------------------------------------------------------------- */
+typedef struct pair { hsb__socket listening, client, server; hsb_address address; } pair;
+
+static void pair_open(pair *p)
+{
+    struct sockaddr_storage ss;
+    hsb_address any, peer;
+    memset(&any, 0, sizeof any);
+    any.family = HSB_IPV4;
+    assert_true(hsb__os_ip_parse(HSB_IPV4, "127.0.0.1", any.bytes));
+    p->listening = hsb__os_socket(HSB_IPV4, false);
+    assert_true(p->listening != HSB__NO_SOCKET);
+    assert_false(hsb__os_listens(p->listening));
+    assert_true(hsb__os_bind(p->listening, &any) && hsb__os_listen(p->listening, 0));
+    assert_true(hsb__os_listens(p->listening));
+    assert_true(hsb__os_local_address(p->listening, &p->address) && p->address.port != 0);
+    assert_false(hsb__os_is_readable(p->listening));
+    p->client = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t len = hsb__os_to_sockaddr(&p->address, &ss);
+    assert_int_equal(connect(p->client, (struct sockaddr *)&ss, len), 0);
+    assert_true(hsb__os_is_readable(p->listening));
+    p->server = hsb__os_accept(p->listening, &peer);
+    assert_true(p->server != HSB__NO_SOCKET);
+    assert_true(hsb__os_local_address(p->client, &any));
+    assert_int_equal(peer.port, any.port);
+}
+
+static void pair_close(pair *p)
+{
+    hsb__os_close(p->listening);
+    hsb__os_close(p->client);
+    hsb__os_close(p->server);
+}
+
+static void a_peek_leaves_the_byte(void **state)
+{
+    pair p;
+    char byte = 0;
+    (void)state;
+    pair_open(&p);
+    assert_false(hsb__os_peek(p.server));
+    assert_int_equal(hsb__os_send(p.client, "x", 1), 1);
+    assert_int_equal(poll(&(struct pollfd){ p.server, POLLIN, 0 }, 1, 5000), 1);
+    assert_true(hsb__os_peek(p.server) && hsb__os_peek(p.server));
+    assert_int_equal(hsb__os_recv(p.server, &byte, 1), 1);
+    assert_int_equal(byte, 'x');
+    assert_false(hsb__os_peek(p.server));
+    pair_close(&p);
+}
+
+static void an_end_of_sending_is_no_end_of_reading(void **state)
+{
+    pair p;
+    char byte;
+    (void)state;
+    pair_open(&p);
+    hsb__os_end_sending(p.server);
+    assert_int_equal(recv(p.client, &byte, 1, 0), 0);
+    assert_int_equal(send(p.client, "y", 1, 0), 1);
+    assert_int_equal(poll(&(struct pollfd){ p.server, POLLIN, 0 }, 1, 5000), 1);
+    assert_int_equal(hsb__os_recv(p.server, &byte, 1), 1);
+    pair_close(&p);
+}
+
+static void a_reset_is_told_once(void **state)
+{
+    pair p;
+    (void)state;
+    pair_open(&p);
+    assert_int_equal(hsb__os_socket_error(p.client), 0);
+    hsb__os_close_will_reset(p.server);
+    hsb__os_close(p.server);
+    p.server = HSB__NO_SOCKET;
+    assert_int_equal(poll(&(struct pollfd){ p.client, POLLIN, 0 }, 1, 5000), 1);
+    assert_int_equal(hsb__os_socket_error(p.client), HSB__OS_RESET);
+    assert_int_equal(hsb__os_socket_error(p.client), 0);
+    pair_close(&p);
+}
+
+static void closing_keeps_the_error(void **state)
+{
+    (void)state;
+    hsb__os_set_error(HSB__OS_INVALID);
+    hsb__os_close(12345);                       /* which is not open                       */
+    assert_int_equal(hsb__os_error(), HSB__OS_INVALID);
+    hsb__os_close(HSB__NO_SOCKET);
+    assert_string_equal(hsb__os_error_text(HSB__OS_NO_MEMORY), strerror(ENOMEM));
+}
+
+static void the_limit_of_descriptors_is_told(void **state)
+{
+    struct rlimit old, low;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    low = old;
+    low.rlim_cur = 100;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    assert_int_equal(hsb__os_descriptor_limit(), 100);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +284,12 @@ int main(void)
         cmocka_unit_test(a_ring_is_seen_until_hushed),
         cmocka_unit_test(time_does_not_go_back),
         cmocka_unit_test(entropy_differs),
+        cmocka_unit_test(facts_tell_what_a_file_is),
+        cmocka_unit_test(a_peek_leaves_the_byte),
+        cmocka_unit_test(an_end_of_sending_is_no_end_of_reading),
+        cmocka_unit_test(a_reset_is_told_once),
+        cmocka_unit_test(closing_keeps_the_error),
+        cmocka_unit_test(the_limit_of_descriptors_is_told),
     };
     return cmocka_run_group_tests(tests, make_tree, remove_tree);
 }

@@ -56,7 +56,7 @@ static void probe_open(probe *p)
 {
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-    assert_true(hsb__os_prepare_fd(fds[0]));
+    assert_true(hsb__os_prepare(fds[0]));
     probe_init(p, fds[0], fds[1]);
 }
 
@@ -75,7 +75,7 @@ static void probe_open_tcp(probe *p)
     assert_int_equal(connect(peer, (struct sockaddr *)&a, sizeof a), 0);
     int fd = accept(door, NULL, NULL);
     assert_true(fd >= 0);
-    assert_true(hsb__os_prepare_fd(fd));
+    assert_true(hsb__os_prepare(fd));
     close(door);
     probe_init(p, fd, peer);
 }

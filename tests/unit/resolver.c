@@ -142,7 +142,7 @@ static void test_take(void **state)
     for (int i = 0; i < COUNT; i++) {
         hsb_address a;
         assert_true(hsb__address_parse(&a, answers[i]));
-        list[i + 1].ai_addrlen = hsb__address_to_sockaddr(&a, &ss[i + 1]);
+        list[i + 1].ai_addrlen = hsb__os_to_sockaddr(&a, &ss[i + 1]);
     }
     for (int i = 0; i <= COUNT; i++) {
         list[i].ai_addr = (struct sockaddr *)&ss[i];
