@@ -1609,14 +1609,14 @@ static hsb_str hsb__text_absent(void)
     return hsb__text_make(NULL, 0);
 }
 
-/* Without its first n bytes, of which there are as many at least.                     */
+/* s without its first n bytes; s has at least n.                                      */
 static hsb_str hsb__text_after(hsb_str s, size_t n)
 {
     return hsb__text_make(s.ptr + n, s.len - n);
 }
 
-/* The part of *rest before the mark.  *rest becomes what is behind it; absent: there was
-   no mark.                                                                            */
+/* Returns the part of *rest before the first mark, and sets *rest to what follows the mark.
+   *rest becomes absent if there was no mark.                                          */
 static hsb_str hsb__text_cut(hsb_str *rest, char mark)
 {
     hsb_str part = *rest;
@@ -1658,6 +1658,12 @@ static bool hsb__text_is(hsb_str a, const char *z)
 static bool hsb__text_is_nocase(hsb_str a, const char *z)
 {
     return hsb__text_equal_nocase(a, hsb__text_of(z));
+}
+
+static bool hsb__text_begins_nocase(hsb_str a, const char *z)
+{
+    const size_t len = strlen(z);
+    return a.len >= len && hsb__text_is_nocase(hsb__text_make(a.ptr, len), z);
 }
 
 /* --- classes of bytes ------------------------------------------------------------------ */
@@ -1725,7 +1731,7 @@ static bool hsb__byte_is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* Without the spaces and tabs at both ends.                                           */
+/* s without the blanks at both ends.                                                  */
 static hsb_str hsb__text_trim(hsb_str s)
 {
     while (s.len && hsb__byte_is_blank(*s.ptr))
@@ -1744,7 +1750,7 @@ static int hsb__text_hex(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Digits only, at least one, at most max.                                             */
+/* Reads a number of at least one digit and nothing else; false also above max.        */
 static bool hsb__text_decimal(hsb_str s, int64_t max, int64_t *out)
 {
     int64_t n = 0;
@@ -1785,8 +1791,7 @@ static bool hsb__text_next_element(hsb_str *rest, hsb_str *element)
                 quoted = !quoted;
         }
         *element = hsb__text_trim(hsb__text_make(rest->ptr, i));
-        size_t used = i < rest->len ? i + 1 : i;
-        *rest = hsb__text_make(rest->ptr + used, rest->len - used);
+        *rest = hsb__text_after(*rest, i < rest->len ? i + 1 : i);
         if (element->len)
             return true;
     }
@@ -1937,29 +1942,31 @@ static void hsb__date_print(char out[HSB__DATE_TEXT], int64_t seconds)
     out[HSB__DATE_TEXT - 1] = '\0';
 }
 
-/* A number of so many digits off the front; -1: there is none, or it is above max.    */
+/* Takes a number of exactly so many digits off the front of *s; -1: it has none, or the
+   number is above max.                                                                */
 static int hsb__date_number(hsb_str *s, size_t digits, int max)
 {
     int64_t n;
     if (s->len < digits || !hsb__text_decimal(hsb__text_make(s->ptr, digits), max, &n))
         return -1;
-    *s = hsb__text_make(s->ptr + digits, s->len - digits);
+    *s = hsb__text_after(*s, digits);
     return (int)n;
 }
 
-/* 1..12, or -1                                                                        */
+/* Takes a month's name off the front of *s: 1..12, or -1.                             */
 static int hsb__date_month(hsb_str *s)
 {
     for (int month = 1; s->len >= 3 && month <= 12; month++)
         if (memcmp(s->ptr, hsb__date_months + (month - 1) * 3, 3) == 0) {
-            *s = hsb__text_make(s->ptr + 3, s->len - 3);
+            *s = hsb__text_after(*s, 3);
             return month;
         }
     return -1;
 }
 
-/* In a pattern w is a weekday, d and D a day of two digits and of one, n a month's name,
-   Y and y a year of four digits and of two, h m s the time; all else is itself.        */
+/* Letters of the pattern: w is a weekday; d and D are a day of two digits and of one; n is
+   a month's name; Y and y are a year of four digits and of two; h, m and s are the time.
+   Every other character stands for itself.                                            */
 static bool hsb__date_read(hsb_str s, const char *pattern, hsb__date *d)
 {
     bool ok = true;
@@ -1982,14 +1989,13 @@ static bool hsb__date_read(hsb_str s, const char *pattern, hsb__date *d)
             ok = s.len && *s.ptr == *pattern;
             used = ok;
         }
-        if (used)
-            s = hsb__text_make(s.ptr + used, s.len - used);
+        s = used ? hsb__text_after(s, used) : s;
     }
     return ok && s.len == 0;
 }
 
-/* RFC 9110 5.6.7: the form of today and the two of old.  A year of two digits is not more
-   than 50 years after now.  False: not a date, and a condition with it is ignored.     */
+/* RFC 9110 5.6.7: the preferred form and the two obsolete ones.  A year of two digits is at
+   most 50 years after now.  False: s is not a date; a condition that has it is ignored. */
 static bool hsb__date_parse(hsb_str s, int64_t now, int64_t *seconds)
 {
     hsb__date d;
@@ -8000,11 +8006,11 @@ static bool hsb__after_add(hsb__after **list, hsb__loop *loop, int delay_ms,
    Names    hsb__head_*, hsb__percent_*, hsb__form_*, hsb__cookie_*
    Tests    tests/unit/head.c, tests/wire/rfc9112-*.txt, tests/fuzz/head.c
 
-   The reader stands before one byte, h->at, in a state that says what it waits for, and
-   judges each byte once.  Whichever byte is the first to be wrong decides the answer, so
-   how the input was cut cannot matter, and nothing is ever read again from the start.
-   It allocates and copies nothing: what it finds are spans, offsets into the bytes, and
-   they stay true when the bytes move.                                                 */
+   The reader's position is h->at, and its state says what it expects there.  It judges each
+   byte once.  The first wrong byte decides the answer, so the result does not depend on how
+   the input was split, and no byte is ever read again.  The reader allocates and copies
+   nothing.  What it finds are spans, which are offsets, so they stay valid when the bytes
+   move.                                                                               */
 
 typedef struct hsb__span { uint32_t at, len; } hsb__span;
 typedef struct hsb__field { hsb__span name, value; } hsb__field;
@@ -8015,8 +8021,8 @@ enum { HSB__HEAD_LARGEST = 1 << 30 };       /* head and trailers: their spans fi
 typedef enum hsb__head_state {
     HSB__HEAD_AT_START,         /* the method, or the one empty line that may precede it */
     HSB__HEAD_AT_START_LF,      /* the end of that empty line                          */
-    HSB__HEAD_IN_METHOD,        /* token characters, or the space behind them          */
-    HSB__HEAD_IN_TARGET,        /* visible characters, or the space behind them        */
+    HSB__HEAD_IN_METHOD,        /* token characters, or the space after them           */
+    HSB__HEAD_IN_TARGET,        /* visible characters, or the space after them         */
     HSB__HEAD_IN_VERSION,       /* HTTP/1.1 CR LF                                      */
     HSB__HEAD_AT_LINE,          /* a field's name, or the CR of the empty line         */
     HSB__HEAD_IN_NAME,          /* token characters, or the colon                      */
@@ -8032,14 +8038,14 @@ typedef struct hsb__head {
     /* the reader's own */
     hsb__head_state  state;
     size_t           at;        /* the next byte to judge                              */
-    size_t           stop;      /* the head, or its trailers, must end at this byte */
+    size_t           stop;      /* where the head, or its trailers, must have ended    */
     hsb__head_limits limits;
     hsb__span        version;
     int              host_fields, coding_fields;
     bool             in_trailers, says_close, says_keep_alive;
     int              status;    /* of FINISHED and REFUSED: what to answer             */
     const char      *reason;    /* of REFUSED                                          */
-    /* the result; borrowed by the layers above, who only read it */
+    /* the result: the layers above only read it */
     hsb__span   method, target, path, query;
     hsb__span   host;           /* the target's authority, else the Host field         */
     bool        has_host, has_query;
@@ -8050,15 +8056,15 @@ typedef struct hsb__head {
     hsb__field *fields;         /* the caller's array, which it sets after _start      */
     int         field_count, field_space;
     int         trailer_from;   /* fields[trailer_from..field_count) are trailers      */
-    size_t      end;            /* when done: the byte behind the empty line           */
+    size_t      end;            /* when done: the first byte after the empty line      */
 } hsb__head;
 
-/* What the reader answers; any other number is the HTTP status to refuse with.        */
+/* What the reader returns; any other number is the HTTP status to refuse with.        */
 enum {
-    HSB__HEAD_MORE  = 0,        /* all bytes were judged, and it is not finished       */
+    HSB__HEAD_MORE  = 0,        /* all bytes were judged; more are needed              */
     HSB__HEAD_DONE  = 1,
     HSB__HEAD_SPACE = 2,        /* make field_space larger, then call again            */
-    HSB__HEAD_NEXT  = 3         /* among the steps below: go on in the state set       */
+    HSB__HEAD_NEXT  = 3         /* only between the steps below: continue in h->state  */
 };
 
 static hsb_str hsb__head_text(const char *bytes, hsb__span s)
@@ -8089,8 +8095,8 @@ static int hsb__head_refuse(hsb__head *h, int status, const char *reason)
 }
 
 /* --- eight bytes at a time --------------------------------------------------------- */
-/* A word made of eight equal bytes, and words in which the highest bit of some byte is set
-   if and only if x has a byte below `bound` (which is 128 at most), or equal to `byte`. */
+/* A word made of eight equal bytes.  The two functions after it return a word that is not 0
+   if and only if x has a byte below `bound` (at most 128), or a byte equal to `byte`.  */
 static uint64_t hsb__head_each(unsigned byte)
 {
     return ~(uint64_t)0 / 255 * byte;
@@ -8122,7 +8128,7 @@ static size_t hsb__head_skip_target(const char *bytes, size_t at, size_t end)
 }
 
 /* The first byte in [at, end) that cannot be in a field's value, or end.  The inner loop
-   stops at a tab too, which is rare, and the outer one takes it.                      */
+   stops at a tab too; a tab is rare, and the outer loop skips it.                     */
 static size_t hsb__head_skip_value(const char *bytes, size_t at, size_t end)
 {
     uint64_t x;
@@ -8177,25 +8183,19 @@ static bool hsb__head_is_ipv6(hsb_str s)
 /* RFC 9110 7.2: uri-host [ ":" port ].  A user name before it is refused: RFC 9110 4.2.4. */
 static bool hsb__head_is_host(hsb_str s, bool need_port)
 {
-    const char *colon, *close = NULL;
-    int64_t port = -1;
+    hsb_str port = s;
+    int64_t number = 0;
     if (s.len && s.ptr[0] == '[') {
-        close = memchr(s.ptr, ']', s.len);
-        size_t inner = close ? (size_t)(close - s.ptr) - 1 : 0;
-        if (!hsb__head_is_ipv6(hsb__text_make(s.ptr + 1, inner)))
+        hsb_str address = hsb__text_cut(&port, ']');
+        if (!port.ptr || !hsb__head_is_ipv6(hsb__text_after(address, 1)) ||
+            hsb__text_cut(&port, ':').len > 0)
             return false;
-        colon = close + 1 < s.ptr + s.len ? close + 1 : NULL;
-    } else {
-        colon = s.len ? memchr(s.ptr, ':', s.len) : NULL;
-        if (!hsb__head_is_name(hsb__text_make(s.ptr, colon ? (size_t)(colon - s.ptr) : s.len)))
-            return false;
-    }
-    if (!colon)
-        return !need_port;
-    hsb_str digits = hsb__text_make(colon + 1, s.len - (size_t)(colon - s.ptr) - 1);
-    if (*colon != ':' || (digits.len && !hsb__text_decimal(digits, 65535, &port)))
+    } else if (!hsb__head_is_name(hsb__text_cut(&port, ':'))) {
         return false;
-    return !need_port || port > 0;
+    }
+    if (port.len && !hsb__text_decimal(port, 65535, &number))
+        return false;
+    return !need_port || number > 0;
 }
 
 /* --- the request line -------------------------------------------------------------- */
@@ -8209,7 +8209,7 @@ static void hsb__head_split_query(hsb__head *h, const char *bytes, size_t from, 
         h->query = hsb__head_span(end + 1, to);
 }
 
-/* RFC 9112 3.2.3: what CONNECT names, host and port; RFC 9110 9.3.6: the port must be there */
+/* RFC 9112 3.2.3: CONNECT names a host and a port; RFC 9110 9.3.6: the port is required. */
 static int hsb__head_authority_form(hsb__head *h, const char *bytes)
 {
     if (!hsb__head_is_host(hsb__head_text(bytes, h->target), true))
@@ -8220,17 +8220,13 @@ static int hsb__head_authority_form(hsb__head *h, const char *bytes)
     return HSB__HEAD_NEXT;
 }
 
-static bool hsb__head_begins(hsb_str s, const char *z)
-{
-    const size_t len = strlen(z);
-    return s.len >= len && hsb__text_is_nocase(hsb__text_make(s.ptr, len), z);
-}
-
 /* RFC 9112 3.2.2: a whole URI.  Its authority replaces what a Host field says.        */
 static int hsb__head_absolute_form(hsb__head *h, const char *bytes)
 {
     hsb_str t = hsb__head_text(bytes, h->target);
-    size_t scheme = hsb__head_begins(t, "http://") ? 7 : hsb__head_begins(t, "https://") ? 8 : 0;
+    size_t scheme = hsb__text_begins_nocase(t, "http://")    ? 7
+                    : hsb__text_begins_nocase(t, "https://") ? 8
+                                                             : 0;
     if (!scheme)
         return hsb__head_refuse(h, 400, "target in none of the four forms");
     size_t host = h->target.at + scheme, end = h->target.at + h->target.len, path = host;
@@ -8264,7 +8260,7 @@ static int hsb__head_target(hsb__head *h, const char *bytes)
     return HSB__HEAD_NEXT;
 }
 
-/* RFC 9112 2.2: an empty line before the request line is skipped; here one.           */
+/* RFC 9112 2.2: an empty line before the request line is skipped; we skip only one.   */
 static int hsb__head_at_start(hsb__head *h, const char *bytes)
 {
     if (bytes[0] != '\r')
@@ -8273,12 +8269,13 @@ static int hsb__head_at_start(hsb__head *h, const char *bytes)
     return hsb__head_go(h, HSB__HEAD_AT_START_LF);
 }
 
-static int hsb__head_at_start_lf(hsb__head *h, const char *bytes)
+/* The LF that must follow each CR.                                                    */
+static int hsb__head_at_lf(hsb__head *h, const char *bytes, hsb__head_state next)
 {
     if (bytes[h->at] != '\n')
         return hsb__head_refuse(h, 400, "CR without LF");
     h->at++;
-    return hsb__head_go(h, HSB__HEAD_IN_METHOD);
+    return hsb__head_go(h, next);
 }
 
 /* RFC 9110 9.1: any token is a method.                                                */
@@ -8295,7 +8292,7 @@ static int hsb__head_in_method(hsb__head *h, const char *bytes, size_t len)
     return hsb__head_go(h, HSB__HEAD_IN_TARGET);
 }
 
-/* RFC 9112 3: a target over the limit is 414, as soon as its first byte too many is here. */
+/* RFC 9112 3: 414 as soon as the first byte above the limit has arrived.              */
 static int hsb__head_in_target(hsb__head *h, const char *bytes, size_t len)
 {
     size_t most = h->target.at + h->limits.target;
@@ -8314,8 +8311,8 @@ static int hsb__head_in_target(hsb__head *h, const char *bytes, size_t len)
     return hsb__head_go(h, HSB__HEAD_IN_VERSION);
 }
 
-/* RFC 9112 2.3.  The number is judged before the target: another major version may mean
-   something else by it.                                                               */
+/* RFC 9112 2.3.  The version is judged before the target, because a target may mean
+   something else in another major version.                                            */
 static int hsb__head_in_version(hsb__head *h, const char *bytes, size_t len)
 {
     static const char shape[] = "HTTP/0.0\r\n";
@@ -8329,14 +8326,14 @@ static int hsb__head_in_version(hsb__head *h, const char *bytes, size_t len)
     const char *version = bytes + h->version.at;
     if (version[5] != '1')
         return hsb__head_refuse(h, 505, "HTTP version is not 1.0 or 1.1");
-    h->minor = version[7] != '0';       /* RFC 9110 2.5: a higher minor version is as ours */
+    h->minor = version[7] != '0';       /* RFC 9110 2.5: 1.2 and above are read as 1.1 */
     h->state = HSB__HEAD_AT_LINE;
     return hsb__head_target(h, bytes);
 }
 
-/* --- fields that mean something to the framing ------------------------------------- */
-/* RFC 9112 3.2: exactly one; RFC 9112 3.2.2: which a target with a host of its own overrules.
-   It may be empty only where the target has no use for it.                            */
+/* --- fields that the framing needs ------------------------------------------------- */
+/* RFC 9112 3.2: there is exactly one.  RFC 9112 3.2.2: the host of the target, if it has one,
+   counts instead.  The field may be empty only if the target is not in origin-form.   */
 static int hsb__head_host(hsb__head *h, const char *bytes, hsb__span value)
 {
     bool origin = bytes[h->target.at] == '/';
@@ -8351,8 +8348,8 @@ static int hsb__head_host(hsb__head *h, const char *bytes, hsb__span value)
     return HSB__HEAD_NEXT;
 }
 
-/* RFC 9112 6.3: one number.  A list of equal ones may be accepted by RFC 9110 8.6, but
-   whoever sends one has been tampered with.                                           */
+/* RFC 9112 6.3: one number.  RFC 9110 8.6 would permit a list of equal numbers; no honest
+   client sends one.                                                                   */
 static int hsb__head_content_length(hsb__head *h, hsb_str value)
 {
     if (h->has_length)
@@ -8365,16 +8362,14 @@ static int hsb__head_content_length(hsb__head *h, hsb_str value)
     return HSB__HEAD_NEXT;
 }
 
-/* Whether a Transfer-Encoding that is not "chunked" is a list with some coding in it that we
-   do not know: else it is malformed.                                                  */
+/* For a Transfer-Encoding that is not "chunked": true if it is a list of codings and we do
+   not know one of them; false if it is malformed.                                     */
 static bool hsb__head_names_coding(hsb_str value)
 {
     hsb_str element;
     bool unknown = false;
     while (hsb__text_next_element(&value, &element)) {
-        const char *end = memchr(element.ptr, ';', element.len);
-        hsb_str name = hsb__text_trim(
-            hsb__text_make(element.ptr, end ? (size_t)(end - element.ptr) : element.len));
+        hsb_str name = hsb__text_trim(hsb__text_cut(&element, ';'));
         if (!hsb__text_is_token(name))
             return false;
         unknown = unknown || !hsb__text_is_nocase(name, "chunked");
@@ -8382,8 +8377,8 @@ static bool hsb__head_names_coding(hsb_str value)
     return unknown;
 }
 
-/* RFC 9112 6.1: "chunked", once.  With a length it is how requests are smuggled; HTTP/1.0
-   does not know it.                                                                   */
+/* RFC 9112 6.1: "chunked", once.  Together with a length it is used to smuggle requests;
+   HTTP/1.0 does not have it.                                                          */
 static int hsb__head_transfer_encoding(hsb__head *h, hsb_str value)
 {
     if (h->coding_fields++)
@@ -8401,7 +8396,7 @@ static int hsb__head_transfer_encoding(hsb__head *h, hsb_str value)
     return HSB__HEAD_NEXT;
 }
 
-/* RFC 9112 9.3: close wins over keep-alive; other options are not for us.             */
+/* RFC 9112 9.3: close wins over keep-alive; the other options do not concern us.      */
 static int hsb__head_connection(hsb__head *h, hsb_str value)
 {
     hsb_str option;
@@ -8414,7 +8409,8 @@ static int hsb__head_connection(hsb__head *h, hsb_str value)
     return HSB__HEAD_NEXT;
 }
 
-/* RFC 9110 10.1.1: 417 for what we cannot meet; HTTP/1.0 cannot ask for a 100.        */
+/* RFC 9110 10.1.1: 417 for an expectation that we cannot meet.  From an HTTP/1.0 client
+   100-continue is ignored.                                                            */
 static int hsb__head_expect(hsb__head *h, hsb_str value)
 {
     hsb_str expectation;
@@ -8426,8 +8422,8 @@ static int hsb__head_expect(hsb__head *h, hsb_str value)
     return HSB__HEAD_NEXT;
 }
 
-/* Each field is asked once what it means, when its line ends.  Trailers mean nothing here:
-   RFC 9110 6.5.1.                                                                     */
+/* Called once for each field, when its line has ended.  RFC 9110 6.5.1: in trailers these
+   fields mean nothing.                                                                */
 static int hsb__head_meaning(hsb__head *h, const char *bytes, const hsb__field *field)
 {
     hsb_str name = hsb__head_text(bytes, field->name);
@@ -8448,7 +8444,7 @@ static int hsb__head_meaning(hsb__head *h, const char *bytes, const hsb__field *
 }
 
 /* --- field lines ------------------------------------------------------------------- */
-/* fields[field_count] is the line being read.                                         */
+/* fields[field_count] is the line that is being read.                                 */
 static int hsb__head_at_line(hsb__head *h, const char *bytes)
 {
     if (bytes[h->at] == '\r') {
@@ -8506,23 +8502,19 @@ static int hsb__head_in_value(hsb__head *h, const char *bytes, size_t len)
 
 static int hsb__head_at_value_lf(hsb__head *h, const char *bytes)
 {
-    if (bytes[h->at] != '\n')
-        return hsb__head_refuse(h, 400, "CR without LF");
-    h->at++;
-    h->state = HSB__HEAD_AT_LINE;
-    return hsb__head_meaning(h, bytes, &h->fields[h->field_count++]);
+    int result = hsb__head_at_lf(h, bytes, HSB__HEAD_AT_LINE);
+    return result == HSB__HEAD_NEXT ? hsb__head_meaning(h, bytes, &h->fields[h->field_count++])
+                                    : result;
 }
 
 /* RFC 9112 3.2: HTTP/1.1 needs a Host.                                                */
 static int hsb__head_at_last_lf(hsb__head *h, const char *bytes)
 {
-    if (bytes[h->at] != '\n')
-        return hsb__head_refuse(h, 400, "CR without LF");
+    if (hsb__head_at_lf(h, bytes, HSB__HEAD_FINISHED) != HSB__HEAD_NEXT)
+        return h->status;
     if (h->minor > 0 && h->host_fields == 0)
         return hsb__head_refuse(h, 400, "no Host field");
-    h->at++;
     h->end = h->at;
-    h->state = HSB__HEAD_FINISHED;
     h->status = HSB__HEAD_DONE;
     if (!h->in_trailers) {
         h->trailer_from = h->field_count;
@@ -8537,7 +8529,7 @@ static int hsb__head_step(hsb__head *h, const char *bytes, size_t len)
 {
     switch (h->state) {
     case HSB__HEAD_AT_START:        return hsb__head_at_start(h, bytes);
-    case HSB__HEAD_AT_START_LF:     return hsb__head_at_start_lf(h, bytes);
+    case HSB__HEAD_AT_START_LF:     return hsb__head_at_lf(h, bytes, HSB__HEAD_IN_METHOD);
     case HSB__HEAD_IN_METHOD:       return hsb__head_in_method(h, bytes, len);
     case HSB__HEAD_IN_TARGET:       return hsb__head_in_target(h, bytes, len);
     case HSB__HEAD_IN_VERSION:      return hsb__head_in_version(h, bytes, len);
@@ -8558,7 +8550,7 @@ static size_t hsb__head_at_most(size_t limit)
     return limit < HSB__HEAD_LARGEST ? limit : HSB__HEAD_LARGEST;
 }
 
-/* Forgets everything, the caller's fields included: set them again after this.        */
+/* Forgets everything.  The caller must set h->fields and h->field_space after it.      */
 static void hsb__head_start(hsb__head *h, const hsb__head_limits *limits)
 {
     memset(h, 0, sizeof *h);
@@ -8568,9 +8560,10 @@ static void hsb__head_start(hsb__head *h, const hsb__head_limits *limits)
     h->stop = h->limits.bytes;
 }
 
-/* bytes[0..len) is all of the head that has come so far, at least as much as the last time,
-   and perhaps more than the head; h->end tells how much was.  A refusal is final.  Behind
-   h->stop no byte is looked at: what is not finished there is too long.               */
+/* bytes[0..len) is all that has been received of the head, at least as much as in the call
+   before.  It may be more than the head: h->end tells where the head ended.  A refusal is
+   final.  Bytes from h->stop on are not looked at: a head that has not ended there is too
+   long.                                                                               */
 static int hsb__head_parse(hsb__head *h, const char *bytes, size_t len)
 {
     const size_t end = len < h->stop ? len : h->stop;
@@ -8586,9 +8579,9 @@ static int hsb__head_parse(hsb__head *h, const char *bytes, size_t len)
     return hsb__head_refuse(h, 431, h->in_trailers ? "trailers are too long" : "head is too long");
 }
 
-/* RFC 9112 7.1.2.  The trailers of a chunked body, which the caller appends behind the head in
-   the same bytes, at `from`; their spans and h->end count from the start of the head as well.
-   They have the head's limits once more.                                              */
+/* RFC 9112 7.1.2: the trailers of a chunked body.  The caller has appended them to the head's
+   bytes, at `from`; their spans and h->end count from the start of the head too.  The limits
+   of the head apply to them again.                                                    */
 static int hsb__head_parse_trailers(hsb__head *h, const char *bytes, size_t len, size_t from)
 {
     if (!h->in_trailers && h->state == HSB__HEAD_FINISHED) {
@@ -8618,7 +8611,8 @@ static int hsb__head_field(const hsb__head *h, const char *bytes, hsb_str name,
 
 /* --- percent, form, cookie --------------------------------------------------------- */
 /* RFC 3986 2.1; in a form '+' is a space.  Writes the text and a NUL to buf, which may be
-   where `in` is.  False: malformed, a NUL in it, or no room for all; then buf is empty. */
+   where `in` is.  False: `in` is malformed, contains a NUL, or does not fit; then buf is
+   empty.                                                                              */
 static bool hsb__percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len)
 {
     size_t n = 0;
@@ -8644,8 +8638,8 @@ static bool hsb__percent_decode(hsb_str in, bool form, char *buf, size_t size, s
     return good;
 }
 
-/* The next of a=1&b=2, still encoded; an absent value: there was no '='.  Empty parts are
-   passed over.                                                                        */
+/* The next of a=1&b=2, still encoded; the value is absent if there was no '='.  Empty parts
+   are skipped.                                                                        */
 static bool hsb__form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
 {
     while (rest->len) {
@@ -8659,7 +8653,7 @@ static bool hsb__form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
     return false;
 }
 
-/* RFC 6265 4.2.1: the next of a=1; b=2.  What has no '=' is no cookie.                */
+/* RFC 6265 4.2.1: the next of a=1; b=2.  A part without '=' is skipped.               */
 static bool hsb__cookie_next(hsb_str *rest, hsb_str *name, hsb_str *value)
 {
     while (rest->len) {
@@ -8674,7 +8668,7 @@ static bool hsb__cookie_next(hsb_str *rest, hsb_str *name, hsb_str *value)
     return false;
 }
 
-/* The first cookie of that name, case and all, in whichever Cookie field; absent: none. */
+/* The first cookie with exactly that name in any Cookie field, or absent.             */
 static hsb_str hsb__cookie_find(const hsb__head *h, const char *bytes, hsb_str wanted)
 {
     const hsb_str field = hsb__text_of("Cookie");
