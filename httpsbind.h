@@ -490,8 +490,11 @@ HSB_API bool        hsb_server_post(hsb_server *server, int delay_ms,
 typedef struct hsb_certificate {     /* borrowed: until on_close                                  */
     hsb_str der;
     hsb_str subject, issuer;         /* RFC 4514 text: "CN=ann,O=Example"                         */
+    hsb_str serial;                  /* big-endian bytes; with issuer: names one certificate      */
     int64_t not_before, not_after;   /* seconds since 1970                                        */
-    uint8_t sha256[32];              /* of der                                                    */
+    uint8_t sha256[32];              /* of der: names one file.  Never refuse by it: whoever holds
+                                        the key can change the file and keep it valid             */
+    uint8_t key_sha256[32];          /* of SubjectPublicKeyInfo: names one key                    */
     const hsb_str *names;            /* subjectAltName: DNS, mail, URI and IP, as text            */
     int     name_count;
 } hsb_certificate;
@@ -3553,12 +3556,6 @@ static bool hsb__der_whole(hsb_str *rest, unsigned tag, hsb_str *element)
     return true;
 }
 
-static bool hsb__der_skip(hsb_str *rest, unsigned tag)
-{
-    hsb_str content;
-    return hsb__der_take(rest, tag, &content);
-}
-
 /* Not there: true, and *content is absent.                                            */
 static bool hsb__der_optional(hsb_str *rest, unsigned tag, hsb_str *content)
 {
@@ -3650,7 +3647,7 @@ static bool hsb__der_oid_is(hsb_str oid, const char *text)
 static bool hsb__der_time(hsb_str *rest, int64_t *seconds)
 {
     enum { YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, COUNT };
-    static const int64_t most[COUNT] = { 9999, 12, 31, 23, 59, 60 };
+    static const int64_t most[COUNT] = { 9999, 12, 31, 23, 59, 59 };
     int64_t n[COUNT];
     hsb_str at = *rest, text;
     bool is_short = hsb__der_starts(at, HSB__DER_UTC_TIME);
@@ -4485,13 +4482,54 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
 
 
 /* --- the walk -------------------------------------------------------------------------
-   Over bytes that a stranger may have sent.  Everything found points into them.       */
+   Over bytes that a stranger may have sent.  Everything found points into them.  The walk
+   refuses what is malformed; whether the rest is good enough is for >>verify to say.      */
+
+/* Who signed: the issuer's name, and what authorityKeyIdentifier (RFC 5280 4.2.1.1) adds.
+   Each of the last three may be absent.                                               */
+typedef struct hsb__x509_signer {
+    hsb_str name;                   /* the DER of the Name, header included            */
+    hsb_str key_id;
+    hsb_str cert_issuer;            /* what GeneralNames holds                         */
+    hsb_str cert_serial;
+} hsb__x509_signer;
+
+/* What certificates and revocation lists have in common: a signature over bytes.      */
+typedef struct hsb__x509_signed {
+    hsb_str tbs;                    /* what is signed, header included                 */
+    hsb_str inner, outer;           /* AlgorithmIdentifier within tbs, and after it    */
+    hsb_str signature;
+} hsb__x509_signed;
+
+/* Extensions that we know.  hsb__x509.has is a set of them.                           */
+enum {
+    HSB__X509_KEY_ID = 1, HSB__X509_KEY_USAGE = 2, HSB__X509_SAN = 4,
+    HSB__X509_CONSTRAINTS = 8, HSB__X509_NAME_CONSTRAINTS = 16, HSB__X509_POLICIES = 32,
+    HSB__X509_SIGNER = 64, HSB__X509_EXTENDED_USAGE = 128, HSB__X509_NETSCAPE = 256
+};
+
+/* RFC 5280 4.2.1.3: bits of hsb__x509.usage                                           */
+enum { HSB__X509_SIGNS = 0x80, HSB__X509_SIGNS_CERTS = 0x04, HSB__X509_SIGNS_LISTS = 0x02 };
+
 typedef struct hsb__x509 {
-    hsb_str subject, issuer;        /* the DER of the Name, header included            */
-    int64_t not_before, not_after;  /* seconds since 1970                              */
-    hsb_str key;                    /* what SubjectPublicKeyInfo holds                 */
-    hsb_str san;                    /* what GeneralNames holds; absent: no such extension */
-    bool    has_constraints, is_ca; /* basicConstraints                                */
+    hsb__x509_signed signed_part;
+    hsb__x509_signer issuer;
+    hsb_str  serial;                /* what the INTEGER holds                          */
+    hsb_str  subject;               /* the DER of the Name, header included            */
+    hsb_str  whole_key;             /* SubjectPublicKeyInfo, header included           */
+    hsb_str  key;                   /* what it holds                                   */
+    hsb_str  key_id;                /* subjectKeyIdentifier                            */
+    hsb_str  san;                   /* what GeneralNames holds; absent: no such extension */
+    int64_t  not_before, not_after; /* seconds since 1970                              */
+    unsigned version;               /* 1, 2 or 3                                       */
+    unsigned has;                   /* HSB__X509_*: extensions                         */
+    unsigned usage;                 /* the first eight bits of keyUsage                */
+    unsigned netscape;              /* of Netscape's certificate type, which is older than
+                                       extended usage and still written: 0x80 is a client */
+    uint32_t path_len;              /* UINT32_MAX: no limit                            */
+    bool     is_ca;                 /* basicConstraints                                */
+    bool     for_clients;           /* extended key usage allows it, or is not there   */
+    bool     critical_unknown;      /* a critical extension that we do not know        */
 } hsb__x509;
 
 /* GeneralNames (RFC 5280 4.2.1.6): every element must be whole, so that those who read
@@ -4500,7 +4538,7 @@ static bool hsb__x509_walk_san(hsb__x509 *out, hsb_str value)
 {
     hsb_str names, rest, name;
     unsigned tag;
-    if (out->san.ptr || !hsb__der_take(&value, HSB__DER_SEQUENCE, &names) || value.len)
+    if (!hsb__der_take(&value, HSB__DER_SEQUENCE, &names) || value.len)
         return false;
     rest = names;
     while (rest.len)
@@ -4510,30 +4548,125 @@ static bool hsb__x509_walk_san(hsb__x509 *out, hsb_str value)
     return true;
 }
 
+/* Only a CA has a path length (RFC 5280 4.2.1.9).                                     */
 static bool hsb__x509_walk_constraints(hsb__x509 *out, hsb_str value)
 {
     hsb_str body, flag;
-    if (out->has_constraints || !hsb__der_take(&value, HSB__DER_SEQUENCE, &body) ||
-        value.len || !hsb__der_optional(&body, HSB__DER_BOOLEAN, &flag) ||
-        (flag.ptr && flag.len != 1))
+    if (!hsb__der_take(&value, HSB__DER_SEQUENCE, &body) || value.len ||
+        !hsb__der_optional(&body, HSB__DER_BOOLEAN, &flag) || (flag.ptr && flag.len != 1))
         return false;
-    out->has_constraints = true;
     out->is_ca = flag.ptr && flag.ptr[0] != 0;
+    return !body.len || (out->is_ca && hsb__der_small(&body, INT32_MAX, &out->path_len) &&
+                         !body.len);
+}
+
+/* The first byte of a BIT STRING of named bits.                                       */
+static bool hsb__x509_walk_bits(hsb_str value, unsigned *bits)
+{
+    hsb_str all;
+    if (!hsb__der_take(&value, HSB__DER_BITS, &all) || value.len || !all.len ||
+        hsb__der_byte(all, 0) > (all.len > 1 ? 7 : 0))
+        return false;
+    *bits = all.len > 1 ? hsb__der_byte(all, 1) : 0;
     return true;
 }
 
-static bool hsb__x509_walk_extension(hsb__x509 *out, hsb_str extension)
+/* RFC 5280 4.2.1.12: at least one purpose.  Those that let a client in are clientAuth and
+   anyExtendedKeyUsage.                                                                */
+static bool hsb__x509_walk_extended_usage(hsb__x509 *out, hsb_str value)
 {
-    hsb_str oid, critical, value;
-    if (!hsb__der_take(&extension, HSB__DER_OID, &oid) ||
-        !hsb__der_optional(&extension, HSB__DER_BOOLEAN, &critical) ||
-        !hsb__der_take(&extension, HSB__DER_OCTETS, &value) || extension.len)
+    hsb_str list, oid;
+    bool found = false;
+    if (!hsb__der_take(&value, HSB__DER_SEQUENCE, &list) || value.len || !list.len)
         return false;
-    if (hsb__der_oid_is(oid, "2.5.29.17"))
-        return hsb__x509_walk_san(out, value);
-    if (hsb__der_oid_is(oid, "2.5.29.19"))
-        return hsb__x509_walk_constraints(out, value);
+    while (list.len) {
+        if (!hsb__der_take(&list, HSB__DER_OID, &oid))
+            return false;
+        found = found || hsb__der_oid_is(oid, "1.3.6.1.5.5.7.3.2") ||
+                hsb__der_oid_is(oid, "2.5.29.37.0");
+    }
+    out->for_clients = found;
     return true;
+}
+
+static bool hsb__x509_walk_signer(hsb__x509_signer *out, hsb_str value)
+{
+    hsb_str body;
+    return hsb__der_take(&value, HSB__DER_SEQUENCE, &body) && !value.len &&
+           hsb__der_optional(&body, HSB__DER_CONTEXT + 0, &out->key_id) &&
+           hsb__der_optional(&body, HSB__DER_EXPLICIT + 1, &out->cert_issuer) &&
+           hsb__der_optional(&body, HSB__DER_CONTEXT + 2, &out->cert_serial) && !body.len;
+}
+
+static bool hsb__x509_walk_key_id(hsb__x509 *out, hsb_str value)
+{
+    return hsb__der_take(&value, HSB__DER_OCTETS, &out->key_id) && !value.len;
+}
+
+/* One that we know, by its bit.                                                       */
+static bool hsb__x509_walk_known(hsb__x509 *out, unsigned which, hsb_str value)
+{
+    switch (which) {
+    case HSB__X509_KEY_ID:         return hsb__x509_walk_key_id(out, value);
+    case HSB__X509_KEY_USAGE:      return hsb__x509_walk_bits(value, &out->usage);
+    case HSB__X509_SAN:            return hsb__x509_walk_san(out, value);
+    case HSB__X509_CONSTRAINTS:    return hsb__x509_walk_constraints(out, value);
+    case HSB__X509_SIGNER:         return hsb__x509_walk_signer(&out->issuer, value);
+    case HSB__X509_EXTENDED_USAGE: return hsb__x509_walk_extended_usage(out, value);
+    case HSB__X509_NETSCAPE:       return hsb__x509_walk_bits(value, &out->netscape);
+    default:                       return true;
+    }
+}
+
+/* Extension (RFC 5280 4.1): its name as text, is it critical, its value.              */
+static bool hsb__x509_walk_extension(hsb_str extension, char name[HSB__DER_OID_TEXT],
+                                     bool *is_critical, hsb_str *value)
+{
+    hsb_str oid, critical;
+    if (!hsb__der_take(&extension, HSB__DER_OID, &oid) || !hsb__der_oid_text(oid, name) ||
+        !hsb__der_optional(&extension, HSB__DER_BOOLEAN, &critical) ||
+        (critical.ptr && critical.len != 1) ||
+        !hsb__der_take(&extension, HSB__DER_OCTETS, value) || extension.len)
+        return false;
+    *is_critical = critical.ptr && critical.ptr[0] != 0;
+    return true;
+}
+
+/* may_be_critical: being critical asks nothing of us that we do not do.  No policy is asked
+   for, so certificate policies refuse nobody (RFC 5280 6.1.1).                        */
+static const struct { const char *oid; unsigned bit; bool may_be_critical; }
+hsb__x509_known[] = {
+    { "2.5.29.14",               HSB__X509_KEY_ID,           false },
+    { "2.5.29.15",               HSB__X509_KEY_USAGE,        true },
+    { "2.5.29.17",               HSB__X509_SAN,              true },
+    { "2.5.29.19",               HSB__X509_CONSTRAINTS,      true },
+    { "2.5.29.30",               HSB__X509_NAME_CONSTRAINTS, true },
+    { "2.5.29.32",               HSB__X509_POLICIES,         true },
+    { "2.5.29.35",               HSB__X509_SIGNER,           false },
+    { "2.5.29.37",               HSB__X509_EXTENDED_USAGE,   true },
+    { "2.16.840.1.113730.1.1",   HSB__X509_NETSCAPE,         true },
+};
+
+static bool hsb__x509_walk_one(hsb__x509 *out, hsb_str extension)
+{
+    const size_t count = sizeof hsb__x509_known / sizeof *hsb__x509_known;
+    char name[HSB__DER_OID_TEXT];
+    bool critical;
+    hsb_str value;
+    size_t i = 0;
+    if (!hsb__x509_walk_extension(extension, name, &critical, &value))
+        return false;
+    while (i < count && strcmp(hsb__x509_known[i].oid, name) != 0)
+        i++;
+    if (critical && (i == count || !hsb__x509_known[i].may_be_critical))
+        out->critical_unknown = true;
+    if (i == count)
+        return true;
+    const unsigned bit = hsb__x509_known[i].bit;
+    if (out->has & bit)
+        return false;               /* twice: which of them would count?               */
+    out->has |= bit;
+    return hsb__x509_walk_known(out, bit, value);
 }
 
 static bool hsb__x509_walk_extensions(hsb__x509 *out, hsb_str wrapped)
@@ -4543,8 +4676,30 @@ static bool hsb__x509_walk_extensions(hsb__x509 *out, hsb_str wrapped)
         return false;
     while (list.len)
         if (!hsb__der_take(&list, HSB__DER_SEQUENCE, &extension) ||
-            !hsb__x509_walk_extension(out, extension))
+            !hsb__x509_walk_one(out, extension))
             return false;
+    return true;
+}
+
+/* In the shortest form, so that equal numbers are equal bytes.                        */
+static bool hsb__x509_serial(hsb_str *rest, hsb_str *serial)
+{
+    if (!hsb__der_take(rest, HSB__DER_INTEGER, serial) || !serial->len)
+        return false;
+    const unsigned first = hsb__der_byte(*serial, 0);
+    const unsigned next = serial->len > 1 ? hsb__der_byte(*serial, 1) >> 7 : 2;
+    return !(first == 0 && next == 0) && !(first == 0xFF && next == 1);
+}
+
+/* Absent: 1.                                                                          */
+static bool hsb__x509_version(hsb_str *rest, unsigned *version)
+{
+    hsb_str wrapped;
+    uint32_t number = 0;
+    if (!hsb__der_optional(rest, HSB__DER_EXPLICIT + 0, &wrapped) ||
+        (wrapped.ptr && (!hsb__der_small(&wrapped, 2, &number) || wrapped.len)))
+        return false;
+    *version = number + 1;
     return true;
 }
 
@@ -4552,30 +4707,47 @@ static bool hsb__x509_walk_extensions(hsb__x509 *out, hsb_str wrapped)
    key, two identifiers that nobody uses, extensions.                                  */
 static bool hsb__x509_walk_tbs(hsb__x509 *out, hsb_str tbs)
 {
-    hsb_str version, validity, id, extensions;
-    return hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 0, &version) &&
-           hsb__der_skip(&tbs, HSB__DER_INTEGER) && hsb__der_skip(&tbs, HSB__DER_SEQUENCE) &&
-           hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->issuer) &&
+    hsb_str validity, id, extensions;
+    return hsb__x509_version(&tbs, &out->version) && hsb__x509_serial(&tbs, &out->serial) &&
+           hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->signed_part.inner) &&
+           hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->issuer.name) &&
            hsb__der_take(&tbs, HSB__DER_SEQUENCE, &validity) &&
            hsb__der_time(&validity, &out->not_before) &&
            hsb__der_time(&validity, &out->not_after) && !validity.len &&
            hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->subject) &&
-           hsb__der_take(&tbs, HSB__DER_SEQUENCE, &out->key) &&
+           hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->whole_key) &&
            hsb__der_optional(&tbs, HSB__DER_CONTEXT + 1, &id) &&
            hsb__der_optional(&tbs, HSB__DER_CONTEXT + 2, &id) &&
            hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 3, &extensions) && !tbs.len &&
-           (!extensions.ptr || hsb__x509_walk_extensions(out, extensions));
+           (!extensions.ptr ||
+            (out->version == 3 && hsb__x509_walk_extensions(out, extensions)));
+}
+
+/* Certificate and CertificateList: what is signed, how, and the signature.  Nothing may
+   follow.  The caller finds inner in what tbs holds.                                  */
+static bool hsb__x509_walk_signed(hsb__x509_signed *out, hsb_str der, hsb_str *tbs)
+{
+    hsb_str body;
+    if (!hsb__der_take(&der, HSB__DER_SEQUENCE, &body) || der.len ||
+        !hsb__der_whole(&body, HSB__DER_SEQUENCE, &out->tbs) ||
+        !hsb__der_whole(&body, HSB__DER_SEQUENCE, &out->outer) ||
+        !hsb__der_bytes(&body, &out->signature) || body.len)
+        return false;
+    hsb_str whole = out->tbs;
+    return hsb__der_take(&whole, HSB__DER_SEQUENCE, tbs);
 }
 
 static bool hsb__x509_walk(hsb__x509 *out, const unsigned char *der, size_t len)
 {
-    hsb_str rest = hsb__text_make((const char *)der, len), cert, tbs;
+    hsb_str tbs;
     memset(out, 0, sizeof *out);
-    return hsb__der_take(&rest, HSB__DER_SEQUENCE, &cert) && !rest.len &&
-           hsb__der_take(&cert, HSB__DER_SEQUENCE, &tbs) &&
-           hsb__der_skip(&cert, HSB__DER_SEQUENCE) &&       /* which signature         */
-           hsb__der_skip(&cert, HSB__DER_BITS) && !cert.len &&
-           hsb__x509_walk_tbs(out, tbs);
+    out->path_len = UINT32_MAX;
+    out->for_clients = true;
+    if (!hsb__x509_walk_signed(&out->signed_part, hsb__text_make((const char *)der, len), &tbs) ||
+        !hsb__x509_walk_tbs(out, tbs))
+        return false;
+    hsb_str whole = out->whole_key;
+    return hsb__der_take(&whole, HSB__DER_SEQUENCE, &out->key);
 }
 
 static const char hsb__x509_malformed[] = "malformed";
@@ -4589,6 +4761,8 @@ static const char *hsb__x509_rsa_key(hsb_str bytes, br_rsa_public_key *key)
         return hsb__x509_malformed;
     hsb__key_set_number(&key->n, &key->nlen, n);
     hsb__key_set_number(&key->e, &key->elen, e);
+    if (e.len > 4 || !(hsb__der_byte(e, e.len - 1) & 1) || (e.len == 1 && e.ptr[0] == 1))
+        return "RSA exponent not supported: it is odd, above 1 and has at most 32 bits";
     return hsb__key_rsa_size(n);
 }
 
@@ -4751,6 +4925,25 @@ static size_t hsb__x509_utf8(char out[4], uint32_t c)
     return more + 1;
 }
 
+/* Characters that change how a terminal or a log shows the text around them, or that show
+   nothing: controls, line and paragraph separators, and Unicode's format characters (Cf),
+   which include those that turn the direction of writing.                             */
+static bool hsb__x509_is_hidden(uint32_t c)
+{
+    static const uint32_t ranges[][2] = {
+        { 0x0000, 0x001F },   { 0x007F, 0x009F },   { 0x00AD, 0x00AD },   { 0x0600, 0x0605 },
+        { 0x061C, 0x061C },   { 0x06DD, 0x06DD },   { 0x070F, 0x070F },   { 0x0890, 0x0891 },
+        { 0x08E2, 0x08E2 },   { 0x180E, 0x180E },   { 0x200B, 0x200F },   { 0x2028, 0x202E },
+        { 0x2060, 0x206F },   { 0xFEFF, 0xFEFF },   { 0xFFF9, 0xFFFB },   { 0x110BD, 0x110BD },
+        { 0x110CD, 0x110CD }, { 0x13430, 0x1343F }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A },
+        { 0xE0000, 0xE007F },
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i][0] && c <= ranges[i][1])
+            return true;
+    return false;
+}
+
 /* RFC 4514 2.4: what a value may not show as it is.                                   */
 static void hsb__x509_put_value(hsb__x509_text *t, hsb_str value, unsigned tag)
 {
@@ -4759,7 +4952,7 @@ static void hsb__x509_put_value(hsb__x509_text *t, hsb_str value, unsigned tag)
     while (value.len && hsb__x509_next_char(&value, tag, &c)) {
         char utf8[4];
         size_t n = hsb__x509_utf8(utf8, c);
-        if (c < ' ' || (c >= 0x7F && c < 0xA0)) {
+        if (hsb__x509_is_hidden(c)) {
             hsb__x509_put_hex(t, hsb__text_make(utf8, n), "\\");
         } else {
             bool edge = (c == ' ' && (first || !value.len)) || (c == '#' && first);
@@ -4867,7 +5060,7 @@ static bool hsb__x509_put_all(hsb__x509_text *t, const hsb__x509 *cert, hsb_cert
     unsigned kind;
     out->name_count = 0;
     if (!hsb__x509_put_dn(t, cert->subject, &out->subject) ||
-        !hsb__x509_put_dn(t, cert->issuer, &out->issuer))
+        !hsb__x509_put_dn(t, cert->issuer.name, &out->issuer))
         return false;
     while (out->name_count < HSB__X509_NAMES && hsb__x509_next_name(&rest, &kind, &name)) {
         hsb_str shown = hsb__x509_put_name(t, kind, name);
@@ -4884,6 +5077,13 @@ static void hsb__x509_sha256(const void *bytes, size_t len, unsigned char out[32
     br_sha256_init(&sha256);
     br_sha256_update(&sha256, bytes, len);
     br_sha256_out(&sha256, out);
+}
+
+/* Without the zero byte that only keeps the number positive.                          */
+static hsb_str hsb__x509_shown_serial(const char *bytes, size_t len)
+{
+    const size_t skip = len > 1 && bytes[0] == 0 ? 1 : 0;
+    return hsb__text_make(bytes + skip, len - skip);
 }
 
 /* One block: this, the names, the DER, the texts.                                     */
@@ -4915,6 +5115,9 @@ static hsb_certificate *hsb__x509_describe(hsb__memory *m, const unsigned char *
     block->shown.names = name;
     block->shown.not_before = cert.not_before;
     block->shown.not_after = cert.not_after;
+    block->shown.serial = hsb__x509_shown_serial(copy + (cert.serial.ptr - (const char *)der),
+                                                 cert.serial.len);
+    hsb__x509_sha256(cert.whole_key.ptr, cert.whole_key.len, block->shown.key_sha256);
     hsb__x509_sha256(der, len, block->shown.sha256);
     return &block->shown;
 }
@@ -6599,7 +6802,7 @@ static void hsb__verify_note_cert(hsb__verify *v, int judgement)
         return;
     if (judgement == BR_ERR_X509_EXPIRED)
         hsb__verify_blame_time(v, &cert);
-    if (!judgement && hsb__verify_is_trusted_name(v, cert.issuer))
+    if (!judgement && hsb__verify_is_trusted_name(v, cert.issuer.name))
         v->impostor_at = (unsigned char)at;
 }
 
