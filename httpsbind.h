@@ -722,6 +722,7 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -1205,9 +1206,18 @@ static hsb__socket hsb__os_duplicate(hsb__socket s)
                                                  : fcntl(s, F_DUPFD_CLOEXEC, 0);
 }
 
+/* How much may wait in the kernel that TCP cannot send yet.  What is in flight comes on top,
+   so this costs no throughput; it keeps the socket writable soon after the peer has read,
+   and a slow client's share of memory small.                                         */
+enum { HSB__NOTSENT = 131072 };
+
 static void hsb__os_set_accepted(hsb__socket s)
 {
     int on = 1;
+#ifdef TCP_NOTSENT_LOWAT
+    int notsent = HSB__NOTSENT;
+    setsockopt(s, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &notsent, sizeof notsent);
+#endif
 #ifdef SO_NOSIGPIPE
     setsockopt(s, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
@@ -1319,6 +1329,25 @@ static int hsb__os_socket_error(hsb__socket s)
     socklen_t len = sizeof code;
     getsockopt(s, SOL_SOCKET, SO_ERROR, &code, &len);
     return code;
+}
+
+/* How many bytes of ours the peer's system has not acknowledged, those not sent included; a
+   FIN may count as one.  -1: this system does not say.                               */
+__attribute__((unused))
+static int64_t hsb__os_unsent(hsb__socket s)
+{
+    int n = 0;
+#if defined(__APPLE__)
+    socklen_t len = sizeof n;
+    return getsockopt(s, SOL_SOCKET, SO_NWRITE, &n, &len) == 0 ? n : -1;
+#elif defined(__linux__)
+    return ioctl(s, TIOCOUTQ, &n) == 0 ? n : -1;            /* the same as SIOCOUTQ      */
+#elif defined(FIONWRITE)
+    return ioctl(s, FIONWRITE, &n) == 0 ? n : -1;
+#else
+    (void)s;
+    return n - 1;
+#endif
 }
 
 /* The peer gets a FIN after what was sent; we can still read.                        */

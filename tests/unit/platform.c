@@ -252,6 +252,30 @@ static void a_reset_is_told_once(void **state)
     pair_close(&p);
 }
 
+/* What the peer's system has taken is acknowledged, what waits behind its window is not. */
+static void what_the_peer_has_not_taken_is_counted(void **state)
+{
+    static char bytes[65536];
+    pair p;
+    ptrdiff_t n;
+    int64_t sent = 0, left;
+    (void)state;
+    pair_open(&p);
+    assert_int_equal(hsb__os_unsent(p.server), 0);
+    while ((n = hsb__os_send(p.server, bytes, sizeof bytes)) > 0)
+        sent += n;
+    assert_true(hsb__os_would_block());
+    left = hsb__os_unsent(p.server);
+    assert_true(left > 0 && left < sent && left <= HSB__NOTSENT + 2 * (int64_t)sizeof bytes);
+    while (sent > 0 && (n = recv(p.client, bytes, sizeof bytes, 0)) > 0)
+        sent -= n;
+    for (int i = 0; i < 100 && hsb__os_unsent(p.server) > 0; i++)
+        poll(NULL, 0, 10);
+    assert_int_equal(hsb__os_unsent(p.server), 0);
+    pair_close(&p);
+    assert_int_equal(hsb__os_unsent(p.server), -1);
+}
+
 static void closing_keeps_the_error(void **state)
 {
     (void)state;
@@ -288,6 +312,7 @@ int main(void)
         cmocka_unit_test(a_peek_leaves_the_byte),
         cmocka_unit_test(an_end_of_sending_is_no_end_of_reading),
         cmocka_unit_test(a_reset_is_told_once),
+        cmocka_unit_test(what_the_peer_has_not_taken_is_counted),
         cmocka_unit_test(closing_keeps_the_error),
         cmocka_unit_test(the_limit_of_descriptors_is_told),
     };
