@@ -9208,7 +9208,7 @@ static ptrdiff_t hsb__outgoing_pull(hsb__outgoing *o, char *out, size_t len)
 }
 
 /* ===== >>frame ===================================================================
-   Purpose  status line, fields, chunks out: pure functions into a buffer
+   Purpose  writes status line, fields and chunks into a buffer
    Uses     >>buffer >>text
    Names    hsb__frame_*
    Tests    tests/unit/frame.c                                                       */
@@ -9236,7 +9236,7 @@ static const hsb__reason hsb__frame_reasons[] = {       /* RFC 9110 15, in order
     { 511, "Network Authentication Required" },
 };
 
-/* "" for a status that is not in the table: the reason phrase may be empty.             */
+/* RFC 9112 4: the reason phrase may be empty; it is for a status not in the table.      */
 static const char *hsb__frame_reason(int status)
 {
     size_t low = 0, high = sizeof hsb__frame_reasons / sizeof *hsb__frame_reasons;
@@ -9252,13 +9252,13 @@ static const char *hsb__frame_reason(int status)
     return "";
 }
 
-/* RFC 9110 6.4.1, 15.2, 15.3.5, 15.4.5: whatever the handler writes.                    */
+/* RFC 9110 6.4.1, 15.2, 15.3.5, 15.4.5: no matter what the application writes.          */
 static bool hsb__frame_has_body(int status)
 {
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* RFC 9110 2.5: the version is ours, whatever the client's was.                         */
+/* RFC 9110 2.5: we send our own version, whatever the client's is.                      */
 static bool hsb__frame_status_line(hsb__buffer *out, int status)
 {
     const char *reason = hsb__frame_reason(status);
@@ -9276,7 +9276,7 @@ static bool hsb__frame_status_line(hsb__buffer *out, int status)
     return true;
 }
 
-/* The caller has checked both: see hsb__frame_field_allowed.                            */
+/* The caller has checked name and value: see hsb__frame_field_allowed.                  */
 static bool hsb__frame_field(hsb__buffer *out, const char *name, hsb_str value)
 {
     size_t len = strlen(name);
@@ -9301,8 +9301,8 @@ static bool hsb__frame_number_field(hsb__buffer *out, const char *name, int64_t 
                             hsb__text_make(digits, hsb__text_print(digits, (uint64_t)value)));
 }
 
-/* A user's field: a token, a value without controls, and none of the framing fields that
-   are ours.                                                                             */
+/* Whether the application may set this field: the name is a token, the value has no control
+   characters, and the field is not one of those that we write ourselves.                */
 static bool hsb__frame_field_allowed(const char *name, const char *value)
 {
     static const char *const ours[] = { "content-length", "transfer-encoding", "connection",
@@ -9316,8 +9316,8 @@ static bool hsb__frame_field_allowed(const char *name, const char *value)
     return true;
 }
 
-/* RFC 9112 7.1: "1a2b" CRLF data CRLF; an empty part would be the last chunk, so the
-   caller never passes one.                                                              */
+/* RFC 9112 7.1: "1a2b" CRLF data CRLF.  The caller passes no empty part, because that would
+   be the last chunk.                                                                    */
 static bool hsb__frame_chunk(hsb__buffer *out, hsb_str part)
 {
     char size[20];
@@ -10540,75 +10540,74 @@ static void hsb__stream_end(hsb_stream *s, const hsb_error *why)
    Purpose  RFC 6455 over a stream: frames, messages, pings, the close handshake
    Uses     >>memory >>text >>request >>response >>stream
    Names    hsb__websocket_*
-   Tests    tests/unit/websocket.c, tests/fuzz/websocket.c
+   Tests    tests/unit/websocket*.c, tests/live/websocket.c, tests/fuzz/websocket.c
 
-   Bottom-up: the UTF-8 checker, the frame reader, the frame writer, Close frames, the
-   message that is gathered, and the handshake's arithmetic are pure and know no
-   connection.  Only what comes after "over a stream" does.
+   Bottom-up: the frame reader, the frame writer, Close frames, the buffer for one message
+   and the handshake's arithmetic are pure functions that know no connection.  The part from
+   "over a stream" on connects them to one.
 
      received bytes -> reader -> DATA  -> unmasked, checked -> on_message, on_fragment
                               -> PING  -> a pong
                               -> CLOSE -> our Close, end of the stream
                               -> BAD   -> Close 1002, 1007 or 1009, end of the stream
 
-   There are no extensions and no compression.  Whether a page of that Origin may talk
-   to this server is for the request's hook to decide, before it opens the WebSocket.    */
+   There are no extensions and no compression.  The application decides, before it opens
+   the WebSocket, whether a page of that Origin may talk to this server.                 */
 
 enum {                                  /* RFC 6455 7.4.1                              */
     HSB__WEBSOCKET_PROTOCOL = 1002,     /* the peer broke the protocol                 */
     HSB__WEBSOCKET_NO_CODE  = 1005,     /* its Close had no code; never sent           */
     HSB__WEBSOCKET_CUT_OFF  = 1006,     /* there was no Close; never sent              */
-    HSB__WEBSOCKET_NOT_UTF8 = 1007,     /* a text that is none                         */
+    HSB__WEBSOCKET_NOT_UTF8 = 1007,     /* a text or a reason that is not UTF-8        */
     HSB__WEBSOCKET_TOO_BIG  = 1009,     /* a message above the limit                   */
-    HSB__WEBSOCKET_INTERNAL = 1011      /* we could not: out of memory                 */
+    HSB__WEBSOCKET_INTERNAL = 1011      /* we ran out of memory                        */
 };
 
 enum {                                  /* RFC 6455 5.2: opcodes                       */
     HSB__WEBSOCKET_OP_MORE   = 0x0,
     HSB__WEBSOCKET_OP_TEXT   = 0x1,
     HSB__WEBSOCKET_OP_BINARY = 0x2,
-    HSB__WEBSOCKET_OP_CLOSE  = 0x8,     /* bit 3 tells control frames                  */
+    HSB__WEBSOCKET_OP_CLOSE  = 0x8,     /* bit 3 is set in control frames              */
     HSB__WEBSOCKET_OP_PING   = 0x9,
     HSB__WEBSOCKET_OP_PONG   = 0xA
 };
 
 enum {
     HSB__WEBSOCKET_CONTROL = 125,       /* RFC 6455 5.5: payload of a control frame    */
-    HSB__WEBSOCKET_REASON  = 123,       /*   and of a Close without its code           */
+    HSB__WEBSOCKET_REASON  = 123,       /*   and the reason in a Close                 */
     HSB__WEBSOCKET_HEAD    = 14,        /* 2, a length of 0, 2 or 8, a mask of 4       */
     HSB__WEBSOCKET_ACCEPT  = 29,        /* base64 of a SHA-1, and a NUL                */
-    HSB__WEBSOCKET_PART    = 4096       /* what on_fragment gets at once, at most      */
+    HSB__WEBSOCKET_PART    = 4096       /* the most that on_fragment gets at once      */
 };
 
 /* --- frames in ------------------------------------------------------------------------- */
 
 typedef enum hsb__websocket_event {
-    HSB__WEBSOCKET_MORE,        /* all input is used; the rest has to come first        */
-    HSB__WEBSOCKET_DATA,        /* a masked piece of a message: hsb__websocket_take it  */
+    HSB__WEBSOCKET_MORE,        /* all input is used; more is needed                    */
+    HSB__WEBSOCKET_DATA,        /* a masked piece of a message                          */
     HSB__WEBSOCKET_PING,        /* a whole control frame: in control[]                  */
     HSB__WEBSOCKET_PONG,
     HSB__WEBSOCKET_CLOSE,
-    HSB__WEBSOCKET_BAD          /* end it with the code `bad`; stays so                 */
+    HSB__WEBSOCKET_BAD          /* final: the code to close with is in `bad`            */
 } hsb__websocket_event;
 
-/* head_len < head_need: bytes of a frame's head are missing.  Else `left` bytes of its
-   payload are.  Zeroed but for limit and head_need (hsb__websocket_reader_start): before
-   the first frame.                                                                     */
+/* While head_len < head_need, bytes of a frame's head are missing; then `left` bytes of its
+   payload are.  hsb__websocket_reader_start makes a reader that awaits the first frame. */
 typedef struct hsb__websocket_reader {
     unsigned char head[HSB__WEBSOCKET_HEAD];
     unsigned      head_len, head_need;
     unsigned      mask_at;              /* which byte of the mask comes next            */
     uint64_t      left;
-    uint64_t      limit;                /* of a message                                 */
-    uint64_t      length;               /* of the message, with this frame's            */
+    uint64_t      limit;                /* the longest message that is permitted        */
+    uint64_t      length;               /* of the message so far, with the whole of this frame */
     bool          within;               /* a message has begun and not ended            */
     bool          text;                 /* the message is text                          */
-    bool          last;                 /* the piece told with DATA ends the message    */
-    hsb__utf8     utf8;                 /* a good text leaves it between two characters */
+    bool          last;                 /* the piece reported as DATA ends the message  */
+    hsb__utf8     utf8;                 /* between two characters when a text ends      */
     unsigned      control_len;
     char          control[HSB__WEBSOCKET_CONTROL];
     int           bad;
-    const char   *why;                  /* of bad                                       */
+    const char   *why;                  /* the text for `bad`                           */
 } hsb__websocket_reader;
 
 static void hsb__websocket_reader_start(hsb__websocket_reader *r, uint64_t limit)
@@ -10618,7 +10617,7 @@ static void hsb__websocket_reader_start(hsb__websocket_reader *r, uint64_t limit
     r->head_need = 2 + 4;
 }
 
-/* Only the first failure counts.  Returns false so that callers can return it.         */
+/* Records a failure; the first one counts.  Returns false so that callers can return it. */
 static bool hsb__websocket_bad(hsb__websocket_reader *r, int code, const char *why)
 {
     if (!r->bad) {
@@ -10673,7 +10672,7 @@ static bool hsb__websocket_check_second(hsb__websocket_reader *r)
     return true;
 }
 
-/* All before the mask is there.                                                        */
+/* Called when everything before the mask has been received.                            */
 static bool hsb__websocket_check_length(hsb__websocket_reader *r)
 {
     uint64_t length = r->head_len == 2 ? r->head[1] & 0x7Fu : 0;
@@ -10694,7 +10693,7 @@ static bool hsb__websocket_check_length(hsb__websocket_reader *r)
     return true;
 }
 
-/* The head is whole.                                                                   */
+/* Called when the head is complete.                                                    */
 static void hsb__websocket_frame_begins(hsb__websocket_reader *r)
 {
     unsigned opcode = hsb__websocket_opcode(r);
@@ -10707,7 +10706,7 @@ static void hsb__websocket_frame_begins(hsb__websocket_reader *r)
     }
 }
 
-/* Every byte is judged when it comes: a frame that cannot be good is not waited for.   */
+/* Judges each byte as it arrives, so that an invalid frame is refused at once.          */
 static bool hsb__websocket_head_byte(hsb__websocket_reader *r, char c)
 {
     r->head[r->head_len++] = (unsigned char)c;
@@ -10722,7 +10721,7 @@ static bool hsb__websocket_head_byte(hsb__websocket_reader *r, char c)
     return true;
 }
 
-/* The next frame may come.  The mask stays in head[] until it does.                    */
+/* Waits for the next frame.  The mask stays in head[] until that begins.                */
 static void hsb__websocket_frame_ends(hsb__websocket_reader *r)
 {
     r->head_len = 0;
@@ -10730,20 +10729,20 @@ static void hsb__websocket_frame_ends(hsb__websocket_reader *r)
         r->within = false;
 }
 
-/* At most max bytes of the frame's payload, off the input.                             */
+/* Takes at most max bytes of the frame's payload off the input.                        */
 static hsb_str hsb__websocket_payload(hsb__websocket_reader *r, hsb_str *in, size_t max)
 {
     size_t n = in->len < max ? in->len : max;
     if (n > r->left)
         n = (size_t)r->left;
     hsb_str piece = hsb__text_make(in->ptr, n);
-    *in = hsb__text_make(in->ptr + n, in->len - n);
+    *in = hsb__text_after(*in, n);
     r->left -= n;
     return piece;
 }
 
-/* RFC 6455 5.3: byte i of the payload is combined with byte i mod 4 of the mask, which
-   is the head's end.  `to` may be where the piece is.                                  */
+/* RFC 6455 5.3: byte i of the payload is combined with byte i mod 4 of the mask, which is
+   at the end of the head.  `to` may be where the piece is.                              */
 static void hsb__websocket_unmask(hsb__websocket_reader *r, char *to, hsb_str piece)
 {
     const unsigned char *mask = r->head + r->head_need - 4;
@@ -10778,7 +10777,7 @@ static hsb__websocket_event hsb__websocket_read_control(hsb__websocket_reader *r
     }
 }
 
-/* MORE after an empty frame that ends nothing: there is nothing to tell.               */
+/* An empty frame that does not end its message gives MORE: there is nothing to report. */
 static hsb__websocket_event hsb__websocket_read_data(hsb__websocket_reader *r, hsb_str *in,
                                                      size_t max, hsb_str *piece)
 {
@@ -10789,9 +10788,9 @@ static hsb__websocket_event hsb__websocket_read_data(hsb__websocket_reader *r, h
     return piece->len || r->last ? HSB__WEBSOCKET_DATA : HSB__WEBSOCKET_MORE;
 }
 
-/* Takes from the input what belongs to the next event.  After DATA, *piece (at most max
-   bytes; empty only if it is the last) is part of the input, and hsb__websocket_take has
-   to follow.                                                                           */
+/* Takes the bytes of the next event off the input.  After DATA, *piece is the part of the
+   input to pass to hsb__websocket_open_piece; it has at most max bytes, and is empty only
+   if it is the last.                                                                    */
 static hsb__websocket_event hsb__websocket_read(hsb__websocket_reader *r, hsb_str *in,
                                                 size_t max, hsb_str *piece)
 {
@@ -10803,7 +10802,7 @@ static hsb__websocket_event hsb__websocket_read(hsb__websocket_reader *r, hsb_st
             return HSB__WEBSOCKET_MORE;
         if (r->head_len < r->head_need) {
             hsb__websocket_head_byte(r, *in->ptr);
-            *in = hsb__text_make(in->ptr + 1, in->len - 1);
+            *in = hsb__text_after(*in, 1);
         }
         if (r->bad || r->head_len < r->head_need)
             continue;
@@ -10813,9 +10812,9 @@ static hsb__websocket_event hsb__websocket_read(hsb__websocket_reader *r, hsb_st
     return event;
 }
 
-/* Unmasks a piece into piece.len bytes at `to`; false if that shows a text which is no
-   UTF-8 (RFC 6455 8.1), at the first byte that it shows at.                            */
-static bool hsb__websocket_take(hsb__websocket_reader *r, char *to, hsb_str piece)
+/* Unmasks a piece into piece.len bytes at `to`.  False: the text is not UTF-8 (RFC 6455 8.1),
+   which is noticed with the first byte that cannot belong to it.                       */
+static bool hsb__websocket_open_piece(hsb__websocket_reader *r, char *to, hsb_str piece)
 {
     hsb__websocket_unmask(r, to, piece);
     if (!r->text)
@@ -10841,15 +10840,15 @@ static size_t hsb__websocket_print_head(char out[10], bool last, unsigned opcode
 
 /* --- Close frames ---------------------------------------------------------------------- */
 
-/* RFC 6455 7.4, and what was registered since (1012 to 1014): a code that may be on the
-   wire.  1004 is reserved, 1005, 1006 and 1015 are never sent, 3000 to 4999 are free.   */
+/* RFC 6455 7.4: is this a code that may be sent?  1012 to 1014 were registered later.  1004
+   is reserved; 1005, 1006 and 1015 are never sent; 3000 to 4999 are free to use.        */
 static bool hsb__websocket_code_is_good(int code)
 {
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
            (code >= 3000 && code <= 4999);
 }
 
-/* The payload of a Close: nothing without a code, and no more of the reason than fits.  */
+/* The payload of a Close: empty without a code; a reason that is too long is shortened. */
 static size_t hsb__websocket_print_close(char out[HSB__WEBSOCKET_CONTROL], int code,
                                          hsb_str reason)
 {
@@ -10863,8 +10862,8 @@ static size_t hsb__websocket_print_close(char out[HSB__WEBSOCKET_CONTROL], int c
     return 2 + reason.len;
 }
 
-/* RFC 6455 5.5.1: nothing, or a code and a reason in UTF-8.  The reason stays where it
-   is: in control[], which no frame overwrites any more.                                */
+/* RFC 6455 5.5.1: empty, or a code and a reason in UTF-8.  The reason stays in control[],
+   because no frame after a Close is read.                                               */
 static bool hsb__websocket_parse_close(hsb__websocket_reader *r, int *code, hsb_str *reason)
 {
     const unsigned char *bytes = (const unsigned char *)r->control;
@@ -10882,7 +10881,7 @@ static bool hsb__websocket_parse_close(hsb__websocket_reader *r, int *code, hsb_
            hsb__websocket_bad(r, HSB__WEBSOCKET_NOT_UTF8, "reason is not UTF-8");
 }
 
-/* --- a message, gathered ---------------------------------------------------------------- */
+/* --- one message, all of it ------------------------------------------------------------- */
 
 typedef struct hsb__websocket_message {
     hsb__memory *memory;
@@ -10897,10 +10896,10 @@ static void hsb__websocket_message_release(hsb__websocket_message *m)
     m->len = m->size = 0;
 }
 
-/* Room for `more` bytes behind what is there.  `announced` is how long the message will
-   at least become: a small one is allocated once and exactly, but nobody makes us
-   allocate much by a mere announcement.                                                */
-static char *hsb__websocket_message_room(hsb__websocket_message *m, size_t more,
+/* Returns where `more` bytes can be added.  `announced` is the least that the message will
+   become: a message that arrives at once is allocated once and exactly, and an announcement
+   alone makes us allocate nothing.                                                      */
+static char *hsb__websocket_message_space(hsb__websocket_message *m, size_t more,
                                          uint64_t announced)
 {
     if (m->bytes && more <= m->size - m->len)
@@ -10912,7 +10911,7 @@ static char *hsb__websocket_message_room(hsb__websocket_message *m, size_t more,
         size = (size_t)announced;
     if (size < need)
         size = need;
-    size += size == 0;                              /* an empty message, too            */
+    size += size == 0;                              /* for an empty message             */
     char *bytes = hsb__memory_alloc(m->memory, size);
     if (!bytes)
         return NULL;
@@ -10924,15 +10923,15 @@ static char *hsb__websocket_message_room(hsb__websocket_message *m, size_t more,
     return bytes + m->len;
 }
 
-/* Adds a piece told with DATA; false: the reader's `bad` tells why.                    */
+/* Adds a piece that was reported as DATA; false: the reader's `bad` tells why.         */
 static bool hsb__websocket_message_add(hsb__websocket_message *m, hsb__websocket_reader *r,
                                        hsb_str piece)
 {
-    char *to = hsb__websocket_message_room(m, piece.len, r->length);
+    char *to = hsb__websocket_message_space(m, piece.len, r->length);
     if (!to)
         return hsb__websocket_bad(r, HSB__WEBSOCKET_INTERNAL, "out of memory");
     m->len += piece.len;
-    return hsb__websocket_take(r, to, piece);
+    return hsb__websocket_open_piece(r, to, piece);
 }
 
 /* --- the handshake's arithmetic --------------------------------------------------------- */
@@ -10969,7 +10968,7 @@ static bool hsb__websocket_key_is_good(hsb_str key)
     return true;
 }
 
-/* RFC 6455 4.2.2: the key as it was sent, and a text that only WebSocket servers know. */
+/* RFC 6455 4.2.2: a hash of the key and of a text that only WebSocket servers know.    */
 static void hsb__websocket_accept(char out[HSB__WEBSOCKET_ACCEPT], hsb_str key)
 {
     static const char known[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -10984,31 +10983,31 @@ static void hsb__websocket_accept(char out[HSB__WEBSOCKET_ACCEPT], hsb_str key)
 
 /* --- over a stream ----------------------------------------------------------------------
 
-   One of us says Close first, and the other answers with a Close:
-     the peer  [hsb__websocket_answer_close]  ours goes out, and the stream closes
-     we        [hsb__websocket_close]         the peer's is awaited, but no longer than
-                                              timeouts.close; messages that it sent before
-                                              it knew still come
-   A failure [hsb__websocket_leave] sends a Close and awaits none.  on_close comes when the
-   stream has closed, and after it the struct is gone.                                     */
+   One side sends a Close first, and the other answers it with a Close:
+     peer first  [hsb__websocket_answer_close]  we send ours, and the stream closes
+     we first    [hsb__websocket_close]         we wait for the peer's, at most timeouts.close;
+                                                messages that it had already sent are still
+                                                delivered
+   After a failure [hsb__websocket_leave] we send a Close and do not wait.  on_close is called
+   when the stream has closed, and then the struct is freed.                               */
 struct hsb_websocket {
     hsb_stream            *stream;
     hsb__memory           *memory;
-    hsb_websocket_hooks    hooks;       /* subprotocols: NULL, once one was chosen      */
+    hsb_websocket_hooks    hooks;       /* subprotocols is NULL from the handshake on   */
     char                  *subprotocol; /* the one that was chosen, or NULL             */
-    bool                   close_sent;  /* then nothing but pongs may follow            */
+    bool                   close_sent;  /* only pongs may follow                        */
     bool                   part_sent;   /* our message has begun and not ended          */
     bool                   full;        /* from HSB_FLOW_WAIT to on_drain               */
     hsb__websocket_reader  reader;
     hsb__websocket_message message;
-    int                    code;        /* for on_close: what the peer's Close said     */
+    int                    code;        /* for on_close: from the peer's Close          */
     hsb_str                reason;      /*   in reader.control                          */
-    bool                   pong_waits;  /* the pong for the latest ping                 */
+    bool                   pong_waits;  /* pong[] is to be sent when there is space again */
     unsigned               pong_len;
     char                   pong[HSB__WEBSOCKET_CONTROL];
 };
 
-/* A frame's only way out.                                                              */
+/* Every frame of ours is sent here.                                                    */
 static hsb_flow hsb__websocket_put(hsb_websocket *ws, bool last, unsigned opcode,
                                    hsb_str payload)
 {
@@ -11019,7 +11018,7 @@ static hsb_flow hsb__websocket_put(hsb_websocket *ws, bool last, unsigned opcode
     return flow;
 }
 
-/* RFC 6455 5.5.1: once.                                                                */
+/* RFC 6455 5.5.1: at most one Close is sent.                                           */
 static void hsb__websocket_put_close(hsb_websocket *ws, int code, hsb_str reason)
 {
     if (ws->close_sent)
@@ -11030,16 +11029,15 @@ static void hsb__websocket_put_close(hsb_websocket *ws, int code, hsb_str reason
     hsb__websocket_put(ws, true, HSB__WEBSOCKET_OP_CLOSE, hsb__text_make(body, len));
 }
 
-/* RFC 6455 7.1.1: the server is the one who ends the connection; 7.1.7: what comes after
-   a failure is not looked at.                                                          */
+/* RFC 6455 7.1.1: the server ends the connection; 7.1.7: input after a failure is ignored. */
 static void hsb__websocket_leave(hsb_websocket *ws, int code, const char *reason)
 {
     hsb__websocket_put_close(ws, code, hsb__text_of(reason));
     hsb__stream_close(ws->stream, false);
 }
 
-/* RFC 6455 5.5.3: who is behind may answer the latest ping alone.  So a peer that pings
-   and does not read costs one pong.                                                    */
+/* RFC 6455 5.5.3: while earlier pongs could not be sent, only the latest ping needs an
+   answer.  So a peer that pings and does not read costs us one stored pong.            */
 static void hsb__websocket_pong(hsb_websocket *ws, hsb_str payload)
 {
     ws->pong_waits = ws->full;
@@ -11065,12 +11063,12 @@ static void hsb__websocket_answer_close(hsb_websocket *ws)
     hsb__websocket_leave(ws, code, "");
 }
 
-/* For on_fragment, and also for nobody: then only the rules are checked.               */
+/* Also without any hook: the rules are checked all the same.                           */
 static void hsb__websocket_deliver_part(hsb_websocket *ws, hsb_str piece)
 {
     char bytes[HSB__WEBSOCKET_PART];
     hsb__websocket_reader *r = &ws->reader;
-    if (!hsb__websocket_take(r, bytes, piece))
+    if (!hsb__websocket_open_piece(r, bytes, piece))
         return;
     if (ws->hooks.on_fragment)
         ws->hooks.on_fragment(ws, r->text, hsb__text_make(bytes, piece.len), r->last,
@@ -11083,27 +11081,22 @@ static void hsb__websocket_deliver_message(hsb_websocket *ws, hsb_str piece)
     if (!hsb__websocket_message_add(m, &ws->reader, piece) || !ws->reader.last)
         return;
     size_t len = m->len;
-    m->len = 0;                                     /* the room serves the next message */
+    m->len = 0;                                     /* the next message reuses the buffer */
     ws->hooks.on_message(ws, ws->reader.text, hsb__text_make(m->bytes, len), ws->hooks.user);
 }
 
-static bool hsb__websocket_gathers(const hsb_websocket *ws)
-{
-    return ws->hooks.on_message && !ws->hooks.on_fragment;
-}
-
-/* One event of the input; false: it is used up.                                        */
+/* Handles one event of the input; false: all input is used.                            */
 static bool hsb__websocket_step(hsb_websocket *ws, hsb_str *in)
 {
     const hsb__websocket_reader *r = &ws->reader;
-    bool gathers = hsb__websocket_gathers(ws);
-    size_t max = gathers ? SIZE_MAX : HSB__WEBSOCKET_PART;
+    const bool whole = ws->hooks.on_message && !ws->hooks.on_fragment;
+    const size_t max = whole ? SIZE_MAX : HSB__WEBSOCKET_PART;
     hsb_str piece = hsb__text_absent();
     switch (hsb__websocket_read(&ws->reader, in, max, &piece)) {
     case HSB__WEBSOCKET_MORE:
         return false;
     case HSB__WEBSOCKET_DATA:
-        if (gathers)
+        if (whole)
             hsb__websocket_deliver_message(ws, piece);
         else
             hsb__websocket_deliver_part(ws, piece);
@@ -11130,7 +11123,7 @@ static void hsb__websocket_on_data(hsb_stream *stream, hsb_str part, void *user)
     hsb_websocket *ws = user;
     while (!hsb__stream_gone(stream) && hsb__websocket_step(ws, &part))
         ;
-    if (ws->message.len == 0)                       /* who is idle holds no memory      */
+    if (ws->message.len == 0)                       /* no memory while nothing arrives  */
         hsb__websocket_message_release(&ws->message);
 }
 
@@ -11161,8 +11154,8 @@ static void hsb__websocket_free(hsb_websocket *ws)
     hsb__memory_free_secret(memory, ws, sizeof *ws);
 }
 
-/* RFC 6455 7.1.5: the code is that of the peer's Close, also when we closed first.  With
-   1006, where RFC 6455 7.1.6 knows no reason, ours tells what happened here.            */
+/* RFC 6455 7.1.5: the code is that of the peer's Close, also when we closed first.  With code
+   1006 RFC 6455 7.1.6 has no reason; we use it to say what happened on our side.        */
 static void hsb__websocket_on_close(hsb_stream *stream, const hsb_error *error, void *user)
 {
     hsb_websocket *ws = user;
@@ -11174,16 +11167,16 @@ static void hsb__websocket_on_close(hsb_stream *stream, const hsb_error *error, 
     hsb__websocket_free(ws);
 }
 
-/* --- what >>public hands on ------------------------------------------------------------- */
+/* --- the public functions --------------------------------------------------------------- */
 
-/* A message in parts: the first says what it is (RFC 6455 5.4), and until the last was
-   sent nothing but pings may come between.                                             */
+/* RFC 6455 5.4: the first part says whether the message is text; until the last part is
+   sent, only pings may be sent in between.                                             */
 static hsb_flow hsb__websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last)
 {
     unsigned opcode = ws->part_sent ? HSB__WEBSOCKET_OP_MORE
                     : text          ? HSB__WEBSOCKET_OP_TEXT
                                     : HSB__WEBSOCKET_OP_BINARY;
-    if (ws->close_sent)                             /* RFC 6455 5.5.1: none after Close */
+    if (ws->close_sent)                             /* RFC 6455 5.5.1: no data after it */
         return HSB_FLOW_GONE;
     ws->part_sent = !last;
     return hsb__websocket_put(ws, last, opcode, part);
@@ -11193,7 +11186,7 @@ static hsb_flow hsb__websocket_send(hsb_websocket *ws, bool text, hsb_str messag
 {
     if (ws->close_sent || hsb__stream_gone(ws->stream))
         return HSB_FLOW_GONE;
-    HSB_ASSERT(!ws->part_sent);                     /* RFC 6455 5.4: not within another */
+    HSB_ASSERT(!ws->part_sent);                     /* RFC 6455 5.4: within another one */
     if (ws->part_sent)
         return HSB_FLOW_GONE;
     return hsb__websocket_send_part(ws, text, message, true);
@@ -11214,8 +11207,8 @@ static void hsb__websocket_give_up(hsb_stream *stream, void *arg)
     hsb__stream_close(stream, false);
 }
 
-/* What on_close told of another WebSocket may be handed on: NO_CODE and CUT_OFF, as 0, send
-   a Close without a code.  The reason is cut where it is too long or not UTF-8.         */
+/* The code may be one that on_close reported for another WebSocket: NO_CODE and CUT_OFF, like
+   0, send a Close without a code.  The reason ends where it is too long or not UTF-8.   */
 static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 {
     int patience = ws->stream->loop->options.timeouts.close;
@@ -11224,7 +11217,7 @@ static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
     if (ws->close_sent)
         return;
     hsb__websocket_put_close(ws, code, reason);
-    hsb__stream_resume(ws->stream);                 /* or the peer's would not be read  */
+    hsb__stream_resume(ws->stream);                 /* so that the peer's Close is read */
     if (patience >= 0 &&
         !hsb__stream_after(ws->stream, patience, hsb__websocket_give_up, ws))
         hsb__websocket_give_up(ws->stream, ws);
@@ -11247,7 +11240,7 @@ static void hsb__websocket_set_user(hsb_websocket *ws, void *user)
 
 /* --- the handshake ---------------------------------------------------------------------- */
 
-/* RFC 6455 4.3: a token, or one in quotes, where a backslash may stand before a character. */
+/* RFC 6455 4.3: a token, or one in quotes; there a backslash may precede each character. */
 static bool hsb__websocket_is_value(hsb_str s)
 {
     if (s.len < 3 || s.ptr[0] != '"' || s.ptr[s.len - 1] != '"')
@@ -11263,23 +11256,18 @@ static bool hsb__websocket_is_value(hsb_str s)
 /* RFC 6455 4.3: name; param; param=value                                               */
 static bool hsb__websocket_is_extension(hsb_str s)
 {
-    for (bool first = true;; first = false) {
-        const char *end = memchr(s.ptr, ';', s.len);
-        size_t len = end ? (size_t)(end - s.ptr) : s.len;
-        const char *equals = first ? NULL : memchr(s.ptr, '=', len);
-        size_t name = equals ? (size_t)(equals - s.ptr) : len;
-        if (!hsb__text_is_token(hsb__text_trim(hsb__text_make(s.ptr, name))) ||
-            (equals && !hsb__websocket_is_value(
-                           hsb__text_trim(hsb__text_make(equals + 1, len - name - 1)))))
-            return false;
-        if (!end)
-            return true;
-        s = hsb__text_make(end + 1, s.len - len - 1);
+    bool good = hsb__text_is_token(hsb__text_trim(hsb__text_cut(&s, ';')));
+    while (good && s.ptr) {
+        hsb_str value = hsb__text_cut(&s, ';');
+        hsb_str param = hsb__text_cut(&value, '=');
+        good = hsb__text_is_token(hsb__text_trim(param)) &&
+               (!value.ptr || hsb__websocket_is_value(hsb__text_trim(value)));
     }
+    return good;
 }
 
-/* RFC 9110 5.6.1: does each field of that name, if there is one, list only what fits?  */
-static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool (*fits)(hsb_str))
+/* RFC 9110 5.6.1: true if every field of that name is a list whose elements all pass.  */
+static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool (*passes)(hsb_str))
 {
     hsb_str name = hsb__text_of(field), element;
     for (int i = -1; (i = hsb__request_find(req, name, i + 1)) >= 0;) {
@@ -11287,14 +11275,14 @@ static bool hsb__websocket_lists(const hsb_request *req, const char *field, bool
         if (!hsb__text_next_element(&value, &element))
             return false;
         do
-            if (!fits(element))
+            if (!passes(element))
                 return false;
         while (hsb__text_next_element(&value, &element));
     }
     return true;
 }
 
-/* RFC 6455 11.3: a field that comes once.  Absent also if it comes twice.              */
+/* RFC 6455 11.3: the value of a field that must come once; absent also if it comes twice. */
 static hsb_str hsb__websocket_only(const hsb_request *req, const char *field)
 {
     hsb_str name = hsb__text_of(field);
@@ -11303,8 +11291,8 @@ static hsb_str hsb__websocket_only(const hsb_request *req, const char *field)
     return once ? hsb__request_value(req, i) : hsb__text_absent();
 }
 
-/* RFC 6455 4.2.1: what is missing for a handshake, or NULL.  The version is not judged
-   here: another one has an answer of its own.                                          */
+/* RFC 6455 4.2.1: what is wrong with the handshake, or NULL.  Another version is not judged
+   here, because it has an answer of its own.                                           */
 static const char *hsb__websocket_objection(const hsb_request *req)
 {
     if (!hsb__request_method_is(req, "GET"))
@@ -11335,7 +11323,7 @@ static void hsb__websocket_other_version(hsb_request *req)
         hsb__response_text(req, 500, "out of memory\n");
 }
 
-/* Else the request has been answered.                                                  */
+/* False: the handshake was not valid, and the request has been answered.                */
 static bool hsb__websocket_agrees(hsb_request *req)
 {
     const char *objection = hsb__websocket_objection(req);
@@ -11352,7 +11340,7 @@ static bool hsb__websocket_agrees(hsb_request *req)
     return false;
 }
 
-/* RFC 6455 4.2.2: the first of ours that the peer offers, or NULL.                     */
+/* RFC 6455 4.2.2: the first of our subprotocols that the peer offers, or NULL.         */
 static const char *hsb__websocket_choose(const hsb_request *req, const char *const *ours)
 {
     for (; ours && *ours; ours++)
@@ -11387,7 +11375,7 @@ static hsb_websocket *hsb__websocket_new(hsb_request *req, const hsb_websocket_h
     return ws;
 }
 
-/* RFC 6455 4.2.2: the 101, whose Connection field is added where all of them are.      */
+/* RFC 6455 4.2.2: sends the 101.  >>response adds its Connection field.                */
 static hsb_stream *hsb__websocket_switch(hsb_request *req, hsb_websocket *ws)
 {
     char accept[HSB__WEBSOCKET_ACCEPT];

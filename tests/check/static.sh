@@ -15,7 +15,7 @@ hsb__buffer_append clang-analyzer-core.NonNullParamChecker
 hsb__address_parse_v6 clang-analyzer-core.NonNullParamChecker
 hsb__text_cut clang-analyzer-core.NonNullParamChecker
 hsb__files_redirect_to_slash clang-analyzer-core.NullDereference
-hsb__websocket_message_room clang-analyzer-core.NonNullParamChecker
+hsb__websocket_message_space clang-analyzer-core.NonNullParamChecker
 hsb__sessions_make clang-analyzer-unix.Malloc
 hsb__server_post_due clang-analyzer-unix.Malloc
 END

@@ -33,7 +33,7 @@ static void note_data(outcome *o, hsb__websocket_reader *r, hsb__websocket_messa
         note_what(o, r->text);
         m->len = 0;
     }
-    if (!whole && hsb__websocket_take(r, part, piece)) {
+    if (!whole && hsb__websocket_open_piece(r, part, piece)) {
         note(o, part, piece.len);
         if (r->last)
             note_what(o, r->text);

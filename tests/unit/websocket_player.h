@@ -40,7 +40,7 @@ static inline void player_data(player *p, hsb_str piece)
 {
     hsb__websocket_reader *r = &p->reader;
     char part[50];
-    bool ok = p->in_parts ? hsb__websocket_take(r, part, piece)
+    bool ok = p->in_parts ? hsb__websocket_open_piece(r, part, piece)
                           : hsb__websocket_message_add(&p->message, r, piece);
     if (!ok)
         return;                             /* the next read tells BAD */
