@@ -2324,7 +2324,7 @@ static void hsb__timers_advance(hsb__timers *all, uint64_t now)
             host names as they are compared
    Uses     >>platform >>text
    Names    hsb__address_*, hsb__host_*
-   Tests    tests/unit/address.c, tests/unit/cert.c                                  */
+   Tests    tests/unit/address.c, tests/unit/selfsigned.c                                  */
 
 /* RFC 4291 2.5.6: fe80::/10, the only addresses that need a zone                      */
 static bool hsb__address_is_link_local(const hsb_address *a)
@@ -3499,7 +3499,7 @@ static bool hsb__inbox_take(hsb__inbox *in, hsb__promise *out)
    Purpose  reading and writing DER (X.690)
    Uses     >>text
    Names    hsb__der_*
-   Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
+   Tests    tests/unit/der.c, tests/fuzz/pem.c                                         */
 
 /* --- DER, read ------------------------------------------------------------------------
    A hsb_str is what is left to read.  Each function takes one element off its front, or
@@ -4507,7 +4507,7 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
             subject as text
    Uses     >>platform >>memory >>text >>address >>der >>key
    Names    hsb__x509_*
-   Tests    tests/unit/cert.c, tests/fuzz/cert.c                                       */
+   Tests    tests/unit/x509.c, tests/fuzz/cert.c                                       */
 
 
 /* --- the walk -------------------------------------------------------------------------
@@ -5163,7 +5163,7 @@ static void hsb__x509_forget(hsb__memory *m, hsb_certificate *c)
             names that clients are asked with
    Uses     >>memory >>error >>der >>pem >>key >>x509
    Names    hsb__chain_*, hsb__anchors_*, hsb__names_*
-   Tests    tests/unit/cert.c                                                          */
+   Tests    tests/unit/chain.c                                                         */
 
 /* --- files of certificates --------------------------------------------------------- */
 
@@ -5410,7 +5410,7 @@ static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, h
    Purpose  writes a certificate: the one that a server without files makes for itself
    Uses     >>platform >>memory >>text >>address >>der >>pem >>key >>x509 >>chain >>error
    Names    hsb__selfsigned_*
-   Tests    tests/unit/cert.c                                                          */
+   Tests    tests/unit/selfsigned.c                                                    */
 
 /* --- the self-signed certificate ------------------------------------------------------
    For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody
