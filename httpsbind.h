@@ -11182,20 +11182,22 @@ static hsb_flow hsb__websocket_send_part(hsb_websocket *ws, bool text, hsb_str p
     return hsb__websocket_put(ws, last, opcode, part);
 }
 
+/* RFC 6455 5.4: a part was sent, so no other message may begin before the last one.  */
+static bool hsb__websocket_in_message(const hsb_websocket *ws)
+{
+    return ws->part_sent && !ws->close_sent && !hsb__stream_gone(ws->stream);
+}
+
 static hsb_flow hsb__websocket_send(hsb_websocket *ws, bool text, hsb_str message)
 {
     if (ws->close_sent || hsb__stream_gone(ws->stream))
-        return HSB_FLOW_GONE;
-    HSB_ASSERT(!ws->part_sent);                     /* RFC 6455 5.4: within another one */
-    if (ws->part_sent)
         return HSB_FLOW_GONE;
     return hsb__websocket_send_part(ws, text, message, true);
 }
 
 static hsb_flow hsb__websocket_ping(hsb_websocket *ws, hsb_str payload)
 {
-    HSB_ASSERT(payload.len <= HSB__WEBSOCKET_CONTROL);
-    if (ws->close_sent || payload.len > HSB__WEBSOCKET_CONTROL)
+    if (ws->close_sent)
         return HSB_FLOW_GONE;
     return hsb__websocket_put(ws, true, HSB__WEBSOCKET_OP_PING, payload);
 }
@@ -11207,13 +11209,18 @@ static void hsb__websocket_give_up(hsb_stream *stream, void *arg)
     hsb__stream_close(stream, false);
 }
 
-/* The code may be one that on_close reported for another WebSocket: NO_CODE and CUT_OFF, like
-   0, send a Close without a code.  The reason ends where it is too long or not UTF-8.   */
+/* 0 sends a Close without a code.  So do NO_CODE and CUT_OFF: what on_close reported of
+   another WebSocket may be handed on.                                                  */
+static bool hsb__websocket_code_is_allowed(int code)
+{
+    return code == 0 || code == HSB__WEBSOCKET_NO_CODE || code == HSB__WEBSOCKET_CUT_OFF ||
+           hsb__websocket_code_is_good(code);
+}
+
+/* The reason is cut where it is too long or not UTF-8.                                 */
 static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 {
     int patience = ws->stream->loop->options.timeouts.close;
-    HSB_ASSERT(code == 0 || code == HSB__WEBSOCKET_NO_CODE || code == HSB__WEBSOCKET_CUT_OFF ||
-               hsb__websocket_code_is_good(code));
     if (ws->close_sent)
         return;
     hsb__websocket_put_close(ws, code, reason);
@@ -13263,43 +13270,64 @@ static size_t hsb__server_memory(const hsb_server *s)
 /* ===== >>public ==================================================================
    Purpose  every hsb_ function: check the arguments, call one private function
    Uses     everything
-   Names    hsb_*
-   Tests    tests/live, tests/check                                                  */
+   Names    hsb_*, hsb__public_*
+   Tests    tests/live, tests/live/misuse.h for what is promised of misuse           */
 
-/* Misuse is a bug of the caller: it asserts, and with assertions off it does nothing and
-   tells on_error.                                                                        */
-static bool hsb__public_misuse(hsb__loop *loop, hsb_conn *conn, const char *what)
+/* Misuse is a bug of the caller.  HSB_ASSERT gets a text that names the call and says what
+   was wrong.  It is a literal, so that an assertion that prints its condition shows it.
+   With assertions off the same text goes to report, and the call does nothing.           */
+#define HSB__MISUSE(report, to, text) \
+    do { \
+        HSB_ASSERT(0 && text); \
+        report(to, text); \
+    } while (0)
+
+/* For a call that fills an hsb_error.                                                    */
+static void hsb__public_refuse(hsb_error *err, const char *text)
+{
+    hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s", text);
+}
+
+/* For all others: on_error hears of it.                                                  */
+static void hsb__public_misuse(hsb__loop *loop, hsb_conn *conn, const char *text)
 {
     hsb_error err;
-    HSB_ASSERT(0 && "httpsbind.h: misuse, see the caller");
-    hsb__error_set(&err, HSB_ERR_MISUSE, 0, 0, "%s", what);
-    if (loop)
-        hsb__loop_error(loop, conn, &err);
-    return false;
+    hsb__error_set(&err, HSB_ERR_MISUSE, 0, 0, "%s", text);
+    hsb__loop_error(loop, conn, &err);
 }
 
-static bool hsb__public_refuse(hsb_error *err, const char *what)
+static void hsb__public_tell_server(hsb_server *server, const char *text)
 {
-    HSB_ASSERT(0 && "httpsbind.h: misuse, see the caller");
-    return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s", what);
+    hsb__public_misuse(&server->loop, NULL, text);
 }
 
-/* An answer may begin now?                                                              */
-static bool hsb__public_may_begin(hsb_request *req, const char *call)
+static void hsb__public_tell_request(const hsb_request *req, const char *text)
 {
-    HSB_ASSERT(req);
-    if (req->aborted || req->refused)   /* the peer's doing: not the caller's bug           */
-        return false;
-    return hsb__response_may_begin(req) || hsb__public_misuse(req->loop, req->conn, call);
+    if (req)
+        hsb__public_misuse(req->loop, req->conn, text);
 }
 
-static bool hsb__public_may_write(hsb_request *req, const char *call)
+static void hsb__public_tell_stream(const hsb_stream *stream, const char *text)
 {
-    HSB_ASSERT(req);
-    if (req->aborted || req->refused)
-        return false;
-    return (req->opened && req->sending == HSB__OPEN) ||
-           hsb__public_misuse(req->loop, req->conn, call);
+    if (stream)
+        hsb__public_misuse(stream->loop, stream->conn, text);
+}
+
+/* The peer or this server ended the request, so the caller could not know: a call that
+   comes after that does nothing, and is no misuse.  NULL was asserted before.            */
+static bool hsb__public_is_late(const hsb_request *req)
+{
+    return !req || req->aborted || req->refused;
+}
+
+static bool hsb__public_may_begin(const hsb_request *req)
+{
+    return !hsb__public_is_late(req) && hsb__response_may_begin(req);
+}
+
+static bool hsb__public_may_write(const hsb_request *req)
+{
+    return !hsb__public_is_late(req) && req->opened && req->sending == HSB__OPEN && !req->detached;
 }
 
 #if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
@@ -13314,12 +13342,14 @@ HSB_API hsb_str hsb_text(const char *nul_terminated)
 
 HSB_API bool hsb_equal(hsb_str a, const char *b)
 {
-    return hsb__text_is(a, b);
+    HSB_ASSERT(b && "hsb_equal: b is NULL");
+    return b && hsb__text_is(a, b);
 }
 
 HSB_API bool hsb_equal_nocase(hsb_str a, const char *b)
 {
-    return hsb__text_is_nocase(a, b);
+    HSB_ASSERT(b && "hsb_equal_nocase: b is NULL");
+    return b && hsb__text_is_nocase(a, b);
 }
 
 HSB_API const char *hsb_status_text(hsb_status status)
@@ -13328,27 +13358,33 @@ HSB_API const char *hsb_status_text(hsb_status status)
 }
 
 /* --- addresses ------------------------------------------------------------------------------ */
+static hsb_address hsb__public_no_address(void)
+{
+    hsb_address none;
+    memset(&none, 0, sizeof none);
+    return none;
+}
+
 HSB_API bool hsb_address_parse(hsb_address *out, const char *numeric)
 {
-    HSB_ASSERT(out && numeric);
+    HSB_ASSERT(out && numeric && "hsb_address_parse: out or numeric is NULL");
     return out && numeric && hsb__address_parse(out, numeric);
 }
 
 HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX])
 {
-    HSB_ASSERT(a && buf);
-    return hsb__address_text(a, buf);
+    HSB_ASSERT(a && buf && "hsb_address_text: a or buf is NULL");
+    return a && buf ? hsb__address_text(a, buf) : NULL;
 }
 
 HSB_API int hsb_lookup(const char *host, hsb_family family, hsb_address *out, int max,
                        hsb_error *err)
 {
     hsb__error_clear(err);
-    if (!host || !out || max < 1) {
-        hsb__public_refuse(err, "hsb_lookup: host, out and max are needed");
-        return 0;
-    }
-    return hsb__resolver_lookup(host, family, out, max, err);
+    if (host && out && max > 0)
+        return hsb__resolver_lookup(host, family, out, max, err);
+    HSB__MISUSE(hsb__public_refuse, err, "hsb_lookup: host or out is NULL, or max is below 1");
+    return 0;
 }
 
 /* --- security --------------------------------------------------------------------------------- */
@@ -13371,11 +13407,14 @@ HSB_API hsb_pem hsb_pem_text(const char *nul_terminated)
 HSB_API hsb_security *hsb_security_new(const hsb_security_desc *desc, hsb_error *err)
 {
     hsb__error_clear(err);
-    if (!desc) {
-        hsb__public_refuse(err, "hsb_security_new: a desc is needed");
-        return NULL;
-    }
-    return hsb__security_new(desc, err);
+    if (!desc)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_security_new: desc is NULL");
+    else if (!desc->identities && desc->identity_count > 0)
+        HSB__MISUSE(hsb__public_refuse, err,
+                    "hsb_security_new: identity_count without identities");
+    else
+        return hsb__security_new(desc, err);
+    return NULL;
 }
 
 HSB_API void hsb_security_free(hsb_security *security)
@@ -13386,14 +13425,14 @@ HSB_API void hsb_security_free(hsb_security *security)
 
 HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security)
 {
-    HSB_ASSERT(security);
-    return hsb__security_sha256(security);
+    HSB_ASSERT(security && "hsb_security_sha256: security is NULL");
+    return security ? hsb__security_sha256(security) : NULL;
 }
 
 HSB_API hsb_str hsb_security_pem(const hsb_security *security)
 {
-    HSB_ASSERT(security);
-    return hsb__security_pem(security);
+    HSB_ASSERT(security && "hsb_security_pem: security is NULL");
+    return security ? hsb__security_pem(security) : hsb__text_absent();
 }
 
 /* --- binding ------------------------------------------------------------------------------ */
@@ -13402,48 +13441,42 @@ HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *se
 {
     hsb_address a;
     hsb__error_clear(err);
-    if (!host || !security) {
-        hsb__public_refuse(err, "hsb_bind_secure: host and security are needed");
-        return NULL;
-    }
-    if (!hsb__resolver_bind_address(&a, host, port, err))
-        return NULL;
-    return hsb__server_bind(&a, -1, security, options, err);
+    if (!host || !security)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_bind_secure: host or security is NULL");
+    else if (hsb__resolver_bind_address(&a, host, port, err))
+        return hsb__server_bind(&a, -1, security, options, err);
+    return NULL;
 }
 
 HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security *security,
                                        const hsb_options *options, hsb_error *err)
 {
     hsb__error_clear(err);
-    if (!address || !security) {
-        hsb__public_refuse(err, "hsb_bind_secure_at: address and security are needed");
-        return NULL;
-    }
-    return hsb__server_bind(address, -1, security, options, err);
+    if (address && security)
+        return hsb__server_bind(address, -1, security, options, err);
+    HSB__MISUSE(hsb__public_refuse, err, "hsb_bind_secure_at: address or security is NULL");
+    return NULL;
 }
 
 HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security, const hsb_options *options,
                                        hsb_error *err)
 {
     hsb__error_clear(err);
-    if (!security) {
-        hsb__public_refuse(err, "hsb_bind_secure_fd: security is needed");
-        return NULL;
-    }
-    return hsb__server_bind(NULL, fd, security, options, err);
+    if (security)
+        return hsb__server_bind(NULL, fd, security, options, err);
+    HSB__MISUSE(hsb__public_refuse, err, "hsb_bind_secure_fd: security is NULL");
+    return NULL;
 }
 
 HSB_API hsb_server *hsb_bind(const char *host, int port, const hsb_options *options, hsb_error *err)
 {
     hsb_address a;
     hsb__error_clear(err);
-    if (!host) {
-        hsb__public_refuse(err, "hsb_bind: host is needed");
-        return NULL;
-    }
-    if (!hsb__resolver_bind_address(&a, host, port, err))
-        return NULL;
-    return hsb__server_bind(&a, -1, NULL, options, err);
+    if (!host)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_bind: host is NULL");
+    else if (hsb__resolver_bind_address(&a, host, port, err))
+        return hsb__server_bind(&a, -1, NULL, options, err);
+    return NULL;
 }
 
 HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port,
@@ -13451,54 +13484,56 @@ HSB_API int hsb_server_listen(hsb_server *server, const char *host, int port,
 {
     hsb_address a;
     hsb__error_clear(err);
-    if (!server || !host) {
-        hsb__public_refuse(err, "hsb_server_listen: server and host are needed");
-        return -1;
-    }
-    if (!hsb__resolver_bind_address(&a, host, port, err))
-        return -1;
-    return hsb__server_listen(server, &a, -1, security_or_null, err);
+    if (!server || !host)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_listen: server or host is NULL");
+    else if (hsb__resolver_bind_address(&a, host, port, err))
+        return hsb__server_listen(server, &a, -1, security_or_null, err);
+    return -1;
 }
 
 HSB_API int hsb_server_listen_at(hsb_server *server, const hsb_address *address,
                                  hsb_security *security_or_null, hsb_error *err)
 {
     hsb__error_clear(err);
-    if (!server || !address) {
-        hsb__public_refuse(err, "hsb_server_listen_at: server and address are needed");
-        return -1;
-    }
-    return hsb__server_listen(server, address, -1, security_or_null, err);
+    if (server && address)
+        return hsb__server_listen(server, address, -1, security_or_null, err);
+    HSB__MISUSE(hsb__public_refuse, err, "hsb_server_listen_at: server or address is NULL");
+    return -1;
 }
 
 HSB_API int hsb_server_listen_fd(hsb_server *server, int fd, hsb_security *security_or_null,
                                  hsb_error *err)
 {
     hsb__error_clear(err);
-    if (!server) {
-        hsb__public_refuse(err, "hsb_server_listen_fd: server is needed");
-        return -1;
-    }
-    return hsb__server_listen(server, NULL, fd, security_or_null, err);
+    if (server)
+        return hsb__server_listen(server, NULL, fd, security_or_null, err);
+    HSB__MISUSE(hsb__public_refuse, err, "hsb_server_listen_fd: server is NULL");
+    return -1;
 }
 
 /* --- server ------------------------------------------------------------------------------- */
 HSB_API int hsb_server_poll(hsb_server *server, int timeout_ms)
 {
-    HSB_ASSERT(server);
-    if (server->loop.depth) {
-        hsb__public_misuse(&server->loop, NULL, "hsb_server_poll: called from a hook");
-        return 0;
-    }
-    return hsb__server_turn(server, timeout_ms);
+    HSB_ASSERT(server && "hsb_server_poll: server is NULL");
+    if (!server)
+        return -1;
+    if (!server->loop.depth)
+        return hsb__server_turn(server, timeout_ms);
+    HSB__MISUSE(hsb__public_tell_server, server, "hsb_server_poll: called from a hook");
+    return 0;
 }
 
 HSB_API bool hsb_server_run(hsb_server *server, hsb_error *err)
 {
     hsb__error_clear(err);
-    HSB_ASSERT(server);
-    if (server->loop.depth)
-        return hsb__public_refuse(err, "hsb_server_run: called from a hook");
+    if (!server) {
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_run: server is NULL");
+        return false;
+    }
+    if (server->loop.depth) {
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_run: called from a hook");
+        return false;
+    }
     while (hsb__server_turn(server, -1) >= 0)
         ;
     return true;
@@ -13506,550 +13541,667 @@ HSB_API bool hsb_server_run(hsb_server *server, hsb_error *err)
 
 HSB_API int hsb_server_fd(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return hsb__poller_fd(&server->loop.poller);
+    HSB_ASSERT(server && "hsb_server_fd: server is NULL");
+    return server ? hsb__poller_fd(&server->loop.poller) : -1;
 }
 
 HSB_API int hsb_server_timeout(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return hsb__server_timeout(server);
+    HSB_ASSERT(server && "hsb_server_timeout: server is NULL");
+    return server ? hsb__server_timeout(server) : -1;
 }
 
 HSB_API void hsb_server_close(hsb_server *server, bool force)
 {
-    HSB_ASSERT(server);
-    hsb__inbox_flag(server->loop.inbox,
-                    force ? HSB__INBOX_FORCE | HSB__INBOX_CLOSE : HSB__INBOX_CLOSE);
+    HSB_ASSERT(server && "hsb_server_close: server is NULL");
+    if (server)
+        hsb__inbox_flag(server->loop.inbox,
+                        force ? HSB__INBOX_FORCE | HSB__INBOX_CLOSE : HSB__INBOX_CLOSE);
 }
 
 HSB_API void hsb_server_wake(hsb_server *server)
 {
-    HSB_ASSERT(server);
-    hsb__inbox_flag(server->loop.inbox, HSB__INBOX_WAKE);
+    HSB_ASSERT(server && "hsb_server_wake: server is NULL");
+    if (server)
+        hsb__inbox_flag(server->loop.inbox, HSB__INBOX_WAKE);
 }
 
 HSB_API void hsb_server_free(hsb_server *server)
 {
-    if (!server)
-        return;
-    if (server->loop.depth)
-        hsb__public_misuse(&server->loop, NULL, "hsb_server_free: called from a hook");
-    else
+    if (server && server->loop.depth)
+        HSB__MISUSE(hsb__public_tell_server, server, "hsb_server_free: called from a hook");
+    else if (server)
         hsb__server_free(server);
 }
 
 HSB_API void hsb_server_set_user(hsb_server *server, void *user)
 {
-    HSB_ASSERT(server);
-    server->user = user;
+    HSB_ASSERT(server && "hsb_server_set_user: server is NULL");
+    if (server)
+        server->user = user;
 }
 
 HSB_API void *hsb_server_user(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return server->user;
+    HSB_ASSERT(server && "hsb_server_user: server is NULL");
+    return server ? server->user : NULL;
 }
 
 HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener)
 {
-    hsb_address none;
-    memset(&none, 0, sizeof none);
-    HSB_ASSERT(server);
-    bool known = listener >= 0 && listener < server->door_count;
-    return known ? server->doors[listener]->listener.address : none;
+    HSB_ASSERT(server && "hsb_server_address: server is NULL");
+    bool known = server && listener >= 0 && listener < server->door_count;
+    return known ? server->doors[listener]->listener.address : hsb__public_no_address();
 }
 
 HSB_API int hsb_server_port(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return server->doors[0]->listener.address.port;
+    HSB_ASSERT(server && "hsb_server_port: server is NULL");
+    return server ? server->doors[0]->listener.address.port : 0;
 }
 
 HSB_API hsb_options hsb_server_options(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return server->loop.options;
+    hsb_options none;
+    memset(&none, 0, sizeof none);
+    HSB_ASSERT(server && "hsb_server_options: server is NULL");
+    return server ? server->loop.options : none;
 }
 
 HSB_API bool hsb_server_set_security(hsb_server *server, int listener, hsb_security *security,
                                      hsb_error *err)
 {
     hsb__error_clear(err);
-    HSB_ASSERT(server);
-    if (!security || listener >= server->door_count)
-        return hsb__public_refuse(
-            err, "hsb_server_set_security: a security and a listener that is there");
-    return hsb__server_set_security(server, listener, security, err);
+    if (!server || !security)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_set_security: server or security is NULL");
+    else if (listener < -1 || listener >= server->door_count)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_set_security: no such listener");
+    else
+        return hsb__server_set_security(server, listener, security, err);
+    return false;
 }
 
 HSB_API hsb_connections hsb_server_connections(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return hsb__server_connections(server);
+    hsb_connections none;
+    memset(&none, 0, sizeof none);
+    HSB_ASSERT(server && "hsb_server_connections: server is NULL");
+    return server ? hsb__server_connections(server) : none;
 }
 
 HSB_API size_t hsb_server_memory(const hsb_server *server)
 {
-    HSB_ASSERT(server);
-    return hsb__server_memory(server);
+    HSB_ASSERT(server && "hsb_server_memory: server is NULL");
+    return server ? hsb__server_memory(server) : 0;
 }
 
 HSB_API bool hsb_server_post(hsb_server *server, int delay_ms,
                              void (*fn)(hsb_server *, void *arg), void *arg)
 {
-    HSB_ASSERT(server && fn);
-    return hsb__inbox_post(server->loop.inbox, delay_ms, fn, arg);
+    HSB_ASSERT(server && fn && "hsb_server_post: server or fn is NULL");
+    return server && fn && hsb__inbox_post(server->loop.inbox, delay_ms, fn, arg);
 }
 
 /* --- connection --------------------------------------------------------------------------- */
 HSB_API hsb_server *hsb_conn_server(const hsb_conn *conn)
 {
-    HSB_ASSERT(conn);
-    return conn->loop->server;
+    HSB_ASSERT(conn && "hsb_conn_server: conn is NULL");
+    return conn ? conn->loop->server : NULL;
 }
 
 HSB_API hsb_address hsb_conn_peer(const hsb_conn *conn)
 {
-    HSB_ASSERT(conn);
-    return conn->peer;
+    HSB_ASSERT(conn && "hsb_conn_peer: conn is NULL");
+    return conn ? conn->peer : hsb__public_no_address();
 }
 
 HSB_API hsb_address hsb_conn_local(const hsb_conn *conn)
 {
-    HSB_ASSERT(conn);
-    return hsb__conn_local(conn);
+    HSB_ASSERT(conn && "hsb_conn_local: conn is NULL");
+    return conn ? hsb__conn_local(conn) : hsb__public_no_address();
 }
 
 HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn)
 {
-    HSB_ASSERT(conn);
-    return conn->tls ? hsb__tls_info_of(conn->tls) : NULL;
+    HSB_ASSERT(conn && "hsb_conn_tls: conn is NULL");
+    return conn && conn->tls ? hsb__tls_info_of(conn->tls) : NULL;
 }
 
 HSB_API uint64_t hsb_conn_id(const hsb_conn *conn)
 {
-    HSB_ASSERT(conn);
-    return conn->id;
+    HSB_ASSERT(conn && "hsb_conn_id: conn is NULL");
+    return conn ? conn->id : 0;
 }
 
 HSB_API void hsb_conn_set_user(hsb_conn *conn, void *user)
 {
-    HSB_ASSERT(conn);
-    conn->user = user;
+    HSB_ASSERT(conn && "hsb_conn_set_user: conn is NULL");
+    if (conn)
+        conn->user = user;
 }
 
 HSB_API void *hsb_conn_user(const hsb_conn *conn)
 {
-    HSB_ASSERT(conn);
-    return conn->user;
+    HSB_ASSERT(conn && "hsb_conn_user: conn is NULL");
+    return conn ? conn->user : NULL;
 }
 
 HSB_API void hsb_conn_close(hsb_conn *conn, bool force)
 {
-    HSB_ASSERT(conn);
-    hsb__conn_drop(conn, force);
+    HSB_ASSERT(conn && "hsb_conn_close: conn is NULL");
+    if (conn)
+        hsb__conn_drop(conn, force);
 }
 
 /* --- request ------------------------------------------------------------------------------ */
 HSB_API hsb_conn *hsb_request_conn(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->conn;
+    HSB_ASSERT(req && "hsb_request_conn: req is NULL");
+    return req ? req->conn : NULL;
 }
 
 HSB_API hsb_str hsb_request_method(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return hsb__request_text(req, req->head.method);
+    HSB_ASSERT(req && "hsb_request_method: req is NULL");
+    return req ? hsb__request_text(req, req->head.method) : hsb__text_absent();
 }
 
 HSB_API hsb_str hsb_request_target(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return hsb__request_text(req, req->head.target);
+    HSB_ASSERT(req && "hsb_request_target: req is NULL");
+    return req ? hsb__request_text(req, req->head.target) : hsb__text_absent();
 }
 
 HSB_API hsb_str hsb_request_host(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->head.has_host ? hsb__request_text(req, req->head.host) : hsb__text_absent();
+    HSB_ASSERT(req && "hsb_request_host: req is NULL");
+    return req && req->head.has_host ? hsb__request_text(req, req->head.host) : hsb__text_absent();
 }
 
 HSB_API hsb_str hsb_request_path(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return hsb__request_text(req, req->head.path);
+    HSB_ASSERT(req && "hsb_request_path: req is NULL");
+    return req ? hsb__request_text(req, req->head.path) : hsb__text_absent();
 }
 
 HSB_API hsb_str hsb_request_query(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->head.has_query ? hsb__request_text(req, req->head.query) : hsb__text_absent();
+    HSB_ASSERT(req && "hsb_request_query: req is NULL");
+    return req && req->head.has_query ? hsb__request_text(req, req->head.query)
+                                      : hsb__text_absent();
 }
 
 HSB_API int hsb_request_minor_version(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->head.minor;
+    HSB_ASSERT(req && "hsb_request_minor_version: req is NULL");
+    return req ? req->head.minor : 0;
 }
 
 HSB_API hsb_str hsb_request_header(const hsb_request *req, const char *name)
 {
-    HSB_ASSERT(req && name);
-    return hsb__request_header(req, name);
+    if (req && name)
+        return hsb__request_header(req, name);
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_header: req or name is NULL");
+    return hsb__text_absent();
 }
 
 HSB_API bool hsb_request_header_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
 {
-    HSB_ASSERT(req && name && value);
-    return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
+    if (req && name && value)
+        return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
+    HSB__MISUSE(hsb__public_tell_request, req,
+                "hsb_request_header_at: req, name or value is NULL");
+    return false;
 }
 
 HSB_API bool hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
 {
-    HSB_ASSERT(req && name && value);
-    return hsb__request_field_at(req, req->head.trailer_from, req->head.field_count, i, name,
-                                 value);
+    if (req && name && value)
+        return hsb__request_field_at(req, req->head.trailer_from, req->head.field_count, i, name,
+                                     value);
+    HSB__MISUSE(hsb__public_tell_request, req,
+                "hsb_request_trailer_at: req, name or value is NULL");
+    return false;
 }
 
 HSB_API hsb_str hsb_request_cookie(const hsb_request *req, const char *name)
 {
-    HSB_ASSERT(req && name);
-    return hsb__cookie_find(&req->head, hsb__buffer_data(&req->text), hsb__text_of(name));
+    if (req && name)
+        return hsb__cookie_find(&req->head, hsb__buffer_data(&req->text), hsb__text_of(name));
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_cookie: req or name is NULL");
+    return hsb__text_absent();
 }
 
 HSB_API int64_t hsb_request_content_length(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->head.content_length;
+    HSB_ASSERT(req && "hsb_request_content_length: req is NULL");
+    return req ? req->head.content_length : 0;
 }
 
 HSB_API void hsb_request_stream(hsb_request *req)
 {
-    HSB_ASSERT(req);
-    if (!req->opened || req->head_hook_done)
-        hsb__public_misuse(req->loop, req->conn, "hsb_request_stream: only from on_head");
-    else
+    HSB_ASSERT(req && "hsb_request_stream: req is NULL");
+    if (req && req->opened && !req->head_hook_done)
         req->streamed = true;
+    else if (req)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_stream: not called from on_head");
 }
 
 HSB_API hsb_str hsb_request_body(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return hsb__request_body(req);
+    HSB_ASSERT(req && "hsb_request_body: req is NULL");
+    return req ? hsb__request_body(req) : hsb__text_absent();
 }
 
 HSB_API bool hsb_request_keep_alive(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->sending == HSB__NONE ? req->head.keep_alive : req->keep_alive;
+    HSB_ASSERT(req && "hsb_request_keep_alive: req is NULL");
+    return req && (req->sending == HSB__NONE ? req->head.keep_alive : req->keep_alive);
 }
 
 HSB_API int64_t hsb_request_received(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->received;
+    HSB_ASSERT(req && "hsb_request_received: req is NULL");
+    return req ? req->received : 0;
 }
 
 HSB_API int64_t hsb_request_age_us(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return (int64_t)(hsb__os_now_us() - req->began_us);
+    HSB_ASSERT(req && "hsb_request_age_us: req is NULL");
+    return req ? (int64_t)(hsb__os_now_us() - req->began_us) : 0;
 }
 
 HSB_API void hsb_request_pause(hsb_request *req)
 {
-    HSB_ASSERT(req);
-    req->paused = true;
+    HSB_ASSERT(req && "hsb_request_pause: req is NULL");
+    if (req)
+        req->paused = true;
 }
 
 HSB_API void hsb_request_resume(hsb_request *req)
 {
-    HSB_ASSERT(req);
+    HSB_ASSERT(req && "hsb_request_resume: req is NULL");
+    if (!req)
+        return;
     req->paused = false;
     req->kick(req->conn);
 }
 
 HSB_API void hsb_request_set_user(hsb_request *req, void *user)
 {
-    HSB_ASSERT(req);
-    req->user = user;
+    HSB_ASSERT(req && "hsb_request_set_user: req is NULL");
+    if (req)
+        req->user = user;
 }
 
 HSB_API void *hsb_request_user(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->user;
+    HSB_ASSERT(req && "hsb_request_user: req is NULL");
+    return req ? req->user : NULL;
 }
 
 HSB_API bool hsb_request_after(hsb_request *req, int delay_ms,
                                void (*fn)(hsb_request *, void *arg), void *arg)
 {
-    HSB_ASSERT(req && fn);
-    return req->opened && hsb__request_after(req, delay_ms, fn, arg);
+    if (req && fn)
+        return req->opened && hsb__request_after(req, delay_ms, fn, arg);
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_after: req or fn is NULL");
+    return false;
 }
 
 HSB_API bool hsb_percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len)
 {
-    HSB_ASSERT(buf && len);
-    return hsb__percent_decode(in, form, buf, size, len);
+    HSB_ASSERT(buf && "hsb_percent_decode: buf is NULL");
+    return hsb__percent_decode(in, form, buf, buf ? size : 0, len);
 }
 
 HSB_API bool hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value)
 {
-    HSB_ASSERT(rest && name && value);
-    return hsb__form_next(rest, name, value);
+    HSB_ASSERT(rest && name && value && "hsb_form_next: rest, name or value is NULL");
+    return rest && name && value && hsb__form_next(rest, name, value);
 }
 
 /* --- response ----------------------------------------------------------------------------- */
 HSB_API bool hsb_response_header(hsb_request *req, const char *name, const char *value)
 {
-    HSB_ASSERT(req && name && value);
-    return hsb__response_header(req, name, value);
+    if (req && name && value)
+        return hsb__response_header(req, name, value);
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_response_header: req, name or value is NULL");
+    return false;
 }
 
 HSB_API bool hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie)
 {
-    HSB_ASSERT(req && cookie && cookie->name);
-    return hsb__response_cookie(req, cookie);
+    if (req && cookie && cookie->name)
+        return hsb__response_cookie(req, cookie);
+    HSB__MISUSE(hsb__public_tell_request, req,
+                "hsb_response_cookie: req, cookie or its name is NULL");
+    return false;
 }
 
 HSB_API void hsb_respond(hsb_request *req, int status, const char *type, hsb_str body)
 {
-    if (hsb__public_may_begin(req, "hsb_respond: answered already"))
+    HSB_ASSERT(req && "hsb_respond: req is NULL");
+    if (hsb__public_may_begin(req))
         hsb__response_whole(req, status, type, body);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respond: this request is answered already");
 }
 
 HSB_API void hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
                                void (*release)(void *arg), void *arg)
 {
-    if (hsb__public_may_begin(req, "hsb_respond_owned: answered already"))
+    HSB_ASSERT(req && "hsb_respond_owned: req is NULL");
+    if (hsb__public_may_begin(req)) {
         hsb__response_owned(req, status, type, body, release, arg);
-    else if (release)
+        return;
+    }
+    if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_owned: this request is answered already");
+    if (release)
         release(arg);
 }
 
 HSB_API void hsb_respond_redirect(hsb_request *req, int status, const char *location)
 {
-    HSB_ASSERT(location);
-    if (hsb__public_may_begin(req, "hsb_respond_redirect: answered already"))
+    if (!req || !location)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respond_redirect: req or location is NULL");
+    else if (hsb__public_may_begin(req))
         hsb__response_redirect(req, status, location);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_redirect: this request is answered already");
 }
 
 HSB_API void hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null)
 {
-    HSB_ASSERT(path);
-    if (hsb__public_may_begin(req, "hsb_respond_file: answered already"))
+    if (!req || !path)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respond_file: req or path is NULL");
+    else if (hsb__public_may_begin(req))
         hsb__files_respond(req, path, type_or_null);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_file: this request is answered already");
 }
 
 HSB_API void hsb_respond_dir(hsb_request *req, const char *root, hsb_str path)
 {
-    HSB_ASSERT(root);
-    if (hsb__public_may_begin(req, "hsb_respond_dir: answered already"))
+    if (!req || !root)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respond_dir: req or root is NULL");
+    else if (hsb__public_may_begin(req))
         hsb__files_respond_dir(req, root, path);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_dir: this request is answered already");
 }
 
 HSB_API void hsb_response_begin(hsb_request *req, int status, int64_t length)
 {
-    if (hsb__public_may_begin(req, "hsb_response_begin: answered already"))
+    HSB_ASSERT(req && "hsb_response_begin: req is NULL");
+    if (hsb__public_may_begin(req))
         hsb__response_begin(req, status, length);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_response_begin: this request is answered already");
 }
 
 HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part)
 {
-    if (!hsb__public_may_write(req, "hsb_response_write: not between begin and end"))
-        return HSB_FLOW_GONE;
-    return hsb__response_write(req, part);
+    HSB_ASSERT(req && "hsb_response_write: req is NULL");
+    if (hsb__public_may_write(req))
+        return hsb__response_write(req, part);
+    if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_response_write: not between hsb_response_begin and _end");
+    return HSB_FLOW_GONE;
 }
 
 HSB_API hsb_flow hsb_response_flush(hsb_request *req)
 {
-    if (!hsb__public_may_write(req, "hsb_response_flush: not between begin and end"))
-        return HSB_FLOW_GONE;
-    req->kick(req->conn);
-    return hsb__response_flow(req);
+    HSB_ASSERT(req && "hsb_response_flush: req is NULL");
+    if (hsb__public_may_write(req)) {
+        req->kick(req->conn);
+        return hsb__response_flow(req);
+    }
+    if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_response_flush: not between hsb_response_begin and _end");
+    return HSB_FLOW_GONE;
 }
 
 HSB_API bool hsb_response_trailer(hsb_request *req, const char *name, const char *value)
 {
-    HSB_ASSERT(req && name && value);
-    return hsb__response_trailer(req, name, value);
+    if (req && name && value)
+        return !req->detached && hsb__response_trailer(req, name, value);
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_response_trailer: req, name or value is NULL");
+    return false;
 }
 
 HSB_API void hsb_response_end(hsb_request *req)
 {
-    if (hsb__public_may_write(req, "hsb_response_end: not begun, or ended already"))
+    HSB_ASSERT(req && "hsb_response_end: req is NULL");
+    if (hsb__public_may_write(req))
         hsb__response_end(req);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_response_end: no answer was begun, or it is ended already");
 }
 
 HSB_API void hsb_response_close(hsb_request *req)
 {
-    HSB_ASSERT(req);
+    HSB_ASSERT(req && "hsb_response_close: req is NULL");
+    if (!req)
+        return;
     req->close_after = true;
     req->keep_alive = false;
 }
 
 HSB_API void hsb_response_abort(hsb_request *req)
 {
-    HSB_ASSERT(req);
-    if (req->opened)
+    HSB_ASSERT(req && "hsb_response_abort: req is NULL");
+    if (req && req->opened)
         hsb__response_fail(req, HSB_ERR_CLOSED, "the application aborted the response");
 }
 
 HSB_API int hsb_response_status(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return req->status;
+    HSB_ASSERT(req && "hsb_response_status: req is NULL");
+    return req ? req->status : 0;
 }
 
 HSB_API int64_t hsb_response_bytes(const hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return hsb__response_bytes(req);
+    HSB_ASSERT(req && "hsb_response_bytes: req is NULL");
+    return req ? hsb__response_bytes(req) : 0;
 }
 
 /* --- answering later ---------------------------------------------------------------------- */
+static hsb_ticket hsb__public_no_ticket(void)
+{
+    hsb_ticket none;
+    memset(&none, 0, sizeof none);
+    return none;
+}
+
+/* Any thread: on_error belongs to the server's.                                          */
+static bool hsb__public_settle(hsb_ticket ticket, bool of_stream, hsb__resume fn, bool drop,
+                               void *arg)
+{
+    return ticket.inbox && ticket.id &&
+           hsb__inbox_settle(ticket.inbox, ticket.id, of_stream, fn, drop, arg);
+}
+
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req)
 {
-    HSB_ASSERT(req);
-    return hsb__request_defer(req);
+    HSB_ASSERT(req && "hsb_request_defer: req is NULL");
+    return req ? hsb__request_defer(req) : hsb__public_no_ticket();
 }
 
 HSB_API bool hsb_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_request *req, void *arg),
                                void *arg)
 {
     hsb__resume resume;
-    HSB_ASSERT(fn);
+    HSB_ASSERT(fn && "hsb_ticket_resume: fn is NULL");
     resume.request = fn;
-    return ticket.id && hsb__inbox_settle(ticket.inbox, ticket.id, false, resume, false, arg);
+    return fn && hsb__public_settle(ticket, false, resume, false, arg);
 }
 
 HSB_API void hsb_ticket_drop(hsb_ticket ticket)
 {
     hsb__resume none;
     memset(&none, 0, sizeof none);
-    if (ticket.id)
-        hsb__inbox_settle(ticket.inbox, ticket.id, false, none, true, NULL);
+    hsb__public_settle(ticket, false, none, true, NULL);
 }
 
 /* --- leaving HTTP ------------------------------------------------------------------------- */
 HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks)
 {
-    HSB_ASSERT(hooks);
-    if (!hsb__public_may_begin(req, "hsb_request_detach: answered already"))
-        return NULL;
-    return hsb__request_detach(req, status, hooks);
+    if (!req || !hooks)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_detach: req or hooks is NULL");
+    else if (hsb__public_may_begin(req))
+        return hsb__request_detach(req, status, hooks);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_detach: this request is answered already");
+    return NULL;
 }
 
 HSB_API hsb_conn *hsb_stream_conn(const hsb_stream *stream)
 {
-    HSB_ASSERT(stream);
-    return stream->conn;
+    HSB_ASSERT(stream && "hsb_stream_conn: stream is NULL");
+    return stream ? stream->conn : NULL;
 }
 
 HSB_API hsb_flow hsb_stream_write(hsb_stream *stream, hsb_str part)
 {
-    HSB_ASSERT(stream);
-    return hsb__stream_write(stream, part);
+    HSB_ASSERT(stream && "hsb_stream_write: stream is NULL");
+    return stream ? hsb__stream_write(stream, part) : HSB_FLOW_GONE;
 }
 
 HSB_API hsb_flow hsb_stream_flush(hsb_stream *stream)
 {
-    HSB_ASSERT(stream);
-    return hsb__stream_flush(stream);
+    HSB_ASSERT(stream && "hsb_stream_flush: stream is NULL");
+    return stream ? hsb__stream_flush(stream) : HSB_FLOW_GONE;
 }
 
 HSB_API void hsb_stream_pause(hsb_stream *stream)
 {
-    HSB_ASSERT(stream);
-    hsb__stream_pause(stream);
+    HSB_ASSERT(stream && "hsb_stream_pause: stream is NULL");
+    if (stream)
+        hsb__stream_pause(stream);
 }
 
 HSB_API void hsb_stream_resume(hsb_stream *stream)
 {
-    HSB_ASSERT(stream);
-    hsb__stream_resume(stream);
+    HSB_ASSERT(stream && "hsb_stream_resume: stream is NULL");
+    if (stream)
+        hsb__stream_resume(stream);
 }
 
 HSB_API bool hsb_stream_after(hsb_stream *stream, int delay_ms,
                               void (*fn)(hsb_stream *, void *arg), void *arg)
 {
-    HSB_ASSERT(stream && fn);
-    return hsb__stream_after(stream, delay_ms, fn, arg);
+    if (stream && fn)
+        return hsb__stream_after(stream, delay_ms, fn, arg);
+    HSB__MISUSE(hsb__public_tell_stream, stream, "hsb_stream_after: stream or fn is NULL");
+    return false;
 }
 
 HSB_API hsb_ticket hsb_stream_ticket(hsb_stream *stream)
 {
-    HSB_ASSERT(stream);
-    return hsb__stream_ticket(stream);
+    HSB_ASSERT(stream && "hsb_stream_ticket: stream is NULL");
+    return stream ? hsb__stream_ticket(stream) : hsb__public_no_ticket();
 }
 
 HSB_API bool hsb_stream_ticket_resume(hsb_ticket ticket,
                                       void (*fn)(hsb_stream *stream, void *arg), void *arg)
 {
     hsb__resume resume;
-    HSB_ASSERT(fn);
+    HSB_ASSERT(fn && "hsb_stream_ticket_resume: fn is NULL");
     resume.stream = fn;
-    return ticket.id && hsb__inbox_settle(ticket.inbox, ticket.id, true, resume, false, arg);
+    return fn && hsb__public_settle(ticket, true, resume, false, arg);
 }
 
 HSB_API void hsb_stream_close(hsb_stream *stream, bool force)
 {
-    HSB_ASSERT(stream);
-    hsb__stream_close(stream, force);
+    HSB_ASSERT(stream && "hsb_stream_close: stream is NULL");
+    if (stream)
+        hsb__stream_close(stream, force);
 }
 
 /* --- WebSocket ---------------------------------------------------------------------------- */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks)
 {
-    HSB_ASSERT(hooks);
-    if (!hsb__public_may_begin(req, "hsb_request_websocket: answered already"))
-        return NULL;
-    return hsb__websocket_open(req, hooks);
+    if (!req || !hooks)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_websocket: req or hooks is NULL");
+    else if (hsb__public_may_begin(req))
+        return hsb__websocket_open(req, hooks);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_websocket: this request is answered already");
+    return NULL;
 }
 
 HSB_API hsb_stream *hsb_websocket_stream(hsb_websocket *ws)
 {
-    HSB_ASSERT(ws);
-    return hsb__websocket_stream(ws);
+    HSB_ASSERT(ws && "hsb_websocket_stream: ws is NULL");
+    return ws ? hsb__websocket_stream(ws) : NULL;
 }
 
 HSB_API const char *hsb_websocket_subprotocol(const hsb_websocket *ws)
 {
-    HSB_ASSERT(ws);
-    return hsb__websocket_subprotocol(ws);
+    HSB_ASSERT(ws && "hsb_websocket_subprotocol: ws is NULL");
+    return ws ? hsb__websocket_subprotocol(ws) : NULL;
 }
 
 HSB_API void hsb_websocket_set_user(hsb_websocket *ws, void *user)
 {
-    HSB_ASSERT(ws);
-    hsb__websocket_set_user(ws, user);
+    HSB_ASSERT(ws && "hsb_websocket_set_user: ws is NULL");
+    if (ws)
+        hsb__websocket_set_user(ws, user);
 }
 
 HSB_API hsb_flow hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message)
 {
-    HSB_ASSERT(ws);
-    return hsb__websocket_send(ws, text, message);
+    HSB_ASSERT(ws && "hsb_websocket_send: ws is NULL");
+    if (!ws)
+        return HSB_FLOW_GONE;
+    if (!hsb__websocket_in_message(ws))
+        return hsb__websocket_send(ws, text, message);
+    HSB__MISUSE(hsb__public_tell_stream, hsb__websocket_stream(ws),
+                "hsb_websocket_send: the last part of another message is still to be sent");
+    return HSB_FLOW_GONE;
 }
 
 HSB_API hsb_flow hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part, bool last)
 {
-    HSB_ASSERT(ws);
-    return hsb__websocket_send_part(ws, text, part, last);
+    HSB_ASSERT(ws && "hsb_websocket_send_part: ws is NULL");
+    return ws ? hsb__websocket_send_part(ws, text, part, last) : HSB_FLOW_GONE;
 }
 
 HSB_API hsb_flow hsb_websocket_ping(hsb_websocket *ws, hsb_str payload)
 {
-    HSB_ASSERT(ws);
-    return hsb__websocket_ping(ws, payload);
+    HSB_ASSERT(ws && "hsb_websocket_ping: ws is NULL");
+    if (!ws)
+        return HSB_FLOW_GONE;
+    if (payload.len <= HSB__WEBSOCKET_CONTROL)
+        return hsb__websocket_ping(ws, payload);
+    HSB__MISUSE(hsb__public_tell_stream, hsb__websocket_stream(ws),
+                "hsb_websocket_ping: the payload is longer than 125 bytes");
+    return HSB_FLOW_GONE;
 }
 
 HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 {
-    HSB_ASSERT(ws);
-    hsb__websocket_close(ws, code, reason);
+    HSB_ASSERT(ws && "hsb_websocket_close: ws is NULL");
+    if (!ws)
+        return;
+    if (hsb__websocket_code_is_allowed(code))
+        hsb__websocket_close(ws, code, reason);
+    else
+        HSB__MISUSE(hsb__public_tell_stream, hsb__websocket_stream(ws),
+                    "hsb_websocket_close: no such code may be sent");
 }
 
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */

@@ -177,12 +177,12 @@ static void test_misuse(void **state)
     (void)state;
     static char bytes[126];
     bench_start(&whole_messages);
-    expect_assert_failure(hsb__websocket_ping(b.ws, hsb__text_make(bytes, 126)));
-    expect_assert_failure(hsb__websocket_close(b.ws, 1004, hsb__text_absent()));
-    expect_assert_failure(hsb__websocket_close(b.ws, 1015, hsb__text_absent()));
-    expect_assert_failure(hsb__websocket_close(b.ws, 999, hsb__text_absent()));
+    expect_assert_failure(hsb_websocket_ping(b.ws, hsb__text_make(bytes, 126)));
+    expect_assert_failure(hsb_websocket_close(b.ws, 1004, hsb__text_absent()));
+    expect_assert_failure(hsb_websocket_close(b.ws, 1015, hsb__text_absent()));
+    expect_assert_failure(hsb_websocket_close(b.ws, 999, hsb__text_absent()));
     hsb__websocket_send_part(b.ws, true, hsb__text_of("a"), false);
-    expect_assert_failure(hsb__websocket_send(b.ws, true, hsb__text_of("b")));
+    expect_assert_failure(hsb_websocket_send(b.ws, true, hsb__text_of("b")));
     hsb__websocket_send_part(b.ws, true, hsb__text_of("c"), true);
     assert_string_equal(bench_sent(), "t:a M:c");
     bench_end(NULL);
