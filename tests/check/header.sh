@@ -38,7 +38,7 @@ nm --defined-only "$out/alone.o" | awk '$2 ~ /[a-z]/ && $3 !~ /^(hsb__|br_)/ && 
 check "nothing private without hsb__" "$out/wrong"
 
 sed -n 's/^# *define *\([A-Za-z0-9_]*\).*/\1/p' $h |
-    grep -vE '^(HSB_|HSB__|hsb_|HTTPSBIND_|_GNU_SOURCE$|_FILE_OFFSET_BITS$|MSG_NOSIGNAL$)' > "$out/wrong" || true
+    grep -vE '^(HSB_|HSB__|hsb_|HTTPSBIND_|_GNU_SOURCE$|_FILE_OFFSET_BITS$|_TIME_BITS$|MSG_NOSIGNAL$)' > "$out/wrong" || true
 check "every macro begins HSB_ or HTTPSBIND_" "$out/wrong"
 
 # --- layers ---
@@ -56,7 +56,7 @@ sed -n '/>>defaults =/,/>>build =/p' $h |
     grep -oE '[a-z_.]+  +([0-9][0-9 ]*|SOMAXCONN|no limit)' |
     sed -E 's/  +/=/; s/ //g' | sort > "$out/told"
 sed -n 's/^ *hsb__options_default[0-9]*(&o\.\([a-z_.]*\), \(.*\));$/\1=\2/p' $h |
-    sed 's/=-1$/=nolimit/; s/=(int64_t)1 << 20$/=1048576/' | sort > "$out/coded"
+    sed 's/=-1$/=nolimit/; s/=HSB__BACKLOG$/=SOMAXCONN/; s/=(int64_t)1 << 20$/=1048576/' | sort > "$out/coded"
 diff "$out/told" "$out/coded" > "$out/wrong" || true
 check "the defaults of the text are the code's, each of them" "$out/wrong"
 
