@@ -53,7 +53,9 @@
      >>pem             PEM text to DER objects
      >>key             private keys
      >>x509            what a certificate says
+     >>trust           what makes one certificate believable
      >>chain           files of certificates: chains, trust anchors, names
+     >>crl             revocation lists
      >>selfsigned      a server's own certificate
      >>security        identities, the session cache
      >>hello           reading a ClientHello
@@ -339,7 +341,11 @@ typedef struct hsb_security_desc {           /* everything in it is copied      
                                                 or address; new at each call                 */
     const hsb_identity *identities;          /* more, chosen by the name that the client asks */
     int                 identity_count;      /*   for; an EC and an RSA one may share a name */
-    hsb_pem             trusted;             /* anchors that verify client certificates      */
+    hsb_pem             trusted;             /* verifies client certificates: CAs, and clients'
+                                                own certificates, each of which lets in the
+                                                client that has it.  See >>client-certificates */
+    hsb_pem             revoked;             /* revocation lists of the CAs in trusted and below
+                                                them; then each CA must have one that is current */
     hsb_pem             client_authorities;  /* names we advertise; default: trusted         */
     const char *const  *alpn;                /* NULL-ended, by preference; default "http/1.1" */
     hsb_ciphers         ciphers;
@@ -5158,51 +5164,314 @@ static void hsb__x509_forget(hsb__memory *m, hsb_certificate *c)
         hsb__memory_free(m, block, block->size);
 }
 
+/* ===== >>trust ===================================================================
+   Purpose  what makes a certificate believable: its signature, who issued it, its dates,
+            and what it may be used for.  Every rule that looks at one certificate, or at
+            one and its issuer, is here; >>verify puts them together for a path
+   Uses     >>text >>der >>key >>x509
+   Names    hsb__fault, hsb__trust_*
+   Tests    tests/unit/verify.c, tests/tls/verify.c
+
+   BearSSL has a validator of its own, and it is not used.  It compares an anchor's name
+   and key and nothing else of it, does not read extended key usage, fails on a critical
+   one, and verifies a chain from the leaf up, before it is known whether the top is
+   trusted.  What we need of BearSSL are its signatures.                                */
+
+/* --- what can be wrong ---------------------------------------------------------------
+   code: BearSSL's where it has one; hsb_error.tls_code.  alert: what the client hears
+   (RFC 8446 6.2).  text: for errors.                                                  */
+typedef struct hsb__fault {
+    int           code;
+    unsigned char alert;
+    const char   *text;
+} hsb__fault;
+
+enum {
+    HSB__FAULT_ALGORITHMS = 128, HSB__FAULT_NAMES_LIMITED, HSB__FAULT_PATH_LEN,
+    HSB__FAULT_PURPOSE, HSB__FAULT_COST, HSB__FAULT_REVOKED, HSB__FAULT_NO_LIST,
+    HSB__FAULT_LIST_OLD, HSB__FAULT_LIST_FORGED, HSB__FAULT_LIST_USAGE
+};
+
+static const hsb__fault *hsb__trust_fault(int code)
+{
+    static const hsb__fault faults[] = {
+        { BR_ERR_X509_INVALID_VALUE,       42, "malformed" },
+        { BR_ERR_X509_LIMIT_EXCEEDED,      43, "more than 5 certificates, or too large" },
+        { BR_ERR_X509_UNSUPPORTED,         43, "kind of signature not supported" },
+        { BR_ERR_X509_WEAK_PUBLIC_KEY,     43, "key not supported: RSA of 2048 to 4096 bits, "
+                                               "P-256, P-384 and P-521 are" },
+        { BR_ERR_X509_BAD_SIGNATURE,       42, "wrong signature" },
+        { BR_ERR_X509_EXPIRED,             45, "expired or not yet valid" },
+        { BR_ERR_X509_CRITICAL_EXTENSION,  43, "critical extension not supported" },
+        { BR_ERR_X509_NOT_CA,              42, "issued another one, but is no CA" },
+        { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
+        { BR_ERR_X509_NOT_TRUSTED,         48, "not issued by anybody who is trusted" },
+        { HSB__FAULT_ALGORITHMS,           42, "names two different signature algorithms" },
+        { HSB__FAULT_NAMES_LIMITED,        43, "name constraints are not supported" },
+        { HSB__FAULT_PATH_LEN,             42, "issued a longer path than it may" },
+        { HSB__FAULT_PURPOSE,              43, "extended key usage does not allow clients" },
+        { HSB__FAULT_COST,                 43, "signatures take too long to verify" },
+        { HSB__FAULT_REVOKED,              44, "revoked" },
+        { HSB__FAULT_NO_LIST,              46, "no revocation list of its issuer is loaded" },
+        { HSB__FAULT_LIST_OLD,             46, "the revocation list of its issuer expired" },
+        { HSB__FAULT_LIST_FORGED,          46, "the revocation list of its issuer has a wrong "
+                                               "signature" },
+        { HSB__FAULT_LIST_USAGE,           46, "its issuer may not sign revocation lists" },
+    }, other = { 0, 42, "bad certificate" };
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (faults[i].code == code)
+            return &faults[i];
+    return &other;
+}
+
+/* --- signatures -------------------------------------------------------------------- */
+
+/* RFC 4055 5, RFC 5758 3.2.  No SHA-1; RSASSA-PSS and Ed25519 are not in BearSSL.     */
+typedef struct hsb__trust_scheme {
+    const char          *oid;
+    int                  key_type;
+    const br_hash_class *hash;
+    const unsigned char *hash_oid;      /* as BearSSL wants it                         */
+    size_t               hash_len;
+} hsb__trust_scheme;
+
+static const hsb__trust_scheme hsb__trust_schemes[] = {
+    { "1.2.840.113549.1.1.11", BR_KEYTYPE_RSA, &br_sha256_vtable,
+      (const unsigned char *)BR_HASH_OID_SHA256, 32 },
+    { "1.2.840.113549.1.1.12", BR_KEYTYPE_RSA, &br_sha384_vtable,
+      (const unsigned char *)BR_HASH_OID_SHA384, 48 },
+    { "1.2.840.113549.1.1.13", BR_KEYTYPE_RSA, &br_sha512_vtable,
+      (const unsigned char *)BR_HASH_OID_SHA512, 64 },
+    { "1.2.840.10045.4.3.2", BR_KEYTYPE_EC, &br_sha256_vtable, NULL, 32 },
+    { "1.2.840.10045.4.3.3", BR_KEYTYPE_EC, &br_sha384_vtable, NULL, 48 },
+    { "1.2.840.10045.4.3.4", BR_KEYTYPE_EC, &br_sha512_vtable, NULL, 64 },
+};
+
+/* NULL: not supported.  ECDSA has no parameters; RSA has a NULL, which some leave out.   */
+static const hsb__trust_scheme *hsb__trust_scheme_of(const hsb__x509_signed *s)
+{
+    hsb_str whole = s->inner, oid, parameters, null;
+    if (!hsb__key_scheme(&whole, &oid, &parameters) || whole.len)
+        return NULL;
+    for (size_t i = 0; i < sizeof hsb__trust_schemes / sizeof *hsb__trust_schemes; i++) {
+        const hsb__trust_scheme *scheme = &hsb__trust_schemes[i];
+        if (!hsb__der_oid_is(oid, scheme->oid))
+            continue;
+        if (scheme->key_type == BR_KEYTYPE_RSA &&
+            (!hsb__der_optional(&parameters, HSB__DER_NULL, &null) || null.len))
+            return NULL;
+        return parameters.len ? NULL : scheme;
+    }
+    return NULL;
+}
+
+/* The algorithm is named twice, and only the inner name is signed (RFC 5280 4.1.1.2).    */
+static int hsb__trust_check_algorithms(const hsb__x509_signed *s)
+{
+    return !hsb__text_equal(s->inner, s->outer) ? HSB__FAULT_ALGORITHMS
+         : !hsb__trust_scheme_of(s)             ? BR_ERR_X509_UNSUPPORTED : 0;
+}
+
+enum { HSB__TRUST_DIGEST = 64 };
+
+static void hsb__trust_hash(const hsb__x509_signed *s, unsigned char out[HSB__TRUST_DIGEST])
+{
+    const hsb__trust_scheme *scheme = hsb__trust_scheme_of(s);
+    br_hash_compat_context hash;
+    scheme->hash->init(&hash.vtable);
+    scheme->hash->update(&hash.vtable, s->tbs.ptr, s->tbs.len);
+    scheme->hash->out(&hash.vtable, out);
+}
+
+/* BearSSL reads the two numbers of an ECDSA signature leniently.                         */
+static bool hsb__trust_is_ecdsa(hsb_str signature)
+{
+    hsb_str body, r, s;
+    return hsb__der_take(&signature, HSB__DER_SEQUENCE, &body) && !signature.len &&
+           hsb__der_positive(&body, &r) && hsb__der_positive(&body, &s) && !body.len;
+}
+
+/* Has key signed the bytes that have this digest?                                        */
+static bool hsb__trust_verify(const hsb__x509_signed *s,
+                              const unsigned char digest[HSB__TRUST_DIGEST],
+                              const br_x509_pkey *key)
+{
+    const hsb__trust_scheme *scheme = hsb__trust_scheme_of(s);
+    unsigned char got[HSB__TRUST_DIGEST];
+    if (!scheme || scheme->key_type != key->key_type)
+        return false;
+    if (scheme->key_type == BR_KEYTYPE_EC)
+        return hsb__trust_is_ecdsa(s->signature) &&
+               br_ecdsa_vrfy_asn1_get_default()(br_ec_get_default(), digest, scheme->hash_len,
+                                                &key->key.ec, s->signature.ptr,
+                                                s->signature.len);
+    return br_rsa_pkcs1_vrfy_get_default()((const unsigned char *)s->signature.ptr,
+                                           s->signature.len, scheme->hash_oid,
+                                           scheme->hash_len, &key->key.rsa, got) &&
+           memcmp(got, digest, scheme->hash_len) == 0;
+}
+
+/* What verifying a signature with this key costs; one with P-256 is 1 (0.7 ms).  P-384 costs
+   4 times and P-521 8 times as much.                                                     */
+static unsigned hsb__trust_cost(const br_x509_pkey *key)
+{
+    if (key->key_type == BR_KEYTYPE_RSA)
+        return key->key.rsa.nlen > 256 ? 2 : 1;
+    return key->key.ec.curve == BR_EC_secp256r1 ? 1 : key->key.ec.curve == BR_EC_secp384r1 ? 4 : 8;
+}
+
+/* --- issuers ----------------------------------------------------------------------- */
+
+static bool hsb__trust_differ(hsb_str a, hsb_str b)
+{
+    return a.ptr && b.ptr && !hsb__text_equal(a, b);
+}
+
+/* Of GeneralNames, the first that is a directory name; absent: none.                     */
+static hsb_str hsb__trust_directory_name(hsb_str names)
+{
+    unsigned tag;
+    hsb_str name;
+    while (names.len && hsb__der_next(&names, &tag, &name))
+        if (tag == HSB__DER_EXPLICIT + 4)
+            return name;
+    return hsb__text_absent();
+}
+
+/* Do names and identifiers say that this certificate belongs to the signer?  Names are
+   compared byte by byte, as RFC 5280 7.1 wants issuers to write them.                    */
+static bool hsb__trust_is_signer(const hsb__x509 *cert, const hsb__x509_signer *signer)
+{
+    return hsb__text_equal(cert->subject, signer->name) &&
+           !hsb__trust_differ(signer->key_id, cert->key_id) &&
+           !hsb__trust_differ(signer->cert_serial, cert->serial) &&
+           !hsb__trust_differ(hsb__trust_directory_name(signer->cert_issuer),
+                              cert->issuer.name);
+}
+
+/* --- rules for one certificate -------------------------------------------------------
+   0, or the fault.                                                                       */
+
+/* RFC 5280 4.2.1.3: without keyUsage everything is allowed.                              */
+static bool hsb__trust_may(const hsb__x509 *cert, unsigned usage)
+{
+    return !(cert->has & HSB__X509_KEY_USAGE) || cert->usage & usage;
+}
+
+/* What holds for every certificate of a path, the anchor included.                       */
+static int hsb__trust_check_any(const hsb__x509 *cert)
+{
+    return cert->has & HSB__X509_NAME_CONSTRAINTS ? HSB__FAULT_NAMES_LIMITED
+         : cert->critical_unknown                 ? BR_ERR_X509_CRITICAL_EXTENSION
+         : !cert->for_clients                     ? HSB__FAULT_PURPOSE : 0;
+}
+
+/* RFC 5280 4.1.2.2: a serial is not negative and has at most 20 bytes.                   */
+static int hsb__trust_check_leaf(const hsb__x509 *cert)
+{
+    if (hsb__der_byte(cert->serial, 0) > 0x7F || cert->serial.len > 21)
+        return BR_ERR_X509_INVALID_VALUE;
+    if (!hsb__trust_may(cert, HSB__X509_SIGNS))
+        return BR_ERR_X509_FORBIDDEN_KEY_USAGE;
+    if (cert->has & HSB__X509_NETSCAPE && !(cert->netscape & 0x80))
+        return HSB__FAULT_PURPOSE;
+    return hsb__trust_check_any(cert);
+}
+
+static int hsb__trust_check_issuer(const hsb__x509 *cert)
+{
+    return !cert->is_ca                                ? BR_ERR_X509_NOT_CA
+         : !hsb__trust_may(cert, HSB__X509_SIGNS_CERTS) ? BR_ERR_X509_FORBIDDEN_KEY_USAGE
+                                                       : hsb__trust_check_any(cert);
+}
+
+/* OpenSSL too takes the last second for the end.                                         */
+static bool hsb__trust_is_current(const hsb__x509 *cert, int64_t now)
+{
+    return cert->not_before <= now && now < cert->not_after;
+}
+
 /* ===== >>chain ===================================================================
    Purpose  files of certificates: the chain that the server shows, trust anchors, the
             names that clients are asked with
-   Uses     >>memory >>error >>der >>pem >>key >>x509
+   Uses     >>memory >>error >>der >>pem >>key >>x509 >>trust
    Names    hsb__chain_*, hsb__anchors_*, hsb__names_*
-   Tests    tests/unit/chain.c                                                         */
+   Tests    tests/unit/chain.c, tests/unit/verify.c                                     */
 
 /* --- files of certificates --------------------------------------------------------- */
 
-/* At least one certificate, or false.                                                 */
-static bool hsb__chain_load_objects(hsb__memory *m, const hsb_pem *pem, hsb__object **list,
-                           size_t *count, hsb_error *err)
-{
-    char buf[HSB__PEM_PLACE];
-    *count = 0;
-    if (!hsb__pem_load(m, pem, list, err))
-        return false;
-    hsb__pem_only(m, list, "CERTIFICATE");
-    for (const hsb__object *o = *list; o; o = o->next)
-        ++*count;
-    return *list ? true : hsb__error_set(err, HSB_ERR_PEM, 0, 0, "%s: no certificate in it",
-                                         hsb__pem_place(pem, buf));
-}
-
 /* number counts from one, as people do.                                               */
 static bool hsb__chain_refuse(const hsb_pem *pem, size_t number, const char *reason,
-                             hsb_error *err)
+                              hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
     return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: certificate %zu: %s",
                           hsb__pem_place(pem, buf), number, reason);
 }
 
-static bool hsb__chain_read(hsb__x509 *out, const hsb__object *o, const hsb_pem *pem,
-                           size_t number, hsb_error *err)
+/* openssl x509 -trustout appends settings of its own to a certificate.                */
+static const char *hsb__chain_unreadable(const hsb__object *o)
 {
-    return hsb__x509_walk(out, o->der, o->len) ||
-           hsb__chain_refuse(pem, number, hsb__x509_malformed, err);
+    return strncmp(o->name, "TRUSTED ", 8) == 0
+               ? "a TRUSTED CERTIFICATE with OpenSSL's settings; convert it with openssl x509"
+               : hsb__x509_malformed;
 }
 
-static bool hsb__chain_read_key(const hsb__x509 *cert, br_x509_pkey *key, const hsb_pem *pem,
-                               size_t number, hsb_error *err)
+/* A file of certificates, of each of which an array keeps something.  items: of so many
+   bytes each, made here; their pointers go into objects.                              */
+typedef struct hsb__chain_file {
+    hsb__object *objects;
+    void        *items;
+    size_t       count;
+} hsb__chain_file;
+
+/* Fills one item.  NULL, or the reason why the certificate is refused.                */
+typedef const char *hsb__chain_fill(void *item, const hsb__x509 *cert, const hsb__object *o);
+
+static void hsb__chain_close(hsb__memory *m, hsb__chain_file *f, size_t size)
 {
-    const char *reason = hsb__x509_public_key(cert, key);
-    return !reason || hsb__chain_refuse(pem, number, reason, err);
+    hsb__memory_free(m, f->items, f->count * size);
+    hsb__pem_free(m, f->objects);
+    memset(f, 0, sizeof *f);
+}
+
+static bool hsb__chain_read(hsb__chain_file *f, size_t size, hsb__chain_fill *fill,
+                            const hsb_pem *pem, hsb_error *err)
+{
+    char *item = f->items;
+    size_t number = 0;
+    hsb__x509 cert;
+    for (const hsb__object *o = f->objects; o; o = o->next, item += size) {
+        const char *reason = hsb__x509_walk(&cert, o->der, o->len) ? fill(item, &cert, o)
+                                                                   : hsb__chain_unreadable(o);
+        number++;
+        if (reason)
+            return hsb__chain_refuse(pem, number, reason, err);
+    }
+    return true;
+}
+
+/* At least one certificate, or false.                                                 */
+static bool hsb__chain_open(hsb__memory *m, hsb__chain_file *f, size_t size,
+                            hsb__chain_fill *fill, const hsb_pem *pem, hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    memset(f, 0, sizeof *f);
+    if (!hsb__pem_load(m, pem, &f->objects, err))
+        return false;
+    hsb__pem_only(m, &f->objects, "CERTIFICATE");
+    for (const hsb__object *o = f->objects; o; o = o->next)
+        f->count++;
+    f->items = f->count ? hsb__memory_array(m, f->count, size) : NULL;
+    if (!f->count)
+        hsb__error_set(err, HSB_ERR_PEM, 0, 0, "%s: no certificate in it",
+                       hsb__pem_place(pem, buf));
+    else if (!f->items)
+        hsb__error_memory(err);
+    else if (hsb__chain_read(f, size, fill, pem, err))
+        return true;
+    hsb__chain_close(m, f, size);
+    return false;
 }
 
 /* --- what the server shows --------------------------------------------------------- */
@@ -5215,52 +5484,51 @@ typedef struct hsb__chain {         /* leaf first                               
 
 static void hsb__chain_free(hsb__memory *m, hsb__chain *c)
 {
-    hsb__memory_free(m, c->certs, c->count * sizeof *c->certs);
-    hsb__pem_free(m, c->objects);
+    hsb__chain_file file = { c->objects, c->certs, c->count };
+    hsb__chain_close(m, &file, sizeof *c->certs);
     memset(c, 0, sizeof *c);
 }
 
-/* Makes certs from objects.                                                           */
+static const char *hsb__chain_fill_cert(void *item, const hsb__x509 *cert,
+                                        const hsb__object *o)
+{
+    br_x509_certificate *out = item;
+    (void)cert;
+    out->data = o->der;
+    out->data_len = o->len;
+    return NULL;
+}
+
+/* Makes certs from objects that were not read from a file.                            */
 static bool hsb__chain_list(hsb__memory *m, hsb__chain *c)
 {
     c->certs = hsb__memory_array(m, c->count, sizeof *c->certs);
-    if (!c->certs)
-        return false;
-    size_t i = 0;
-    for (hsb__object *o = c->objects; o; o = o->next, i++) {
-        c->certs[i].data = o->der;
-        c->certs[i].data_len = o->len;
-    }
-    return true;
+    br_x509_certificate *cert = c->certs;
+    for (const hsb__object *o = c->objects; c->certs && o; o = o->next)
+        hsb__chain_fill_cert(cert++, NULL, o);
+    return c->certs != NULL;
 }
 
 /* The key is judged in the leaf only: what comes after it is for the client to judge. */
-static bool hsb__chain_check(hsb__chain *c, const hsb_pem *pem, hsb_error *err)
-{
-    hsb__x509 cert;
-    br_x509_pkey key = { 0 };
-    size_t number = 0;
-    for (const hsb__object *o = c->objects; o; o = o->next) {
-        if (!hsb__chain_read(&cert, o, pem, ++number, err))
-            return false;
-        if (number == 1 && !hsb__chain_read_key(&cert, &key, pem, number, err))
-            return false;
-    }
-    c->key_type = key.key_type;
-    return true;
-}
-
 static bool hsb__chain_load(hsb__memory *m, hsb__chain *c, const hsb_pem *pem, hsb_error *err)
 {
+    hsb__chain_file file;
+    hsb__x509 leaf;
+    br_x509_pkey key;
     memset(c, 0, sizeof *c);
-    if (!hsb__chain_load_objects(m, pem, &c->objects, &c->count, err))
+    if (!hsb__chain_open(m, &file, sizeof *c->certs, hsb__chain_fill_cert, pem, err))
         return false;
-    if (!hsb__chain_list(m, c))
-        hsb__error_memory(err);
-    else if (hsb__chain_check(c, pem, err))
+    c->certs = file.items;
+    c->count = file.count;
+    c->objects = file.objects;
+    const char *reason = hsb__x509_walk(&leaf, c->certs[0].data, c->certs[0].data_len)
+                             ? hsb__x509_public_key(&leaf, &key) : hsb__x509_malformed;
+    if (!reason) {
+        c->key_type = key.key_type;
         return true;
+    }
     hsb__chain_free(m, c);
-    return false;
+    return hsb__chain_refuse(pem, 1, reason, err);
 }
 
 /* Does the key sign what the certificate verifies?  A trial tells more than comparing the
@@ -5313,51 +5581,52 @@ static bool hsb__chain_fits_key(const hsb__chain *c, const hsb__key *k, const ch
                           reason);
 }
 
-/* --- whom the server trusts, and what it asks for ---------------------------------- */
+/* --- whom the server trusts --------------------------------------------------------
+   A CA vouches for those whose path ends in it.  A certificate that is no CA is a pin: it
+   vouches for the client that shows it, byte for byte, and for nobody else.           */
+typedef struct hsb__anchor {
+    hsb__x509    cert;              /* points into objects, as do the others           */
+    br_x509_pkey key;
+    hsb_str      der;
+} hsb__anchor;
+
 typedef struct hsb__anchors {
-    br_x509_trust_anchor *list;     /* names and keys point into objects               */
-    size_t                count;
-    hsb__object          *objects;
+    hsb__anchor *list;
+    size_t       count;
+    hsb__object *objects;
 } hsb__anchors;
 
 static void hsb__anchors_free(hsb__memory *m, hsb__anchors *a)
 {
-    hsb__memory_free(m, a->list, a->count * sizeof *a->list);
-    hsb__pem_free(m, a->objects);
+    hsb__chain_file file = { a->objects, a->list, a->count };
+    hsb__chain_close(m, &file, sizeof *a->list);
     memset(a, 0, sizeof *a);
 }
 
-static bool hsb__anchors_fill(hsb__anchors *a, const hsb_pem *pem, hsb_error *err)
+/* What can never verify anybody is refused here, where somebody reads the reason.  Dates are
+   looked at when a client comes.                                                      */
+static const char *hsb__anchors_fill(void *item, const hsb__x509 *cert, const hsb__object *o)
 {
-    hsb__x509 cert;
-    size_t i = 0;
-    for (const hsb__object *o = a->objects; o; o = o->next, i++) {
-        br_x509_trust_anchor *anchor = &a->list[i];
-        if (!hsb__chain_read(&cert, o, pem, i + 1, err) ||
-            !hsb__chain_read_key(&cert, &anchor->pkey, pem, i + 1, err))
-            return false;
-        anchor->dn.data = hsb__der_pointer(cert.subject);
-        anchor->dn.len = cert.subject.len;
-        anchor->flags = cert.is_ca ? BR_X509_TA_CA : 0;
-    }
-    return true;
+    hsb__anchor *out = item;
+    const char *reason = hsb__x509_public_key(cert, &out->key);
+    int fault = cert->is_ca ? hsb__trust_check_issuer(cert) : hsb__trust_check_leaf(cert);
+    out->cert = *cert;
+    out->der = hsb__text_make((const char *)o->der, o->len);
+    return reason ? reason : fault ? hsb__trust_fault(fault)->text : NULL;
 }
 
 static bool hsb__anchors_load(hsb__memory *m, hsb__anchors *a, const hsb_pem *pem,
                               hsb_error *err)
 {
-    memset(a, 0, sizeof *a);
-    if (!hsb__chain_load_objects(m, pem, &a->objects, &a->count, err))
-        return false;
-    a->list = hsb__memory_array(m, a->count, sizeof *a->list);
-    if (!a->list)
-        hsb__error_memory(err);
-    else if (hsb__anchors_fill(a, pem, err))
-        return true;
-    hsb__anchors_free(m, a);
-    return false;
+    hsb__chain_file file;
+    bool ok = hsb__chain_open(m, &file, sizeof *a->list, hsb__anchors_fill, pem, err);
+    a->list = file.items;
+    a->count = file.count;
+    a->objects = file.objects;
+    return ok;
 }
 
+/* --- what the server asks for ------------------------------------------------------ */
 typedef struct hsb__names {
     br_x500_name *list;             /* they point into objects                         */
     size_t        count;
@@ -5367,43 +5636,382 @@ typedef struct hsb__names {
 
 static void hsb__names_free(hsb__memory *m, hsb__names *n)
 {
-    hsb__memory_free(m, n->list, n->count * sizeof *n->list);
-    hsb__pem_free(m, n->objects);
+    hsb__chain_file file = { n->objects, n->list, n->count };
+    hsb__chain_close(m, &file, sizeof *n->list);
     memset(n, 0, sizeof *n);
+}
+
+static const char *hsb__names_fill(void *item, const hsb__x509 *cert, const hsb__object *o)
+{
+    br_x500_name *out = item;
+    (void)o;
+    out->data = hsb__der_pointer(cert->subject);
+    out->len = cert->subject.len;
+    return NULL;
 }
 
 /* RFC 5246 7.4.4: certificate_authorities<0..2^16-1>.  BearSSL adds up the names and sends
    them without looking at that bound.                                                 */
-static bool hsb__names_fill(hsb__names *n, const hsb_pem *pem, hsb_error *err)
-{
-    char buf[HSB__PEM_PLACE];
-    hsb__x509 cert;
-    size_t i = 0;
-    for (const hsb__object *o = n->objects; o; o = o->next, i++) {
-        if (!hsb__chain_read(&cert, o, pem, i + 1, err))
-            return false;
-        n->list[i].data = hsb__der_pointer(cert.subject);
-        n->list[i].len = cert.subject.len;
-        n->bytes += cert.subject.len + 2;
-    }
-    return n->bytes <= 0xFFFF ||
-           hsb__error_set(err, HSB_ERR_LIMIT, 0, 0,
-                          "%s: the names of %zu authorities take %zu bytes; a handshake "
-                          "holds 65535", hsb__pem_place(pem, buf), n->count, n->bytes);
-}
-
 static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, hsb_error *err)
 {
-    memset(n, 0, sizeof *n);
-    if (!hsb__chain_load_objects(m, pem, &n->objects, &n->count, err))
-        return false;
-    n->list = hsb__memory_array(m, n->count, sizeof *n->list);
-    if (!n->list)
-        hsb__error_memory(err);
-    else if (hsb__names_fill(n, pem, err))
-        return true;
+    char buf[HSB__PEM_PLACE];
+    hsb__chain_file file;
+    bool ok = hsb__chain_open(m, &file, sizeof *n->list, hsb__names_fill, pem, err);
+    n->list = file.items;
+    n->count = file.count;
+    n->objects = file.objects;
+    n->bytes = 0;
+    for (size_t i = 0; i < n->count; i++)
+        n->bytes += n->list[i].len + 2;
+    if (n->bytes <= 0xFFFF)
+        return ok;
+    hsb__error_set(err, HSB_ERR_LIMIT, 0, 0,
+                   "%s: the names of %zu authorities take %zu bytes; a handshake holds 65535",
+                   hsb__pem_place(pem, buf), n->count, n->bytes);
     hsb__names_free(m, n);
     return false;
+}
+
+/* ===== >>crl =====================================================================
+   Purpose  certificate revocation lists (RFC 5280 5): loaded, verified, searched
+   Uses     >>memory >>text >>error >>der >>pem >>x509 >>trust >>chain
+   Names    hsb__crl_*, hsb__crls_*
+   Tests    tests/unit/crl.c, tests/unit/verify.c, tests/fuzz/chain.c
+
+   A list belongs to the CA that signed it.  If that CA is in trusted, the list is verified
+   when it is loaded.  Otherwise it must be an intermediate CA, whose certificate comes with
+   a client's chain: then the list is verified with the chain, each time, and one that does
+   not verify refuses the client.  Nothing is ever ignored: a list that we could not obey
+   (delta, indirect, limited to some certificates) is refused when it is loaded.        */
+
+typedef struct hsb__crl {
+    hsb__x509_signed signed_part;   /* points into objects, as do the others           */
+    hsb__x509_signer issuer;
+    int64_t          this_update, next_update;
+    hsb_str          entries;       /* what revokedCertificates holds                  */
+    hsb_str         *serials;       /* of the entries, sorted                          */
+    size_t           count;
+    hsb_str          verified_key;  /* SubjectPublicKeyInfo of the CA in trusted that signed
+                                       it; absent: not a CA in trusted                 */
+    unsigned char    digest[HSB__TRUST_DIGEST];     /* of what is signed               */
+} hsb__crl;
+
+typedef struct hsb__crls {
+    hsb__crl    *list;
+    size_t       count;
+    hsb__object *objects;
+} hsb__crls;
+
+static const char hsb__crl_not_whole[] =
+    "indirect lists and lists for some certificates only are not supported";
+
+/* --- reading ----------------------------------------------------------------------- */
+
+/* One list extension.  NULL, or why the list is refused.                              */
+static const char *hsb__crl_walk_extension(hsb__crl *out, hsb_str extension)
+{
+    char name[HSB__DER_OID_TEXT];
+    bool critical;
+    hsb_str value;
+    if (!hsb__x509_walk_extension(extension, name, &critical, &value))
+        return hsb__x509_malformed;
+    if (strcmp(name, "2.5.29.27") == 0)
+        return "delta lists are not supported";
+    if (strcmp(name, "2.5.29.28") == 0)
+        return hsb__crl_not_whole;
+    if (critical)
+        return "critical extension not supported";
+    if (strcmp(name, "2.5.29.35") == 0)
+        return hsb__x509_walk_signer(&out->issuer, value) ? NULL : hsb__x509_malformed;
+    return NULL;
+}
+
+static const char *hsb__crl_walk_extensions(hsb__crl *out, hsb_str wrapped)
+{
+    hsb_str list, extension;
+    if (!hsb__der_take(&wrapped, HSB__DER_SEQUENCE, &list) || wrapped.len)
+        return hsb__x509_malformed;
+    while (list.len) {
+        const char *reason = hsb__der_take(&list, HSB__DER_SEQUENCE, &extension)
+                                 ? hsb__crl_walk_extension(out, extension)
+                                 : hsb__x509_malformed;
+        if (reason)
+            return reason;
+    }
+    return NULL;
+}
+
+/* TBSCertList: version, signature, issuer, two dates, entries, extensions.            */
+static const char *hsb__crl_walk(hsb__crl *out, const hsb__object *o)
+{
+    hsb_str tbs, extensions;
+    uint32_t version = 0;
+    memset(out, 0, sizeof *out);
+    if (!hsb__x509_walk_signed(&out->signed_part, hsb__text_make((const char *)o->der, o->len),
+                               &tbs) ||
+        (hsb__der_starts(tbs, HSB__DER_INTEGER) && !hsb__der_small(&tbs, 1, &version)) ||
+        !hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->signed_part.inner) ||
+        !hsb__der_whole(&tbs, HSB__DER_SEQUENCE, &out->issuer.name) ||
+        !hsb__der_time(&tbs, &out->this_update))
+        return hsb__x509_malformed;
+    if (!hsb__der_starts(tbs, HSB__DER_UTC_TIME) && !hsb__der_starts(tbs, HSB__DER_TIME))
+        return "no nextUpdate: it would be good for ever";
+    if (!hsb__der_time(&tbs, &out->next_update) ||
+        !hsb__der_optional(&tbs, HSB__DER_SEQUENCE, &out->entries) ||
+        !hsb__der_optional(&tbs, HSB__DER_EXPLICIT + 0, &extensions) || tbs.len ||
+        (extensions.ptr && version != 1))
+        return hsb__x509_malformed;
+    return extensions.ptr ? hsb__crl_walk_extensions(out, extensions) : NULL;
+}
+
+/* An entry's extensions: a critical one may say that the certificate is of another issuer
+   (RFC 5280 5.3.3), and no other is known.                                            */
+static const char *hsb__crl_check_entry_extensions(hsb_str list)
+{
+    char name[HSB__DER_OID_TEXT];
+    hsb_str extension, value;
+    bool critical;
+    while (list.len) {
+        if (!hsb__der_take(&list, HSB__DER_SEQUENCE, &extension) ||
+            !hsb__x509_walk_extension(extension, name, &critical, &value))
+            return hsb__x509_malformed;
+        if (strcmp(name, "2.5.29.29") == 0)
+            return hsb__crl_not_whole;
+        if (critical)
+            return "critical extension of an entry not supported";
+    }
+    return NULL;
+}
+
+/* The serial of the next entry.  Whatever its reason is, the certificate is refused.  */
+static const char *hsb__crl_next_entry(hsb_str *rest, hsb_str *serial)
+{
+    hsb_str entry, extensions;
+    int64_t date;
+    if (!hsb__der_take(rest, HSB__DER_SEQUENCE, &entry) || !hsb__x509_serial(&entry, serial) ||
+        !hsb__der_time(&entry, &date) ||
+        !hsb__der_optional(&entry, HSB__DER_SEQUENCE, &extensions) || entry.len)
+        return hsb__x509_malformed;
+    return extensions.ptr ? hsb__crl_check_entry_extensions(extensions) : NULL;
+}
+
+static int hsb__crl_compare(const void *a, const void *b)
+{
+    const hsb_str *x = a, *y = b;
+    return x->len != y->len ? (x->len < y->len ? -1 : 1) : memcmp(x->ptr, y->ptr, x->len);
+}
+
+static const char *hsb__crl_count(hsb__crl *c)
+{
+    hsb_str rest = c->entries, serial;
+    while (rest.len) {
+        const char *reason = hsb__crl_next_entry(&rest, &serial);
+        if (reason)
+            return reason;
+        c->count++;
+    }
+    return NULL;
+}
+
+/* After hsb__crl_count, which has read the same entries.  False: no memory.           */
+static bool hsb__crl_sort(hsb__memory *m, hsb__crl *c)
+{
+    hsb_str rest = c->entries;
+    if (!c->count)
+        return true;
+    c->serials = hsb__memory_array(m, c->count, sizeof *c->serials);
+    for (size_t i = 0; c->serials && i < c->count; i++)
+        hsb__crl_next_entry(&rest, &c->serials[i]);
+    if (c->serials)
+        qsort(c->serials, c->count, sizeof *c->serials, hsb__crl_compare);
+    return c->serials != NULL;
+}
+
+/* --- verifying --------------------------------------------------------------------- */
+
+/* NULL, or why the list is refused.  A CA in trusted that has the name of the issuer must
+   have signed it.                                                                     */
+static const char *hsb__crl_find_signer(hsb__crl *c, const hsb__anchors *trusted)
+{
+    int fault = 0;
+    for (size_t i = 0; i < trusted->count; i++) {
+        const hsb__anchor *a = &trusted->list[i];
+        if (!a->cert.is_ca || !hsb__trust_is_signer(&a->cert, &c->issuer))
+            continue;
+        fault = BR_ERR_X509_BAD_SIGNATURE;
+        if (!hsb__trust_may(&a->cert, HSB__X509_SIGNS_LISTS))
+            fault = HSB__FAULT_LIST_USAGE;
+        else if (hsb__trust_verify(&c->signed_part, c->digest, &a->key))
+            c->verified_key = a->cert.whole_key;
+        if (c->verified_key.ptr)
+            return NULL;
+    }
+    return fault ? hsb__trust_fault(fault)->text : NULL;
+}
+
+/* Everything but its dates and its memory.                                            */
+static const char *hsb__crl_read(hsb__crl *c, const hsb__object *o, const hsb__anchors *trusted)
+{
+    const char *reason = hsb__crl_walk(c, o);
+    if (reason)
+        return reason;
+    int fault = hsb__trust_check_algorithms(&c->signed_part);
+    if (fault)
+        return hsb__trust_fault(fault)->text;
+    hsb__trust_hash(&c->signed_part, c->digest);
+    reason = hsb__crl_find_signer(c, trusted);
+    return reason ? reason : hsb__crl_count(c);
+}
+
+/* Two lists of one issuer: it is not said which counts.                               */
+static bool hsb__crls_repeat(const hsb__crls *all, const hsb__crl *c)
+{
+    for (const hsb__crl *other = all->list; other < c; other++)
+        if (hsb__text_equal(other->issuer.name, c->issuer.name) &&
+            !hsb__trust_differ(other->issuer.key_id, c->issuer.key_id) &&
+            !hsb__trust_differ(other->verified_key, c->verified_key))
+            return true;
+    return false;
+}
+
+/* --- loading ----------------------------------------------------------------------- */
+static void hsb__crls_free(hsb__memory *m, hsb__crls *all)
+{
+    for (size_t i = 0; i < all->count; i++)
+        if (all->list[i].serials)
+            hsb__memory_free(m, all->list[i].serials,
+                             all->list[i].count * sizeof *all->list[i].serials);
+    hsb__memory_free(m, all->list, all->count * sizeof *all->list);
+    hsb__pem_free(m, all->objects);
+    memset(all, 0, sizeof *all);
+}
+
+static bool hsb__crls_refuse(const hsb_pem *pem, size_t number, const char *reason,
+                             hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: revocation list %zu: %s",
+                          hsb__pem_place(pem, buf), number, reason);
+}
+
+/* NULL, or what is wrong with the dates.                                              */
+static const char *hsb__crl_check_dates(const hsb__crl *c, int64_t now, char out[64])
+{
+    const bool early = now < c->this_update;
+    const hsb__date d = hsb__date_split(early ? c->this_update : c->next_update);
+    if (!early && now < c->next_update)
+        return NULL;
+    snprintf(out, 64, "%s %04d-%02d-%02d", early ? "not valid before" : "expired on",
+             (int)d.year, d.month, d.day);
+    return out;
+}
+
+static bool hsb__crls_read(hsb__memory *m, hsb__crls *all, const hsb_pem *pem,
+                           const hsb__anchors *trusted, int64_t now, hsb_error *err)
+{
+    hsb__crl *c = all->list;
+    char text[64];
+    for (const hsb__object *o = all->objects; o; o = o->next, c++) {
+        const char *reason = hsb__crl_read(c, o, trusted);
+        if (!reason)
+            reason = hsb__crl_check_dates(c, now, text);
+        if (!reason && hsb__crls_repeat(all, c))
+            reason = "a second list of the same issuer";
+        if (reason)
+            return hsb__crls_refuse(pem, (size_t)(c - all->list) + 1, reason, err);
+        if (!hsb__crl_sort(m, c))
+            return hsb__error_memory(err);
+    }
+    return true;
+}
+
+static bool hsb__crls_load(hsb__memory *m, hsb__crls *all, const hsb_pem *pem,
+                           const hsb__anchors *trusted, int64_t now, hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    memset(all, 0, sizeof *all);
+    if (!hsb__pem_load(m, pem, &all->objects, err))
+        return false;
+    hsb__pem_only(m, &all->objects, "X509 CRL");
+    for (const hsb__object *o = all->objects; o; o = o->next)
+        all->count++;
+    all->list = all->count ? hsb__memory_array(m, all->count, sizeof *all->list) : NULL;
+    if (!all->count)
+        hsb__error_set(err, HSB_ERR_PEM, 0, 0, "%s: no revocation list in it",
+                       hsb__pem_place(pem, buf));
+    else if (!all->list)
+        hsb__error_memory(err);
+    else if (hsb__crls_read(m, all, pem, trusted, now, err))
+        return true;
+    hsb__crls_free(m, all);
+    return false;
+}
+
+/* --- asking ------------------------------------------------------------------------ */
+static bool hsb__crl_has(const hsb__crl *c, hsb_str serial)
+{
+    return c->count && bsearch(&serial, c->serials, c->count, sizeof *c->serials,
+                               hsb__crl_compare) != NULL;
+}
+
+/* 0, or the fault.  *until becomes the end of the list if that is earlier.            */
+static int hsb__crl_judge(const hsb__crl *c, hsb_str serial, int64_t now, int64_t *until)
+{
+    if (hsb__crl_has(c, serial))
+        return HSB__FAULT_REVOKED;
+    if (c->next_update < *until)
+        *until = c->next_update;
+    return now < c->next_update ? 0 : HSB__FAULT_LIST_OLD;
+}
+
+/* Is the list this CA's own?  *cost: what is left to spend on signatures.             */
+static int hsb__crl_check_signer(const hsb__crl *c, const hsb__x509 *ca,
+                                 const br_x509_pkey *key, unsigned *cost)
+{
+    const unsigned price = hsb__trust_cost(key);
+    if (!hsb__trust_may(ca, HSB__X509_SIGNS_LISTS))
+        return HSB__FAULT_LIST_USAGE;
+    if (c->verified_key.ptr)
+        return 0;
+    if (price > *cost)
+        return HSB__FAULT_COST;
+    *cost -= price;
+    return hsb__trust_verify(&c->signed_part, c->digest, key) ? 0 : HSB__FAULT_LIST_FORGED;
+}
+
+/* A certificate and the CA that issued it, in a path whose signatures have been verified.
+   There must be a list.                                                               */
+static int hsb__crls_check(const hsb__crls *all, hsb_str serial, const hsb__x509 *ca,
+                           const br_x509_pkey *key, int64_t now, unsigned *cost,
+                           int64_t *until)
+{
+    bool found = false;
+    for (size_t i = 0; i < all->count; i++) {
+        const hsb__crl *c = &all->list[i];
+        if (!hsb__trust_is_signer(ca, &c->issuer) ||
+            hsb__trust_differ(c->verified_key, ca->whole_key))
+            continue;
+        int fault = hsb__crl_check_signer(c, ca, key, cost);
+        if (!fault)
+            fault = hsb__crl_judge(c, serial, now, until);
+        if (fault)
+            return fault;
+        found = true;
+    }
+    return found ? 0 : HSB__FAULT_NO_LIST;
+}
+
+/* A certificate in trusted.  It needs no list, as it is trusted by itself; but if a CA in
+   trusted issued it and has a list, that is obeyed.                                   */
+static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, int64_t now,
+                                   int64_t *until)
+{
+    int fault = 0;
+    for (size_t i = 0; i < all->count && !fault; i++)
+        if (all->list[i].verified_key.ptr &&
+            hsb__text_equal(all->list[i].issuer.name, cert->issuer.name))
+            fault = hsb__crl_judge(&all->list[i], cert->serial, now, until);
+    return fault;
 }
 
 /* ===== >>selfsigned ==============================================================
@@ -5995,6 +6603,7 @@ struct hsb_security {
     size_t         host_count, host_space;
     hsb__host      fallback;            /* when no name matches; its name is NULL        */
     hsb__anchors   trusted;             /* verify client certificates                    */
+    hsb__crls      revoked;             /* their revocation lists                        */
     hsb__names     authorities;         /* are advertised in CertificateRequest          */
     const char   **alpn;                /* one block: the pointers, then the names       */
     size_t         alpn_count, alpn_size;
@@ -6024,6 +6633,7 @@ static void hsb__security_destroy(hsb_security *s)
     }
     hsb__memory_free(&m, s->identities, s->identity_count * sizeof *s->identities);
     hsb__anchors_free(&m, &s->trusted);
+    hsb__crls_free(&m, &s->revoked);
     hsb__names_free(&m, &s->authorities);
     hsb__memory_free(&m, (void *)s->alpn, s->alpn_size);
     hsb__memory_free(&m, s->pem, s->pem_len + 1);
@@ -6087,8 +6697,14 @@ static bool hsb__security_load_trust(hsb_security *s, const hsb_security_desc *d
     const hsb_pem *trusted = &desc->trusted, *names = &desc->client_authorities;
     if (!hsb__pem_is_set(names))
         names = trusted;
+    if (hsb__pem_is_set(&desc->revoked) && !hsb__pem_is_set(trusted))
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "revoked is set, but trusted, whose certificates it is about, is not");
     return (!hsb__pem_is_set(trusted) ||
             hsb__anchors_load(&s->memory, &s->trusted, trusted, err)) &&
+           (!hsb__pem_is_set(&desc->revoked) ||
+            hsb__crls_load(&s->memory, &s->revoked, &desc->revoked, &s->trusted,
+                           hsb__os_wall(), err)) &&
            (!hsb__pem_is_set(names) ||
             hsb__names_load(&s->memory, &s->authorities, names, err));
 }
@@ -6648,29 +7264,59 @@ static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
 }
 
 /* ===== >>verify ==================================================================
-   Purpose  what the chain of a client's certificate is worth.  BearSSL's "minimal"
-            validator verifies it; what that leaves out is here: bounds, a copy of the leaf,
-            and which certificate is to blame
-   Uses     >>platform >>memory >>text >>error >>x509 >>chain >>security
-   Names    hsb__verify_*, hsb__judge, hsb__fault
-   Tests    tests/unit/tls.c
+   Purpose  what a client's chain of certificates is worth
+   Uses     >>platform >>memory >>text >>error >>x509 >>trust >>chain >>crl >>security
+   Names    hsb__verify_*, hsb__judge
+   Tests    tests/unit/verify.c, tests/unit/client_certificates.c, tests/fuzz/chain.c
 
    The chain arrives as hsb__verify_start_chain, then start_cert, append (in pieces) and
    end_cert for each certificate, then end_chain, which judges.  A client without a
-   certificate calls nothing of this.                                                      */
+   certificate calls nothing of this.
+
+   The judgement goes from what is cheap to what is costly, and stops at the first fault:
+     1  Is the leaf, byte for byte, a pin?  Then only its dates are left to look at.
+     2  Names and key identifiers must lead from the leaf to a CA in trusted, through
+        certificates that the client sent, in any order.  They choose one path.
+     3  Every certificate of the path is held against the rules of >>trust.
+     4  Signatures, from the CA in trusted down.  So a stranger, who cannot make what that
+        CA would have signed, costs us one signature.
+     5  Revocation lists, if there are any, for every certificate of the path.
+
+   What OpenSSL (X509_verify_cert for sslclient) accepts and is refused here:
+     names that differ in case, in spaces or in their type of string: compared by bytes
+     a second path, if the first that names and identifiers allow is no good; a CA in trusted
+       counts before one that was sent
+     more than 5 certificates; signatures that cost more than 16 with P-256 would
+     name constraints, even if they were kept
+     critical policy constraints, mappings and the like, which ask for work not done here
+     keyUsage with keyAgreement and without digitalSignature: ECDHE needs a signature
+     a certificate without basicConstraints as a CA, if it is self-signed
+     signatures with SHA-1 or SHA-224, RSASSA-PSS, Ed25519; keys of other kinds, other sizes;
+       compressed points; RSA exponents beyond 32 bits
+     a serial that is negative or longer than 20 bytes; extensions in version 1 or 2
+     a revocation list without nextUpdate, or for some certificates only; two of one issuer
+   What OpenSSL refuses and is accepted here: anyExtendedKeyUsage without clientAuth (RFC 5280
+   4.2.1.12 lets it stand for all); a pin whose issuer is not there (OpenSSL wants
+   X509_V_FLAG_PARTIAL_CHAIN for that, and no list asked for).                             */
 
 enum {
-    HSB__CHAIN_CERTS = 10,          /* BearSSL bounds nothing of this, and each certificate */
-    HSB__CHAIN_CERT = 16384,        /* of a chain costs a signature to verify               */
-    HSB__CHAIN_BYTES = 65536
+    HSB__CHAIN_CERTS = 5,
+    HSB__CHAIN_CERT = 16384,
+    HSB__CHAIN_BYTES = 65536,
+    HSB__CHAIN_COST = 16            /* of all signatures, as hsb__trust_cost counts         */
 };
 
-/* Of a client's chain, while it arrives; a block of the pool.                            */
+/* Of a client's chain, while it arrives and is judged; a block of the pool.              */
 typedef struct hsb__judge {
-    br_x509_minimal_context minimal;
-    size_t    size;                 /* of this block                                      */
-    hsb__leaf cert;                 /* the certificate that is arriving                   */
-    size_t    bytes;                /* of all certificates so far                         */
+    size_t        size;             /* of this block                                      */
+    size_t        bytes;            /* of all certificates so far                         */
+    hsb__leaf     sent[HSB__CHAIN_CERTS];
+    hsb__x509     certs[HSB__CHAIN_CERTS];      /* what they say                          */
+    br_x509_pkey  keys[HSB__CHAIN_CERTS];       /* of those in path                       */
+    unsigned      count;            /* of certificates that arrived                       */
+    unsigned      path_len;
+    unsigned char path[HSB__CHAIN_CERTS];       /* their numbers, from 0: the leaf first  */
+    unsigned      cost;             /* that is left to spend on signatures                */
 } hsb__judge;
 
 typedef struct hsb__verify {
@@ -6678,14 +7324,14 @@ typedef struct hsb__verify {
     const hsb_security *security;
     hsb__judge         *judge;
     hsb__leaf           leaf;       /* the client's own certificate                       */
+    int64_t             until;      /* hsb__os_wall: the last second to believe it        */
     bool                verified;   /* leaf: by end_chain(), or when its session began    */
 
     /* what was wrong with the chain */
     bool                out_of_memory;
     bool                failed_early;       /* failed_time is when it begins to be valid  */
-    unsigned char       impostor_at;        /* this one names a trusted issuer            */
-    unsigned char       failed_at;          /* which certificate, from 1                  */
-    int                 failed_code;        /* BR_ERR_X509_*                              */
+    unsigned char       failed_at;          /* which certificate, from 1; 0: in trusted   */
+    int                 failed_code;        /* of an hsb__fault                           */
     int64_t             failed_time;        /* an end or a begin that was not kept        */
 } hsb__verify;
 
@@ -6697,30 +7343,25 @@ static void hsb__verify_forget_leaf(hsb__verify *v)
 
 static void hsb__verify_forget_judge(hsb__verify *v)
 {
-    if (!v->judge)
+    hsb__judge *j = v->judge;
+    if (!j)
         return;
-    hsb__leaf_drop(v->pool, &v->judge->cert);
-    hsb__pool_put(v->pool, v->judge, v->judge->size);
+    for (unsigned i = 0; i < HSB__CHAIN_CERTS; i++)
+        hsb__leaf_drop(v->pool, &j->sent[i]);
+    hsb__pool_put(v->pool, j, j->size);
     v->judge = NULL;
 }
 
-static void hsb__verify_set_judge(const hsb__verify *v, br_x509_minimal_context *minimal)
+/* The first fault counts; from then on nothing is looked at.                              */
+static void hsb__verify_fail(hsb__verify *v, int code, unsigned at)
 {
-    const hsb__crypto *crypto = &v->security->crypto;
-    const hsb__anchors *trusted = &v->security->trusted;
-    const int64_t now = hsb__os_wall();
-    br_x509_minimal_init(minimal, &br_sha256_vtable, trusted->list, trusted->count);
-    br_x509_minimal_set_rsa(minimal, crypto->rsa_verify);
-    br_x509_minimal_set_ecdsa(minimal, crypto->ec, crypto->ecdsa_verify);
-    br_x509_minimal_set_hash(minimal, br_sha256_ID, &br_sha256_vtable);
-    br_x509_minimal_set_hash(minimal, br_sha384_ID, &br_sha384_vtable);
-    br_x509_minimal_set_hash(minimal, br_sha512_ID, &br_sha512_vtable);
-    br_x509_minimal_set_minrsa(minimal, 2048 / 8);
-    /* it counts the days from year 0 */
-    br_x509_minimal_set_time(minimal, (uint32_t)(now / 86400 + 719528),
-                             (uint32_t)(now % 86400));
+    if (v->failed_code)
+        return;
+    v->failed_code = code;
+    v->failed_at = (unsigned char)at;
 }
 
+/* --- the chain arrives ------------------------------------------------------------- */
 static void hsb__verify_start_chain(hsb__verify *v)
 {
     size_t size = sizeof *v->judge;
@@ -6732,17 +7373,7 @@ static void hsb__verify_start_chain(hsb__verify *v)
         return;
     memset(v->judge, 0, sizeof *v->judge);
     v->judge->size = size;
-    hsb__verify_set_judge(v, &v->judge->minimal);
-    v->judge->minimal.vtable->start_chain(&v->judge->minimal.vtable, NULL);
-}
-
-/* The first fault counts; from then on nothing is looked at.                              */
-static void hsb__verify_fail_chain(hsb__verify *v, int code, unsigned at)
-{
-    if (v->failed_code)
-        return;
-    v->failed_code = code;
-    v->failed_at = (unsigned char)at;
+    v->judge->cost = HSB__CHAIN_COST;
 }
 
 static void hsb__verify_start_cert(hsb__verify *v, uint32_t length)
@@ -6752,118 +7383,293 @@ static void hsb__verify_start_cert(hsb__verify *v, uint32_t length)
         return;
     j->bytes += length;
     if (length > HSB__CHAIN_CERT || j->bytes > HSB__CHAIN_BYTES ||
-        j->minimal.num_certs >= HSB__CHAIN_CERTS) {
-        hsb__verify_fail_chain(v, BR_ERR_X509_LIMIT_EXCEEDED, j->minimal.num_certs + 1);
+        j->count == HSB__CHAIN_CERTS) {
+        hsb__verify_fail(v, BR_ERR_X509_LIMIT_EXCEEDED, j->count + 1);
         return;
     }
-    j->cert.size = length ? length : 1;
-    j->cert.der = hsb__pool_get(v->pool, &j->cert.size);
-    v->out_of_memory = !j->cert.der;
+    hsb__leaf *cert = &j->sent[j->count];
+    cert->size = length ? length : 1;
+    cert->der = hsb__pool_get(v->pool, &cert->size);
+    v->out_of_memory = !cert->der;
     if (v->out_of_memory)
-        hsb__verify_fail_chain(v, BR_ERR_X509_LIMIT_EXCEEDED, 1);
-    else
-        j->minimal.vtable->start_cert(&j->minimal.vtable, length);
+        hsb__verify_fail(v, BR_ERR_X509_LIMIT_EXCEEDED, 1);
 }
 
 static void hsb__verify_append(hsb__verify *v, const unsigned char *bytes, size_t len)
 {
     hsb__judge *j = v->judge;
-    if (!j || v->failed_code || len > j->cert.size - j->cert.len)
+    if (!j || v->failed_code)
         return;
-    memcpy(j->cert.der + j->cert.len, bytes, len);
-    j->cert.len += len;
-    j->minimal.vtable->append(&j->minimal.vtable, bytes, len);
-}
-
-/* "Expired" and "not yet valid" are one code to BearSSL.                                  */
-static void hsb__verify_blame_time(hsb__verify *v, const hsb__x509 *cert)
-{
-    v->failed_early = hsb__os_wall() < cert->not_before;
-    v->failed_time = v->failed_early ? cert->not_before : cert->not_after;
-}
-
-static bool hsb__verify_is_trusted_name(const hsb__verify *v, hsb_str name)
-{
-    for (size_t i = 0; i < v->security->trusted.count; i++) {
-        const br_x500_name *dn = &v->security->trusted.list[i].dn;
-        if (hsb__text_equal(name, hsb__text_make((const char *)dn->data, dn->len)))
-            return true;
-    }
-    return false;
-}
-
-/* Some faults are found at a certificate and are of the one before it, which it issued.   */
-static bool hsb__verify_is_of_last(int code)
-{
-    return code == BR_ERR_X509_DN_MISMATCH || code == BR_ERR_X509_BAD_SIGNATURE ||
-           code == BR_ERR_X509_WRONG_KEY_TYPE;
-}
-
-/* BearSSL has judged the certificate that arrived.  0: not yet; it names a trusted issuer and
-   still is not OK: then somebody else used that name.                                     */
-static void hsb__verify_note_cert(hsb__verify *v, int judgement)
-{
-    const hsb__judge *j = v->judge;
-    const unsigned at = j->minimal.num_certs + 1;
-    hsb__x509 cert;
-    if (judgement == BR_ERR_X509_OK)
+    hsb__leaf *cert = &j->sent[j->count];
+    if (len > cert->size - cert->len)
         return;
-    if (judgement)
-        hsb__verify_fail_chain(v, judgement,
-                               at > 1 && hsb__verify_is_of_last(judgement) ? at - 1 : at);
-    if (!hsb__x509_walk(&cert, j->cert.der, j->cert.len))
-        return;
-    if (judgement == BR_ERR_X509_EXPIRED)
-        hsb__verify_blame_time(v, &cert);
-    if (!judgement && hsb__verify_is_trusted_name(v, cert.issuer.name))
-        v->impostor_at = (unsigned char)at;
+    memcpy(cert->der + cert->len, bytes, len);
+    cert->len += len;
 }
 
 static void hsb__verify_end_cert(hsb__verify *v)
 {
     hsb__judge *j = v->judge;
-    if (!j || !j->cert.der)
+    if (!j || v->failed_code)
         return;
-    const bool is_leaf = j->minimal.num_certs == 0;
-    hsb__verify_note_cert(v, j->minimal.err);
-    j->minimal.vtable->end_cert(&j->minimal.vtable);
-    if (is_leaf) {
-        v->leaf = j->cert;
-        memset(&j->cert, 0, sizeof j->cert);
-    }
-    hsb__leaf_drop(v->pool, &j->cert);
+    const hsb__leaf *cert = &j->sent[j->count];
+    if (!hsb__x509_walk(&j->certs[j->count], cert->der, cert->len))
+        hsb__verify_fail(v, BR_ERR_X509_INVALID_VALUE, j->count + 1);
+    else
+        j->count++;
 }
 
-/* The judge stays for get_pkey(), until the handshake ends.                               */
+/* --- pins -------------------------------------------------------------------------- */
+static bool hsb__verify_is_pinned(const hsb__verify *v)
+{
+    const hsb__anchors *trusted = &v->security->trusted;
+    const hsb__leaf *leaf = &v->judge->sent[0];
+    const hsb_str der = hsb__text_make((const char *)leaf->der, leaf->len);
+    for (size_t i = 0; i < trusted->count; i++)
+        if (!trusted->list[i].cert.is_ca && hsb__text_equal(trusted->list[i].der, der))
+            return true;
+    return false;
+}
+
+/* --- the path, by names ------------------------------------------------------------ */
+static const hsb__x509 *hsb__verify_cert(const hsb__judge *j, unsigned step)
+{
+    return &j->certs[j->path[step]];
+}
+
+static bool hsb__verify_vouches(const hsb__anchor *a, const hsb__x509_signer *signer)
+{
+    return a->cert.is_ca && hsb__trust_is_signer(&a->cert, signer);
+}
+
+static bool hsb__verify_ends(const hsb__verify *v, const hsb__x509_signer *signer)
+{
+    const hsb__anchors *trusted = &v->security->trusted;
+    for (size_t i = 0; i < trusted->count; i++)
+        if (hsb__verify_vouches(&trusted->list[i], signer))
+            return true;
+    return false;
+}
+
+/* The first certificate sent that fits and is not in the path yet; count: none.          */
+static unsigned hsb__verify_next(const hsb__judge *j, const hsb__x509_signer *signer,
+                                 unsigned used)
+{
+    unsigned i = 1;
+    while (i < j->count && (used >> i & 1 || !hsb__trust_is_signer(&j->certs[i], signer)))
+        i++;
+    return i;
+}
+
+static bool hsb__verify_find_path(const hsb__verify *v, hsb__judge *j)
+{
+    unsigned used = 1;
+    for (j->path_len = 1; ; j->path_len++) {
+        const hsb__x509_signer *signer = &hsb__verify_cert(j, j->path_len - 1)->issuer;
+        if (hsb__verify_ends(v, signer))
+            return true;
+        unsigned next = hsb__verify_next(j, signer, used);
+        if (next >= j->count)
+            return false;
+        used |= 1u << next;
+        j->path[j->path_len] = (unsigned char)next;
+    }
+}
+
+/* --- rules ------------------------------------------------------------------------- */
+
+/* RFC 5280 4.2.1.9: a path length counts the CAs below that are not self-issued.         */
+static bool hsb__verify_fits_path(const hsb__judge *j, const hsb__x509 *ca, unsigned step)
+{
+    uint32_t below = 0;
+    for (unsigned i = 1; i < step; i++) {
+        const hsb__x509 *cert = hsb__verify_cert(j, i);
+        below += !hsb__text_equal(cert->subject, cert->issuer.name);
+    }
+    return below <= ca->path_len;
+}
+
+static int hsb__verify_check_dates(hsb__verify *v, const hsb__x509 *cert, int64_t now)
+{
+    if (cert->not_after - 1 < v->until)
+        v->until = cert->not_after - 1;
+    if (hsb__trust_is_current(cert, now))
+        return 0;
+    v->failed_early = now < cert->not_before;
+    v->failed_time = v->failed_early ? cert->not_before : cert->not_after;
+    return BR_ERR_X509_EXPIRED;
+}
+
+static int hsb__verify_check_step(hsb__verify *v, unsigned step, int64_t now)
+{
+    hsb__judge *j = v->judge;
+    const hsb__x509 *cert = hsb__verify_cert(j, step);
+    int fault = hsb__x509_public_key(cert, &j->keys[step]) ? BR_ERR_X509_WEAK_PUBLIC_KEY : 0;
+    if (!fault)
+        fault = step ? hsb__trust_check_issuer(cert) : hsb__trust_check_leaf(cert);
+    if (!fault)
+        fault = hsb__trust_check_algorithms(&cert->signed_part);
+    if (!fault && !hsb__verify_fits_path(j, cert, step))
+        fault = HSB__FAULT_PATH_LEN;
+    return fault ? fault : hsb__verify_check_dates(v, cert, now);
+}
+
+static bool hsb__verify_check_steps(hsb__verify *v, int64_t now)
+{
+    for (unsigned i = 0; i < v->judge->path_len && !v->failed_code; i++) {
+        int fault = hsb__verify_check_step(v, i, now);
+        if (fault)
+            hsb__verify_fail(v, fault, v->judge->path[i] + 1u);
+    }
+    return !v->failed_code;
+}
+
+/* --- signatures -------------------------------------------------------------------- */
+static int hsb__verify_signature(hsb__judge *j, unsigned step, const br_x509_pkey *key)
+{
+    const hsb__x509_signed *s = &hsb__verify_cert(j, step)->signed_part;
+    unsigned char digest[HSB__TRUST_DIGEST];
+    const unsigned price = hsb__trust_cost(key);
+    if (price > j->cost)
+        return HSB__FAULT_COST;
+    j->cost -= price;
+    hsb__trust_hash(s, digest);
+    return hsb__trust_verify(s, digest, key) ? 0 : BR_ERR_X509_BAD_SIGNATURE;
+}
+
+/* The CA in trusted that has signed the top of the path; NULL: none that may.  Several may
+   have its name.  The fault to report is one of a CA, if there is one, and of the top of the
+   path otherwise: all signatures are wrong.                                              */
+static const hsb__anchor *hsb__verify_find_anchor(hsb__verify *v, int64_t now)
+{
+    const hsb__anchors *trusted = &v->security->trusted;
+    hsb__judge *j = v->judge;
+    const unsigned top = j->path_len - 1;
+    int wrong_signature = 0, other = 0;
+    for (size_t i = 0; i < trusted->count; i++) {
+        const hsb__anchor *a = &trusted->list[i];
+        const int64_t until = v->until;
+        if (!hsb__verify_vouches(a, &hsb__verify_cert(j, top)->issuer))
+            continue;
+        int fault = !hsb__verify_fits_path(j, &a->cert, j->path_len)
+                        ? HSB__FAULT_PATH_LEN : hsb__verify_check_dates(v, &a->cert, now);
+        int signature = fault ? 0 : hsb__verify_signature(j, top, &a->key);
+        if (!fault && !signature)
+            return a;
+        v->until = until;
+        *(fault ? &other : &wrong_signature) = fault ? fault : signature;
+    }
+    if (other)
+        hsb__verify_fail(v, other, 0);
+    else
+        hsb__verify_fail(v, wrong_signature, j->path[top] + 1u);
+    return NULL;
+}
+
+static bool hsb__verify_check_signatures(hsb__verify *v)
+{
+    hsb__judge *j = v->judge;
+    for (unsigned i = j->path_len - 1; i-- > 0 && !v->failed_code;) {
+        int fault = hsb__verify_signature(j, i, &j->keys[i + 1]);
+        if (fault)
+            hsb__verify_fail(v, fault, j->path[i] + 1u);
+    }
+    return !v->failed_code;
+}
+
+/* --- revocation -------------------------------------------------------------------- */
+static void hsb__verify_fail_list(hsb__verify *v, int fault, unsigned at, int64_t end)
+{
+    v->failed_time = end;
+    hsb__verify_fail(v, fault, at);
+}
+
+static bool hsb__verify_check_lists(hsb__verify *v, const hsb__anchor *anchor, int64_t now)
+{
+    const hsb__crls *lists = &v->security->revoked;
+    hsb__judge *j = v->judge;
+    int64_t end = INT64_MAX;
+    int fault = 0;
+    for (unsigned i = j->path_len; lists->count && i-- > 0 && !fault;) {
+        const bool last = i + 1 == j->path_len;
+        const hsb__x509 *ca = last ? &anchor->cert : hsb__verify_cert(j, i + 1);
+        const br_x509_pkey *key = last ? &anchor->key : &j->keys[i + 1];
+        fault = hsb__crls_check(lists, hsb__verify_cert(j, i)->serial, ca, key, now, &j->cost,
+                                &end);
+        if (fault)
+            hsb__verify_fail_list(v, fault, j->path[i] + 1u, end);
+    }
+    if (!fault)
+        fault = hsb__crls_check_trusted(lists, &anchor->cert, now, &end);
+    if (fault)
+        hsb__verify_fail_list(v, fault, 0, end);
+    if (end - 1 < v->until)
+        v->until = end - 1;
+    return !fault;
+}
+
+/* --- the judgement ----------------------------------------------------------------- */
+static void hsb__verify_judge_pin(hsb__verify *v, int64_t now)
+{
+    hsb__judge *j = v->judge;
+    int64_t end = INT64_MAX;
+    int fault = hsb__x509_public_key(&j->certs[0], &j->keys[0])
+                    ? BR_ERR_X509_WEAK_PUBLIC_KEY
+                    : hsb__verify_check_dates(v, &j->certs[0], now);
+    if (fault) {
+        hsb__verify_fail(v, fault, 1);
+        return;
+    }
+    fault = hsb__crls_check_trusted(&v->security->revoked, &j->certs[0], now, &end);
+    if (fault)
+        hsb__verify_fail_list(v, fault, 1, end);
+    if (end - 1 < v->until)
+        v->until = end - 1;
+}
+
+static void hsb__verify_judge_path(hsb__verify *v, int64_t now)
+{
+    const hsb__anchor *anchor = NULL;
+    if (!hsb__verify_find_path(v, v->judge))
+        hsb__verify_fail(v, BR_ERR_X509_NOT_TRUSTED, 1);
+    else if (hsb__verify_check_steps(v, now))
+        anchor = hsb__verify_find_anchor(v, now);
+    if (anchor && hsb__verify_check_signatures(v))
+        hsb__verify_check_lists(v, anchor, now);
+}
+
+/* 0, or the fault's code.  The judge stays for hsb__verify_key, until the handshake ends.  */
 static unsigned hsb__verify_end_chain(hsb__verify *v)
 {
     hsb__judge *j = v->judge;
+    const int64_t now = hsb__os_wall();
     if (!j)
         return BR_ERR_X509_LIMIT_EXCEEDED;
-    unsigned code = j->minimal.vtable->end_chain(&j->minimal.vtable);
-    if (code == BR_ERR_X509_NOT_TRUSTED && v->impostor_at)
-        hsb__verify_fail_chain(v, BR_ERR_X509_BAD_SIGNATURE, v->impostor_at);
-    else if (code || !v->leaf.der)
-        hsb__verify_fail_chain(v, code ? (int)code : BR_ERR_X509_EMPTY_CHAIN, 1);
+    if (!j->count)
+        hsb__verify_fail(v, BR_ERR_X509_EMPTY_CHAIN, 1);
+    v->until = INT64_MAX;
+    if (!v->failed_code && hsb__verify_is_pinned(v))
+        hsb__verify_judge_pin(v, now);
+    else if (!v->failed_code)
+        hsb__verify_judge_path(v, now);
     v->verified = !v->failed_code;
+    if (v->verified) {
+        v->leaf = j->sent[0];
+        memset(&j->sent[0], 0, sizeof j->sent[0]);
+    }
     return (unsigned)v->failed_code;
 }
 
-static const br_x509_pkey *hsb__verify_key(const hsb__verify *v, unsigned *usages)
+static const br_x509_pkey *hsb__verify_key(const hsb__verify *v)
 {
-    if (!v->judge || !v->verified)
-        return NULL;
-    return v->judge->minimal.vtable->get_pkey(&v->judge->minimal.vtable, usages);
+    return v->judge && v->verified ? &v->judge->keys[0] : NULL;
 }
 
 /* Until when (hsb__os_wall) the verified client may be believed: nothing is resumed past the
-   end of its certificate.                                                                 */
+   first end of a certificate of its path, or of a revocation list that was asked.         */
 static int64_t hsb__verify_until(const hsb__verify *v)
 {
-    hsb__x509 cert;
-    if (!v->verified)
-        return INT64_MAX;
-    return hsb__x509_walk(&cert, v->leaf.der, v->leaf.len) ? cert.not_after : INT64_MIN;
+    return v->verified ? v->until : INT64_MAX;
 }
 
 static void hsb__verify_end(hsb__verify *v)
@@ -6872,52 +7678,23 @@ static void hsb__verify_end(hsb__verify *v)
     hsb__verify_forget_leaf(v);
 }
 
-/* --- what went wrong ------------------------------------------------------------------
-   alert: what RFC 5246 7.2.2 wants the client to hear.  text: for on_error.             */
-typedef struct hsb__fault {
-    int           code;
-    unsigned char alert;
-    const char   *text;
-} hsb__fault;
-
-static const hsb__fault *hsb__verify_fault(int code)
-{
-    static const hsb__fault faults[] = {
-        { BR_ERR_X509_BAD_DN,          42, "malformed name" },
-        { BR_ERR_X509_BAD_TIME,        42, "malformed date" },
-        { BR_ERR_X509_UNSUPPORTED,     43, "kind of key or signature not supported" },
-        { BR_ERR_X509_LIMIT_EXCEEDED,  43, "chain, certificate or key too large" },
-        { BR_ERR_X509_WRONG_KEY_TYPE,  42, "signed by another kind of key than its issuer's" },
-        { BR_ERR_X509_BAD_SIGNATURE,   42, "wrong signature" },
-        { BR_ERR_X509_EXPIRED,         45, "expired or not yet valid" },
-        { BR_ERR_X509_DN_MISMATCH,     42, "not issued by the next one in the chain" },
-        { BR_ERR_X509_CRITICAL_EXTENSION,  43, "critical extension not supported" },
-        { BR_ERR_X509_NOT_CA,          42, "issued another one, but is no CA" },
-        { BR_ERR_X509_FORBIDDEN_KEY_USAGE, 43, "key usage forbids this" },
-        { BR_ERR_X509_WEAK_PUBLIC_KEY, 43, "RSA key below 2048 bits" },
-        { BR_ERR_X509_NOT_TRUSTED,     48, "not issued by anybody who is trusted" }
-    }, malformed = { 0, 42, "malformed certificate" };
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        if (faults[i].code == code)
-            return &faults[i];
-    return &malformed;
-}
-
 /* "client certificate: expired on 2026-01-02"                                           */
 static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
 {
     const hsb__date date = hsb__date_split(v->failed_time);
-    char who[48] = "client certificate", what[80];
+    const char *text = hsb__trust_fault(code)->text;
+    char who[48] = "client certificate", when[24] = "";
     if (v->failed_at > 1)
         snprintf(who, sizeof who, "client certificate, number %d of its chain",
                  v->failed_at);
-    if (code == BR_ERR_X509_EXPIRED && v->failed_time)
-        snprintf(what, sizeof what, "%s %04d-%02d-%02d",
-                 v->failed_early ? "not valid before" : "expired on", (int)date.year,
-                 date.month, date.day);
-    else
-        snprintf(what, sizeof what, "%s", hsb__verify_fault(code)->text);
-    hsb__error_set(out, HSB_ERR_TLS, 0, code, "%s: %s", who, what);
+    else if (v->failed_at == 0)
+        snprintf(who, sizeof who, "client certificate, its issuer in trusted");
+    if (code == BR_ERR_X509_EXPIRED)
+        text = v->failed_early ? "not valid before" : "expired on";
+    if (code == BR_ERR_X509_EXPIRED || code == HSB__FAULT_LIST_OLD)
+        snprintf(when, sizeof when, "%s %04d-%02d-%02d", code == HSB__FAULT_LIST_OLD ? " on" : "",
+                 (int)date.year, date.month, date.day);
+    hsb__error_set(out, HSB_ERR_TLS, 0, code, "%s: %s%s", who, text, when);
 }
 
 /* ===== >>tls12 ===================================================================
@@ -7087,6 +7864,7 @@ static int hsb__tls12_load(const br_ssl_session_cache_class **class,
         return 0;
     }
     e->verify.verified = e->verify.leaf.der != NULL;
+    e->verify.until = session.until_wall;
     params->version = BR_TLS12;
     params->cipher_suite = session.suite;
     memcpy(params->master_secret, session.secret, sizeof session.secret);
@@ -7164,7 +7942,9 @@ static unsigned hsb__tls12_end_chain(const br_x509_class **class)
 
 static const br_x509_pkey *hsb__tls12_key(const br_x509_class *const *class, unsigned *usages)
 {
-    return hsb__verify_key(&hsb__tls12_of_x509(class)->verify, usages);
+    if (usages)
+        *usages = BR_KEYTYPE_SIGN;
+    return hsb__verify_key(&hsb__tls12_of_x509(class)->verify);
 }
 
 /* --- life ------------------------------------------------------------------------------- */
@@ -7402,7 +8182,7 @@ static const hsb__fault *hsb__tls_fault_of(int code)
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (faults[i].code == code)
             return &faults[i];
-    return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? hsb__verify_fault(code)
+    return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? hsb__trust_fault(code)
                                                                     : &other;
 }
 
