@@ -67,6 +67,12 @@ while read -r name; do
 done > "$out/wrong"
 check "every public function is called in a test" "$out/wrong"
 
+nm -g --defined-only "$out/alone.o" | awk '$3 !~ /^hsb_version_/ { print $3 }' |
+while read -r name; do
+    grep -qE "(^|[^A-Za-z0-9_])$name\(" tests/live/misuse.h || echo "$name"
+done > "$out/wrong"
+check "every public function is misused in tests/live/misuse.h" "$out/wrong"
+
 # --- shape ---
 awk 'length > 100 { print FILENAME ":" FNR ": " length }' $h > "$out/wrong"
 check "no line is longer than 100 columns" "$out/wrong"
