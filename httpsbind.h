@@ -120,7 +120,6 @@
                    once for each on_accept           time
      on_error      something went wrong that is no   log                        as it was
                    fault of your code
-     on_log        a line for the log                log                        as it was
      on_wake       after hsb_server_wake             anything                   as it was
 
    Answered in on_head: no on_request for it; but whoever only began an answer there and
@@ -231,14 +230,14 @@ extern "C" {
 #  endif
 #endif
 
-#define HSB_VERSION        "0.1.0"
-#define HSB_VERSION_NUMBER 100            /* major * 10000 + minor * 100 + patch */
+#define HSB_VERSION        "0.2.0"
+#define HSB_VERSION_NUMBER 200            /* major * 10000 + minor * 100 + patch */
 
 /* Every unit that includes this refers to the symbol of its version, so that two
    versions of the header in one program do not link silently.                     */
 #if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
-extern const char hsb_version_0_1_0;
-static const char *const hsb__version_used __attribute__((used)) = &hsb_version_0_1_0;
+extern const char hsb_version_0_2_0;
+static const char *const hsb__version_used __attribute__((used)) = &hsb_version_0_2_0;
 #endif
 
 typedef struct hsb_security hsb_security; /* certificates, keys, trust; immutable, counted */
@@ -366,16 +365,12 @@ HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security);
 HSB_API hsb_str        hsb_security_pem(const hsb_security *security);
 
 /* --- hooks: see >>hooks ---------------------------------------------------------------------- */
-typedef enum hsb_log_level {
-    HSB_LOG_ERROR, HSB_LOG_WARN, HSB_LOG_INFO, HSB_LOG_DEBUG
-} hsb_log_level;
 typedef struct hsb_hooks {                  /* errors are borrowed: this call                  */
     void *user;                                              /* last argument of all below      */
     bool (*on_accept)   (hsb_conn *, void *user);            /* false: drop it                  */
     bool (*on_handshake)(hsb_conn *, void *user);            /* false: drop it                  */
     void (*on_close)    (hsb_conn *, const hsb_error *why, void *user); /* HSB_OK: as it should */
     void (*on_error)    (hsb_server *, hsb_conn *or_null, const hsb_error *, void *user);
-    void (*on_log)      (hsb_log_level, const char *line, void *user); /* borrowed: this call   */
     void (*on_wake)     (hsb_server *, void *user);
     void (*on_head)     (hsb_request *, void *user);
     void (*on_body)     (hsb_request *, hsb_str part, void *user);     /* borrowed: this call   */
@@ -8887,21 +8882,6 @@ static void hsb__loop_error(hsb__loop *loop, hsb_conn *conn, const hsb_error *er
     loop->depth--;
 }
 
-__attribute__((format(printf, 3, 4)))
-static void hsb__loop_log(hsb__loop *loop, hsb_log_level level, const char *format, ...)
-{
-    char line[256];
-    va_list args;
-    if (!loop->options.hooks.on_log)
-        return;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    loop->depth++;
-    loop->options.hooks.on_log(level, line, loop->options.hooks.user);
-    loop->depth--;
-}
-
 /* --- pace: how long a transfer may take ------------------------------------------------------- */
 /* A transfer may rest for one period at a time, and beyond its first period must keep
    rate bytes a second on the whole: one byte per 29 s is no way to stay.                */
@@ -13524,8 +13504,6 @@ static bool hsb__door_accept(hsb__door *door)
     hsb_error err;
     hsb__socket fd;
     if (s->total >= s->most && !s->loop.idle_first) {
-        hsb__loop_log(&s->loop, HSB_LOG_WARN, "%d connections are open: no more until one ends",
-                      s->total);
         hsb__server_is_full(s);
         return false;
     }
@@ -13702,7 +13680,6 @@ static void hsb__server_begin_close(hsb_server *s)
     if (s->loop.closing)
         return;
     s->loop.closing = true;
-    hsb__loop_log(&s->loop, HSB_LOG_INFO, "closing with %d connections open", s->total);
     for (int i = 0; i < s->door_count; i++)
         hsb__door_shut(s->doors[i]);
     for (hsb_conn *c = s->first; c; c = c->next) {
@@ -14095,7 +14072,7 @@ static bool hsb__public_may_write(const hsb_request *req)
 }
 
 #if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
-const char hsb_version_0_1_0 = 1;
+const char hsb_version_0_2_0 = 1;
 #endif
 
 /* --- text and errors ---------------------------------------------------------------------- */

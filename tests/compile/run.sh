@@ -143,7 +143,7 @@ echo '#define HTTPSBIND_IMPLEMENTATION
 { echo '#define HTTPSBIND_STATIC'; sed 's/int main(void)/int second(void);\nint second(void)/' $dir/use.c; } >$dir/static2.c
 
 # The next version of the header, as far as the linker is concerned.
-sed 's/hsb_version_0_1_0/hsb_version_0_1_99/g' httpsbind.h >$dir/other/httpsbind.h
+sed 's/hsb_version_0_2_0/hsb_version_0_2_99/g' httpsbind.h >$dir/other/httpsbind.h
 
 # A BearSSL from before br_pem_encode: 0.5, say.
 mkdir $dir/old
@@ -228,7 +228,7 @@ cc=${CC:-cc}
     pass "HTTPSBIND_STATIC in two units" $cc -O0 $include -o $dir/static $dir/static1.c $dir/static2.c $libs $threads
     pass "... runs" $dir/static
     $cc -O0 -Ibuild/compile/other -c -o $dir/newer.o $dir/use.c
-    fail "two versions of the header in one program do not link" hsb_version_0_1_99 \
+    fail "two versions of the header in one program do not link" hsb_version_0_2_99 \
         $cc -o $dir/mixed $dir/newer.o $dir/unit.o $libs $threads
     for cxx in g++ clang++; do
         if found $cxx -x c++; then

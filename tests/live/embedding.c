@@ -491,55 +491,12 @@ static void test_allocator(void **state)
     assert_int_equal(r.closes, r.accepts);
 }
 
-/* --- the log ------------------------------------------------------------------------------ */
-static int  logged[HSB_LOG_DEBUG + 1];
-static char last_line[300];
-
-static void log_line(hsb_log_level level, const char *line, void *user)
-{
-    assert_ptr_equal(user, last_line);
-    assert_within(level, HSB_LOG_ERROR, HSB_LOG_DEBUG);
-    assert_true(line[0] != '\0' && strchr(line, '\n') == NULL);
-    logged[level]++;
-    snprintf(last_line, sizeof last_line, "%s", line);
-}
-
-static void test_log(void **state)
-{
-    hsb_error err;
-    hsb_options o = { .limits.connections = 1,
-                      .hooks = { .user = last_line, .on_log = log_line } };
-    hsb_server *server = is_secure(state)
-        ? hsb_bind_secure("127.0.0.1", 0, rig_security(), &o, &err)
-        : hsb_bind("127.0.0.1", 0, &o, &err);
-    assert_non_null(server);
-    memset(logged, 0, sizeof logged);
-    client *c[2];
-    for (int i = 0; i < 2; i++) {
-        c[i] = client_new(NULL, hsb_server_port(server), 0);
-        say_some(c[i], "G", 1);                 /* busy, so it makes no room */
-        hsb_server_poll(server, 0);
-        hsb_server_poll(server, 0);
-    }
-    assert_int_equal(logged[HSB_LOG_WARN], 1);
-    assert_non_null(strstr(last_line, "1 connections are open"));
-    hsb_server_close(server, true);
-    while (hsb_server_poll(server, 10) >= 0)
-        ;
-    assert_int_equal(logged[HSB_LOG_INFO], 1);
-    assert_non_null(strstr(last_line, "closing with 1 connections open"));
-    assert_int_equal(logged[HSB_LOG_ERROR], 0);
-    hsb_server_free(server);
-    client_free(c[0]);
-    client_free(c[1]);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAIN(test_several_servers_in_one_loop), BOTH(test_calls_between_turns),
         BOTH(test_calls_on_a_stream_between_turns), BOTH(test_tickets_are_used_once),
-        BOTH(test_allocator), BOTH(test_log),
+        BOTH(test_allocator),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
