@@ -40,6 +40,7 @@
      >>config          build macros' defaults, includes, checks
      >>platform        the only code that knows the system
      >>memory          allocator, wiping, pool of blocks
+     >>list            lists whose links are part of their elements
      >>text            ASCII, tokens, numbers, dates
      >>buffer          the byte queue
      >>error           status texts, filling an hsb_error
@@ -1618,6 +1619,70 @@ static void hsb__pool_close(hsb__pool *pool)
     pool->kept = 0;
 }
 
+/* ===== >>list ====================================================================
+   Purpose  lists whose links are part of their elements: no allocation, and an element
+            leaves its list without a search
+   Uses     nothing
+   Names    hsb__link_*, HSB__OWNER
+   Tests    tests/unit/list.c                                                        */
+
+/* A list is a ring of links.  One of them, the list itself, belongs to no element.  Zeroed
+   means empty for a list, and "in no list" for an element's link.  A list that has
+   elements must stay where it is.                                                     */
+typedef struct hsb__link { struct hsb__link *before, *next; } hsb__link;
+
+/* The element that a link is the named field of.                                      */
+#define HSB__OWNER(type, field, link) \
+    ((type *)(void *)((char *)(link) - offsetof(type, field)))
+
+/* The element after link, or NULL after the last; the first one for the list itself.  */
+static hsb__link *hsb__link_next(const hsb__link *list, const hsb__link *link)
+{
+    return link->next != list ? link->next : NULL;
+}
+
+static hsb__link *hsb__link_first(const hsb__link *list)
+{
+    return hsb__link_next(list, list);
+}
+
+static bool hsb__link_is_listed(const hsb__link *link)
+{
+    return link->next != NULL;
+}
+
+/* Puts it at the end; it must be in no list.                                          */
+static void hsb__link_add(hsb__link *list, hsb__link *link)
+{
+    if (!list->next)
+        list->before = list->next = list;
+    link->before = list->before;
+    link->next = list;
+    list->before->next = link;
+    list->before = link;
+}
+
+/* Takes it out of whatever list it is in, if any.                                     */
+static void hsb__link_remove(hsb__link *link)
+{
+    if (!link->next)
+        return;
+    link->before->next = link->next;
+    link->next->before = link->before;
+    link->before = link->next = NULL;
+}
+
+/* All elements of from move to the list to, which is empty; from is empty then.       */
+static void hsb__link_move_all(hsb__link *to, hsb__link *from)
+{
+    to->before = to->next = NULL;
+    if (!hsb__link_first(from))
+        return;
+    *to = *from;
+    to->next->before = to->before->next = to;
+    from->before = from->next = NULL;
+}
+
 /* ===== >>text ====================================================================
    Purpose  ASCII compare, classes of bytes, UTF-8, numbers with overflow checks, dates
    Uses     >>config
@@ -2191,7 +2256,7 @@ static void hsb__error_clear(hsb_error *err)
 
 /* ===== >>timer ===================================================================
    Purpose  deadlines: a wheel of wheels, constant time to set, cancel and fire
-   Uses     nothing
+   Uses     >>list
    Names    hsb__timer_*, hsb__timers_*
    Tests    tests/unit/timer.c                                                       */
 
@@ -2201,17 +2266,16 @@ static void hsb__error_clear(hsb_error *err)
 enum { HSB__WHEELS = 5, HSB__SLOTS = 64, HSB__SLOT_BITS = 6 };
 
 typedef struct hsb__timer {
-    struct hsb__timer  *next;
-    struct hsb__timer **link;       /* what points at us; NULL: not set                */
-    uint64_t            due;        /* ms                                              */
-    void              (*fire)(struct hsb__timer *);
-    void               *owner;
+    hsb__link  link;                /* in its slot, while it is set                    */
+    uint64_t   due;                 /* ms                                              */
+    void     (*fire)(struct hsb__timer *);
+    void      *owner;
 } hsb__timer;
 
 typedef struct hsb__timers {
-    uint64_t    now;                /* ms; all that is due before it has fired         */
-    uint64_t    occupied[HSB__WHEELS];      /* a bit for each slot that may have some */
-    hsb__timer *slot[HSB__WHEELS][HSB__SLOTS];
+    uint64_t  now;                  /* ms; all that was due before it has fired        */
+    uint64_t  occupied[HSB__WHEELS];        /* a bit for each slot that may have some  */
+    hsb__link slot[HSB__WHEELS][HSB__SLOTS];
 } hsb__timers;
 
 /* The lowest wheel on which due and now lie within one turn.                          */
@@ -2226,23 +2290,19 @@ static void hsb__timers_insert(hsb__timers *all, hsb__timer *t)
            (due >> ((wheel + 1) * HSB__SLOT_BITS)) != (all->now >> ((wheel + 1) * HSB__SLOT_BITS)))
         wheel++;
     unsigned slot = (unsigned)(due >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
-    hsb__timer **link = &all->slot[wheel][slot];
-    t->next = *link;
-    t->link = link;
-    if (t->next)
-        t->next->link = &t->next;
-    *link = t;
+    hsb__link_add(&all->slot[wheel][slot], &t->link);
     all->occupied[wheel] |= (uint64_t)1 << slot;
 }
 
+static bool hsb__timer_is_set(const hsb__timer *t)
+{
+    return hsb__link_is_listed(&t->link);
+}
+
+/* The slot's bit stays: see hsb__timers_next_slot.                                    */
 static void hsb__timer_cancel(hsb__timer *t)
 {
-    if (!t->link)
-        return;
-    *t->link = t->next;
-    if (t->next)
-        t->next->link = t->link;
-    t->link = NULL;                 /* the slot's bit stays: hsb__timers_next_slot      */
+    hsb__link_remove(&t->link);
 }
 
 static void hsb__timer_set(hsb__timers *all, hsb__timer *t, uint64_t due)
@@ -2261,7 +2321,7 @@ static int hsb__timers_next_slot(const hsb__timers *all, unsigned wheel)
     bits = at ? bits >> at | bits << (HSB__SLOTS - at) : bits;
     for (; bits; bits &= bits - 1) {
         unsigned ahead = (unsigned)__builtin_ctzll(bits);
-        if (all->slot[wheel][(at + ahead) & (HSB__SLOTS - 1)])
+        if (hsb__link_first(&all->slot[wheel][(at + ahead) & (HSB__SLOTS - 1)]))
             return (int)ahead;
     }
     return -1;
@@ -2285,17 +2345,15 @@ static uint64_t hsb__timers_next(const hsb__timers *all)
     return best;
 }
 
-/* Takes the list of a slot, so that what fires may set and cancel timers freely.      */
+/* Empties the slot first, because what fires may set and cancel timers, this slot's too. */
 static void hsb__timers_visit(hsb__timers *all, unsigned wheel)
 {
     unsigned slot = (unsigned)(all->now >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
-    hsb__timer *list = all->slot[wheel][slot];
-    all->slot[wheel][slot] = NULL;
+    hsb__link list, *first;
+    hsb__link_move_all(&list, &all->slot[wheel][slot]);
     all->occupied[wheel] &= ~((uint64_t)1 << slot);
-    if (list)
-        list->link = &list;
-    while (list) {
-        hsb__timer *t = list;
+    while ((first = hsb__link_first(&list)) != NULL) {
+        hsb__timer *t = HSB__OWNER(hsb__timer, link, first);
         hsb__timer_cancel(t);
         if (t->due <= all->now)
             t->fire(t);
@@ -3218,58 +3276,117 @@ static void hsb__listener_resting(hsb__listener *l, bool in_poll)
 
 /* ===== >>inbox ===================================================================
    Purpose  what other threads and signal handlers leave for the server's thread: posts,
-            resumed tickets, close and wake flags
-   Uses     >>platform >>memory >>error >>timer
-   Names    hsb__inbox_*
-   Tests    tests/unit/inbox.c, tests/live/threads.c                                 */
+            resumed tickets, flags for close and wake; and the calls for later of posts,
+            requests and streams
+   Uses     >>platform >>memory >>list >>error >>timer >>poller
+   Names    hsb__inbox_*, hsb__after_*, hsb__post_*, hsb__promise_*
+   Tests    tests/unit/inbox.c, tests/unit/loop.c, tests/live/threads.c              */
 
-/* A promise is what a ticket stands for.  Its life: FREE -> OPEN [promise] -> RESUMED or
-   DROPPED [settle] -> FREE [take].  Promises of one request or stream form a ring-less
-   list, so that its end can take itself out of all of them.                           */
-typedef enum hsb__promised {
-    HSB__PROMISE_FREE, HSB__PROMISE_OPEN, HSB__PROMISE_RESUMED, HSB__PROMISE_DROPPED
-} hsb__promised;
-
+/* The application's function of a post, a ticket, or a call for later.                */
 typedef union hsb__resume {
+    void (*server)(hsb_server *, void *arg);
     void (*request)(hsb_request *, void *arg);
     void (*stream)(hsb_stream *, void *arg);
 } hsb__resume;
 
+/* Calls fn, if it is not NULL, for an owner, and schedules the owner's connection.  Each
+   kind of owner has one such function.  owner NULL: it has ended.                     */
+typedef void hsb__caller(void *owner, hsb__resume fn, void *arg);
+
+/* --- calls for later ------------------------------------------------------------------- */
+typedef struct hsb__after {
+    hsb__link    link;              /* in the inbox's posts, or in a list of the owner's */
+    hsb__timer   timer;             /* used on the server's thread only                */
+    hsb__memory *memory;            /* where this block came from, or                  */
+    hsb__pool   *pool;              /*   if not NULL, the pool                         */
+    size_t       size;
+    hsb__caller *call;
+    void        *owner;
+    hsb__resume  fn;
+    void        *arg;
+    int          delay_ms;
+} hsb__after;
+
+static void hsb__after_cancel(hsb__after *a)
+{
+    hsb__timer_cancel(&a->timer);
+    hsb__link_remove(&a->link);
+    if (a->pool)
+        hsb__pool_put(a->pool, a, a->size);
+    else
+        hsb__memory_free(a->memory, a, a->size);
+}
+
+static void hsb__after_cancel_all(hsb__link *list)
+{
+    for (hsb__link *link; (link = hsb__link_first(list)) != NULL;)
+        hsb__after_cancel(HSB__OWNER(hsb__after, link, link));
+}
+
+static void hsb__after_run(hsb__after *a)
+{
+    hsb__after copy = *a;
+    hsb__after_cancel(a);
+    copy.call(copy.owner, copy.fn, copy.arg);
+}
+
+static void hsb__after_fire(hsb__timer *timer)
+{
+    hsb__after_run(timer->owner);
+}
+
+/* It is called when its delay is over, counted from now: the turn may have begun earlier.
+   Until then it is in list, which can cancel it.                                      */
+static void hsb__after_start(hsb__after *a, hsb__link *list, hsb__timers *timers)
+{
+    uint64_t delay = a->delay_ms > 0 ? (uint64_t)a->delay_ms : 0;
+    hsb__link_add(list, &a->link);
+    a->timer.fire = hsb__after_fire;
+    a->timer.owner = a;
+    hsb__timer_set(timers, &a->timer, hsb__os_now_us() / 1000 + delay + 1);
+}
+
+/* --- the inbox ------------------------------------------------------------------------- */
+/* A promise is what a ticket stands for.  Its life: FREE -> OPEN [promise] -> RESUMED or
+   DROPPED [settle] -> FREE [take].  The open promises of one request or stream form a
+   list, so that its end can take it out of all of them.                               */
+typedef enum hsb__promised {
+    HSB__PROMISE_FREE, HSB__PROMISE_OPEN, HSB__PROMISE_RESUMED, HSB__PROMISE_DROPPED
+} hsb__promised;
+
 typedef struct hsb__promise {
     hsb__promised state;
-    uint32_t    generation;         /* of the ticket that fits                         */
-    uint32_t    next;               /* in the free or the settled list; index + 1      */
-    uint32_t    before, after;      /* in the owner's list; index + 1                  */
-    uint32_t   *owner_list;         /* the owner's head of it; NULL: the owner is gone */
-    void       *owner;              /* hsb_request or hsb_stream                       */
-    bool        of_stream;
-    hsb__resume fn;
-    void       *arg;
+    uint32_t     generation;        /* of the ticket that fits                         */
+    uint32_t     next;              /* in the unused or the settled list; index + 1    */
+    uint32_t     older, newer;      /* in the owner's list; index + 1                  */
+    uint32_t    *newest;            /* the owner's head of it; NULL: the owner has ended */
+    void        *owner;
+    hsb__caller *call;
+    hsb__resume  fn;
+    void        *arg;
 } hsb__promise;
-
-typedef struct hsb__post {
-    struct hsb__post *next, **link; /* link: what points at us, while it is delayed    */
-    hsb__timer        timer;        /* the server's thread uses it for a delay         */
-    hsb_server       *server;       /* set by it, for the timer                        */
-    int               delay_ms;
-    void            (*fn)(hsb_server *, void *arg);
-    void             *arg;
-} hsb__post;
 
 enum { HSB__INBOX_CLOSE = 1, HSB__INBOX_FORCE = 2, HSB__INBOX_WAKE = 4 };
 
-/* Counted: by the server and by each open ticket, so it may outlive the server.       */
+enum { HSB__INBOX_PROMISES = 1024 };        /* settled in one turn                      */
+
+/* The server and each open ticket hold a reference, so it may outlive the server.     */
 typedef struct hsb__inbox {
     hsb__memory   memory;
-    hsb__mutex    lock;             /* guards all below but flags                      */
-    int           flags;            /* HSB__INBOX_*; atomic, set in signal handlers    */
-    hsb__wake     wake;
+    hsb__mutex    lock;             /* guards what stands below it, but flags          */
     size_t        references;
-    bool          closed;           /* the server is gone                              */
-    hsb__post    *posts, **posts_end;
+    bool          closed;           /* the server has ended                            */
+    hsb__link     posts;
     hsb__promise *promises;
     uint32_t      space;            /* promises allocated                              */
     uint32_t      unused, settled, settled_last;        /* lists; index + 1            */
+    int           flags;            /* HSB__INBOX_*; atomic, set in signal handlers    */
+    hsb__wake     wake;
+    /* Only the server's thread uses these.                                            */
+    hsb__poller  *poller;           /* that watches the wake-up; NULL: not yet         */
+    hsb__watch    watch;
+    bool          rung;             /* it rang, and nobody has looked since            */
+    hsb__link     delayed;          /* posts that wait for their time                  */
 } hsb__inbox;
 
 static hsb__inbox *hsb__inbox_new(const hsb_allocator *allocator, hsb_error *err)
@@ -3284,7 +3401,6 @@ static hsb__inbox *hsb__inbox_new(const hsb_allocator *allocator, hsb_error *err
     }
     in->memory = memory;
     in->references = 1;
-    in->posts_end = &in->posts;
     if (!hsb__wake_open(&in->wake)) {
         hsb__error_system(err, hsb__os_error(), "wake-up descriptor");
         hsb__wake_close(&in->wake);
@@ -3295,7 +3411,7 @@ static hsb__inbox *hsb__inbox_new(const hsb_allocator *allocator, hsb_error *err
     return in;
 }
 
-/* The caller holds the lock, which is gone with the last reference.                   */
+/* The caller holds the lock.  The last reference takes the inbox with it.             */
 static void hsb__inbox_unlock_release(hsb__inbox *in)
 {
     bool last = --in->references == 0;
@@ -3308,14 +3424,27 @@ static void hsb__inbox_unlock_release(hsb__inbox *in)
     hsb__memory_free(&memory, in, sizeof *in);
 }
 
-/* Signal-safe.                                                                        */
-static void hsb__inbox_flag(hsb__inbox *in, int flags)
+static void hsb__inbox_ready(hsb__watch *watch, unsigned events)
 {
-    hsb__atomic_set_flags(&in->flags, flags);
-    hsb__wake_ring(&in->wake);
+    hsb__inbox *in = watch->owner;
+    (void)events;
+    hsb__wake_hush(&in->wake);
+    in->rung = true;
 }
 
-/* Takes over what is already settled or posted; from now on nothing more gets in.     */
+/* From now on a ring ends the poller's wait.                                          */
+static bool hsb__inbox_watch(hsb__inbox *in, hsb__poller *poller, hsb_error *err)
+{
+    in->watch.fd = in->wake.read_fd;
+    in->watch.ready = hsb__inbox_ready;
+    in->watch.owner = in;
+    if (!hsb__poller_add(poller, &in->watch, HSB__READ))
+        return hsb__error_system(err, hsb__os_error(), "watching the wake-up descriptor");
+    in->poller = poller;
+    return true;
+}
+
+/* Nothing more gets in.  What was posted or settled before stays, to be run.          */
 static void hsb__inbox_close(hsb__inbox *in)
 {
     hsb__mutex_lock(&in->lock);
@@ -3323,31 +3452,53 @@ static void hsb__inbox_close(hsb__inbox *in)
     hsb__mutex_unlock(&in->lock);
 }
 
-/* The server's reference.  The wake-up goes with it: nobody rings a closed inbox.      */
+/* The server's reference.  The wake-up ends with it, because nobody rings a closed inbox. */
 static void hsb__inbox_release(hsb__inbox *in)
 {
+    if (in->poller)
+        hsb__poller_drop(in->poller, &in->watch);
     hsb__mutex_lock(&in->lock);
     hsb__wake_close(&in->wake);
     hsb__inbox_unlock_release(in);
 }
 
+/* --- flags ----------------------------------------------------------------------------- */
+/* May be called in a signal handler.                                                  */
+static void hsb__inbox_flag(hsb__inbox *in, int flags)
+{
+    hsb__atomic_set_flags(&in->flags, flags);
+    hsb__wake_ring(&in->wake);
+}
+
+static int hsb__inbox_take_flags(hsb__inbox *in)
+{
+    return hsb__atomic_take_flags(&in->flags);
+}
+
 /* --- posts ----------------------------------------------------------------------------- */
+static void hsb__post_call(void *owner, hsb__resume fn, void *arg)
+{
+    fn.server(owner, arg);
+}
+
 static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server *, void *),
                             void *arg)
 {
-    hsb__post *post = hsb__memory_zeroed(&in->memory, sizeof *post);
+    hsb__after *post = hsb__memory_zeroed(&in->memory, sizeof *post);
     if (!post)
         return false;
+    post->memory = &in->memory;
+    post->size = sizeof *post;
+    post->call = hsb__post_call;
     post->delay_ms = delay_ms;
-    post->fn = fn;
+    post->fn.server = fn;
     post->arg = arg;
     hsb__mutex_lock(&in->lock);
     bool open = !in->closed;
     if (open) {
-        if (!in->posts)                     /* else it rang already, and will find this too */
+        if (!hsb__link_first(&in->posts))   /* else it rang already, and will find this too */
             hsb__wake_ring(&in->wake);
-        *in->posts_end = post;
-        in->posts_end = &post->next;
+        hsb__link_add(&in->posts, &post->link);
     }
     hsb__mutex_unlock(&in->lock);
     if (!open)
@@ -3355,14 +3506,24 @@ static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server 
     return open;
 }
 
-static hsb__post *hsb__inbox_take_posts(hsb__inbox *in)
+/* Posts that were left until now.  Those with a delay are set to come when it is over.  */
+static int hsb__inbox_run_posts(hsb__inbox *in, hsb_server *server, hsb__timers *timers)
 {
+    hsb__link posts, *first;
+    int count = 0;
     hsb__mutex_lock(&in->lock);
-    hsb__post *posts = in->posts;
-    in->posts = NULL;
-    in->posts_end = &in->posts;
+    hsb__link_move_all(&posts, &in->posts);
     hsb__mutex_unlock(&in->lock);
-    return posts;
+    for (; (first = hsb__link_first(&posts)) != NULL; count++) {
+        hsb__after *post = HSB__OWNER(hsb__after, link, first);
+        post->owner = server;
+        hsb__link_remove(&post->link);
+        if (post->delay_ms > 0)
+            hsb__after_start(post, &in->delayed, timers);
+        else
+            hsb__after_run(post);
+    }
+    return count;
 }
 
 /* --- promises -------------------------------------------------------------------------- */
@@ -3385,7 +3546,8 @@ static bool hsb__inbox_more_promises(hsb__inbox *in)
 }
 
 /* A new ticket for owner, whose list of promises is *list; 0: out of memory.          */
-static uint64_t hsb__inbox_promise(hsb__inbox *in, void *owner, bool of_stream, uint32_t *list)
+static uint64_t hsb__inbox_promise(hsb__inbox *in, void *owner, hsb__caller *call,
+                                   uint32_t *list)
 {
     uint64_t id = 0;
     hsb__mutex_lock(&in->lock);
@@ -3396,12 +3558,12 @@ static uint64_t hsb__inbox_promise(hsb__inbox *in, void *owner, bool of_stream, 
         p->state = HSB__PROMISE_OPEN;
         p->generation++;
         p->owner = owner;
-        p->of_stream = of_stream;
-        p->owner_list = list;
-        p->before = 0;
-        p->after = *list;
-        if (p->after)
-            in->promises[p->after - 1].before = at;
+        p->call = call;
+        p->newest = list;
+        p->newer = 0;
+        p->older = *list;
+        if (p->older)
+            in->promises[p->older - 1].newer = at;
         *list = at;
         in->references++;
         id = (uint64_t)p->generation << 32 | at;
@@ -3412,19 +3574,19 @@ static uint64_t hsb__inbox_promise(hsb__inbox *in, void *owner, bool of_stream, 
 
 static void hsb__inbox_unlink(hsb__inbox *in, hsb__promise *p)
 {
-    if (!p->owner_list)
+    if (!p->newest)
         return;
-    if (p->before)
-        in->promises[p->before - 1].after = p->after;
+    if (p->newer)
+        in->promises[p->newer - 1].older = p->older;
     else
-        *p->owner_list = p->after;
-    if (p->after)
-        in->promises[p->after - 1].before = p->before;
-    p->owner_list = NULL;
+        *p->newest = p->older;
+    if (p->older)
+        in->promises[p->older - 1].newer = p->newer;
+    p->newest = NULL;
     p->owner = NULL;
 }
 
-/* The owner ends: what resumes its tickets later finds nobody.                        */
+/* The owner ends: who resumes its tickets later finds owner NULL.                     */
 static void hsb__inbox_orphan(hsb__inbox *in, uint32_t *list)
 {
     hsb__mutex_lock(&in->lock);
@@ -3433,25 +3595,26 @@ static void hsb__inbox_orphan(hsb__inbox *in, uint32_t *list)
     hsb__mutex_unlock(&in->lock);
 }
 
-/* The open promise of a ticket, or NULL: used already, or of the other kind.          */
-static hsb__promise *hsb__inbox_find(hsb__inbox *in, uint64_t id, bool of_stream)
+/* The open promise of a ticket, or NULL: used already, or of another kind of owner.   */
+static hsb__promise *hsb__inbox_find(hsb__inbox *in, uint64_t id, hsb__caller *call)
 {
     uint32_t at = (uint32_t)id;
     if (at == 0 || at > in->space)
         return NULL;
     hsb__promise *p = &in->promises[at - 1];
     bool fits = p->state == HSB__PROMISE_OPEN && p->generation == (uint32_t)(id >> 32) &&
-                p->of_stream == of_stream;
+                p->call == call;
     return fits ? p : NULL;
 }
 
-/* Uses a ticket up.  false: it was used before, or the server is gone; then fn will never
-   be called.  fn.request NULL: drop it.                                                */
-static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, bool of_stream, hsb__resume fn,
+/* Uses a ticket up.  drop: fn is not called.  False: it was used before, or the server has
+   ended; then fn will never be called.                                                */
+static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, hsb__caller *call, hsb__resume fn,
                               bool drop, void *arg)
 {
+    static const hsb__resume none;
     hsb__mutex_lock(&in->lock);
-    hsb__promise *p = hsb__inbox_find(in, id, of_stream);
+    hsb__promise *p = hsb__inbox_find(in, id, call);
     if (!p) {
         hsb__mutex_unlock(&in->lock);
         return false;
@@ -3462,7 +3625,7 @@ static bool hsb__inbox_settle(hsb__inbox *in, uint64_t id, bool of_stream, hsb__
         return false;
     }
     p->state = drop ? HSB__PROMISE_DROPPED : HSB__PROMISE_RESUMED;
-    p->fn = fn;
+    p->fn = drop ? none : fn;
     p->arg = arg;
     p->next = 0;
     uint32_t at = (uint32_t)id;
@@ -3494,6 +3657,42 @@ static bool hsb__inbox_take(hsb__inbox *in, hsb__promise *out)
     }
     hsb__mutex_unlock(&in->lock);
     return at != 0;
+}
+
+static int hsb__inbox_run_promises(hsb__inbox *in)
+{
+    hsb__promise p;
+    int count = 0;
+    while (count < HSB__INBOX_PROMISES && hsb__inbox_take(in, &p)) {
+        p.call(p.owner, p.fn, p.arg);
+        count++;
+    }
+    if (count == HSB__INBOX_PROMISES)
+        hsb__wake_ring(&in->wake);          /* the others after the connections' turn    */
+    return count;
+}
+
+/* --- for the server -------------------------------------------------------------------- */
+/* Runs what was left; returns how much.  Everybody who leaves something rings first, and
+   a ring that comes while we are awake is heard in the next turn: without one, there is no
+   need for the lock.                                                                  */
+static int hsb__inbox_run(hsb__inbox *in, hsb_server *server, hsb__timers *timers)
+{
+    if (!in->rung)
+        return 0;
+    in->rung = false;
+    return hsb__inbox_run_posts(in, server, timers) + hsb__inbox_run_promises(in);
+}
+
+/* The server ends: all that is left runs now, posts with a delay too.                 */
+static void hsb__inbox_run_last(hsb__inbox *in, hsb_server *server, hsb__timers *timers)
+{
+    hsb__inbox_close(in);
+    while (hsb__inbox_run_promises(in) > 0)
+        ;
+    hsb__inbox_run_posts(in, server, timers);
+    for (hsb__link *link; (link = hsb__link_first(&in->delayed)) != NULL;)
+        hsb__after_run(HSB__OWNER(hsb__after, link, link));
 }
 
 /* ===== >>der =====================================================================
@@ -8774,7 +8973,7 @@ static void hsb__tls_shut(hsb__tls *t)
 /* ===== >>loop ====================================================================
    Purpose  what all connections of a server share: options with the defaults filled in,
             memory, timers, poller, the clock of this turn, the bytes just received
-   Uses     >>platform >>memory >>text >>timer >>poller >>inbox >>tls
+   Uses     >>platform >>memory >>list >>text >>timer >>poller >>inbox >>tls
    Names    hsb__loop_*, hsb__options_*, hsb__pace_*
    Tests    tests/unit/loop.c                                                        */
 
@@ -8922,54 +9121,23 @@ static uint64_t hsb__pace_deadline(const hsb__pace *p, int period_ms, int rate)
 }
 
 /* --- calls that a request or a stream asked for later ---------------------------------------- */
-typedef struct hsb__after {
-    struct hsb__after *next, **link;    /* in the owner's list                          */
-    hsb__timer         timer;
-    hsb__loop         *loop;
-    void              *owner;
-    hsb__resume        fn;
-    void              *arg;
-    size_t             size;            /* of this block                                */
-} hsb__after;
-
-static void hsb__after_cancel(hsb__after *a)
-{
-    hsb__timer_cancel(&a->timer);
-    *a->link = a->next;
-    if (a->next)
-        a->next->link = a->link;
-    hsb__pool_put(&a->loop->pool, a, a->size);
-}
-
-static void hsb__after_cancel_all(hsb__after **list)
-{
-    while (*list)
-        hsb__after_cancel(*list);
-}
-
-/* fire is the section's function that calls fn and steps the connection.                */
-static bool hsb__after_add(hsb__after **list, hsb__loop *loop, int delay_ms,
-                           void (*fire)(hsb__timer *), void *owner, hsb__resume fn, void *arg)
+/* In list until it is called.                                                           */
+static bool hsb__after_add(hsb__link *list, hsb__loop *loop, int delay_ms, hsb__caller *call,
+                           void *owner, hsb__resume fn, void *arg)
 {
     size_t size = sizeof(hsb__after);
     hsb__after *a = hsb__pool_get(&loop->pool, &size);
     if (!a)
         return false;
     memset(a, 0, sizeof *a);
+    a->pool = &loop->pool;
     a->size = size;
-    a->loop = loop;
+    a->call = call;
     a->owner = owner;
     a->fn = fn;
     a->arg = arg;
-    a->next = *list;
-    a->link = list;
-    if (a->next)
-        a->next->link = &a->next;
-    *list = a;
-    a->timer.fire = fire;
-    a->timer.owner = a;
-    uint64_t now = hsb__os_now_us() / 1000;
-    hsb__timer_set(&loop->timers, &a->timer, now + (uint64_t)(delay_ms > 0 ? delay_ms : 0) + 1);
+    a->delay_ms = delay_ms;
+    hsb__after_start(a, list, &loop->timers);
     if (loop->depth == 0)               /* in the user's own loop, which asks again then */
         hsb__wake_ring(&loop->inbox->wake);
     return true;
@@ -10143,7 +10311,7 @@ struct hsb_request {
 
     hsb_stream    *detached;    /* leaves HTTP when the hook returns                    */
     void          *user;
-    hsb__after    *afters;
+    hsb__link      afters;      /* hsb_request_after                                   */
     uint32_t       promises;    /* open tickets; list in the inbox                      */
 };
 
@@ -10297,15 +10465,13 @@ static hsb__memory *hsb__request_memory(hsb_request *req)
 }
 
 /* --- later ------------------------------------------------------------------------------- */
-static void hsb__request_fire(hsb__timer *timer)
+static void hsb__request_call(void *owner, hsb__resume fn, void *arg)
 {
-    hsb__after copy = *(hsb__after *)timer->owner;
-    hsb_request *req = copy.owner;
-    hsb__after_cancel(timer->owner);
-    copy.loop->depth++;
-    copy.fn.request(req, copy.arg);
-    copy.loop->depth--;
-    req->kick(req->conn);
+    hsb_request *req = owner;
+    if (fn.request)
+        fn.request(req, arg);
+    if (req)
+        req->kick(req->conn);
 }
 
 static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *),
@@ -10313,14 +10479,14 @@ static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_re
 {
     hsb__resume resume;
     resume.request = fn;
-    return hsb__after_add(&req->afters, req->loop, delay_ms, hsb__request_fire, req, resume, arg);
+    return hsb__after_add(&req->afters, req->loop, delay_ms, hsb__request_call, req, resume, arg);
 }
 
 static hsb_ticket hsb__request_defer(hsb_request *req)
 {
     hsb_ticket t;
     t.inbox = req->loop->inbox;
-    t.id = hsb__inbox_promise(req->loop->inbox, req, false, &req->promises);
+    t.id = hsb__inbox_promise(req->loop->inbox, req, hsb__request_call, &req->promises);
     return t;
 }
 
@@ -11130,7 +11296,7 @@ struct hsb_stream {
     bool             paused, drain_due;
     bool             ended;         /* on_end was called                                 */
     bool             closing, cut;  /* by close(false), close(true)                      */
-    hsb__after      *afters;
+    hsb__link        afters;
     uint32_t         promises;
 };
 
@@ -11235,15 +11401,13 @@ static void hsb__stream_resume(hsb_stream *s)
     s->kick(s->conn);
 }
 
-static void hsb__stream_fire(hsb__timer *timer)
+static void hsb__stream_call(void *owner, hsb__resume fn, void *arg)
 {
-    hsb__after copy = *(hsb__after *)timer->owner;
-    hsb_stream *s = copy.owner;
-    hsb__after_cancel(timer->owner);
-    copy.loop->depth++;
-    copy.fn.stream(s, copy.arg);
-    copy.loop->depth--;
-    s->kick(s->conn);
+    hsb_stream *s = owner;
+    if (fn.stream)
+        fn.stream(s, arg);
+    if (s)
+        s->kick(s->conn);
 }
 
 static bool hsb__stream_after(hsb_stream *s, int delay_ms, void (*fn)(hsb_stream *, void *),
@@ -11251,14 +11415,14 @@ static bool hsb__stream_after(hsb_stream *s, int delay_ms, void (*fn)(hsb_stream
 {
     hsb__resume resume;
     resume.stream = fn;
-    return hsb__after_add(&s->afters, s->loop, delay_ms, hsb__stream_fire, s, resume, arg);
+    return hsb__after_add(&s->afters, s->loop, delay_ms, hsb__stream_call, s, resume, arg);
 }
 
 static hsb_ticket hsb__stream_ticket(hsb_stream *s)
 {
     hsb_ticket t;
     t.inbox = s->loop->inbox;
-    t.id = hsb__inbox_promise(s->loop->inbox, s, true, &s->promises);
+    t.id = hsb__inbox_promise(s->loop->inbox, s, hsb__stream_call, &s->promises);
     return t;
 }
 
@@ -12215,7 +12379,7 @@ struct hsb_conn {
     uint64_t       since;           /* ms: accepted, idle, or closing since                 */
     uint64_t       id;
     int            requests;        /* finished                                             */
-    hsb_conn      *before, *next;               /* all of the server's                      */
+    hsb__link      in_all;          /* the server's list of all connections                 */
     hsb_conn      *idle_before, *idle_next;     /* loop->idle_first..idle_last              */
     uint64_t       idle_since;                  /* since, when it entered that list         */
     hsb_conn      *kicked_next;
@@ -12912,7 +13076,7 @@ static void hsb__conn_peer_left(hsb_conn *c)
 static bool hsb__conn_unanswered(const hsb_request *req)
 {
     return req->opened && req->receiving == HSB__END && req->sending == HSB__NONE &&
-           !req->detached && !req->promises && !req->afters;
+           !req->detached && !req->promises && !hsb__link_first(&req->afters);
 }
 
 /* LAST -> DONE, and on to the next request or to the end.                                        */
@@ -13211,7 +13375,7 @@ static void hsb__conn_set_idle(hsb_conn *c)
 static void hsb__conn_set_timer(hsb_conn *c)
 {
     uint64_t due = hsb__conn_deadline(c);
-    if (due != UINT64_MAX && (!c->timer.link || due < c->timer.due))
+    if (due != UINT64_MAX && (!hsb__timer_is_set(&c->timer) || due < c->timer.due))
         hsb__timer_set(&c->loop->timers, &c->timer, due);
 }
 
@@ -13337,7 +13501,7 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
 
 /* ===== >>server ==================================================================
    Purpose  listening, accepting, the inbox, closing: one turn of the loop
-   Uses     >>platform >>memory >>text >>error >>timer >>poller >>listener >>inbox
+   Uses     >>platform >>memory >>list >>text >>error >>timer >>poller >>listener >>inbox
             >>security >>tls >>loop >>request >>conn
    Names    hsb__server_*, hsb__door_*
    Tests    tests/live                                                               */
@@ -13361,15 +13525,12 @@ struct hsb_server {
     hsb__loop   loop;
     hsb__door **doors;
     int         door_count, door_space;
-    hsb__watch  wake;
-    hsb_conn   *first;          /* all connections                                         */
+    hsb__link   all;            /* connections                                             */
     int         total, most;    /* how many there are, and may be                          */
     uint64_t    last_id;
-    hsb__post  *delayed;        /* posts that wait for their time                          */
     hsb__timer  shutdown;       /* close(false) becomes close(true)                        */
     bool        full;           /* accepting waits until one closes                        */
     bool        closed;
-    bool        woken;          /* the inbox rang, and was not looked at since             */
     char       *header;         /* options.server_header, copied                           */
     void       *user;
 };
@@ -13378,7 +13539,7 @@ struct hsb_server {
 static void hsb__door_listen(hsb__door *door)
 {
     hsb_server *s = door->server;
-    bool open = door->listener.watch.fd != HSB__NO_SOCKET && !s->full && !door->rest.link;
+    bool open = !s->full && !hsb__timer_is_set(&door->rest);
     if (door->listener.watch.fd != HSB__NO_SOCKET)
         hsb__poller_set(&s->loop.poller, &door->listener.watch, open ? HSB__READ : 0);
 }
@@ -13406,14 +13567,17 @@ static void hsb__server_is_full(hsb_server *s)
     hsb__server_listen_all(s);
 }
 
+/* The connection after c, or the first; NULL: there are no more.                          */
+static hsb_conn *hsb__server_next(const hsb_server *s, const hsb_conn *c)
+{
+    hsb__link *link = hsb__link_next(&s->all, c ? &c->in_all : &s->all);
+    return link ? HSB__OWNER(hsb_conn, in_all, link) : NULL;
+}
+
 static void hsb__server_link(hsb_server *s, hsb_conn *c)
 {
     c->id = ++s->last_id;
-    c->before = NULL;
-    c->next = s->first;
-    if (c->next)
-        c->next->before = c;
-    s->first = c;
+    hsb__link_add(&s->all, &c->in_all);
     s->total++;
 }
 
@@ -13421,12 +13585,7 @@ static void hsb__server_link(hsb_server *s, hsb_conn *c)
 static void hsb__server_unlink(hsb_conn *c)
 {
     hsb_server *s = c->loop->server;
-    if (c->before)
-        c->before->next = c->next;
-    else
-        s->first = c->next;
-    if (c->next)
-        c->next->before = c->before;
+    hsb__link_remove(&c->in_all);
     s->total--;
     hsb__listener_count(c->listener, -1);
     hsb__pool_put(&s->loop.pool, c, c->block_size);
@@ -13575,7 +13734,7 @@ static bool hsb__server_grow_doors(hsb_server *s)
     return true;
 }
 
-/* A door whose listener is open, or about to be; index or -1.                                    */
+/* A door whose listener the caller opens; NULL: see *err.                                        */
 static hsb__door *hsb__server_new_door(hsb_server *s, hsb_security *security, hsb_error *err)
 {
     const hsb_options *o = &s->loop.options;
@@ -13661,7 +13820,7 @@ static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *
 /* --- closing ------------------------------------------------------------------------------ */
 static void hsb__server_force(hsb_server *s)
 {
-    for (hsb_conn *c = s->first; c; c = c->next) {
+    for (hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
         c->drop = HSB__DROP_NOW;
         hsb__conn_blame(c, HSB_ERR_SHUTDOWN, "the server was closed");
         hsb__conn_kick(c);
@@ -13682,7 +13841,7 @@ static void hsb__server_begin_close(hsb_server *s)
     s->loop.closing = true;
     for (int i = 0; i < s->door_count; i++)
         hsb__door_shut(s->doors[i]);
-    for (hsb_conn *c = s->first; c; c = c->next) {
+    for (hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
         c->grace = c->phase == HSB__HANDSHAKE;
         hsb__conn_kick(c);
     }
@@ -13691,81 +13850,9 @@ static void hsb__server_begin_close(hsb_server *s)
 }
 
 /* --- the inbox ---------------------------------------------------------------------------- */
-static void hsb__server_run_post(hsb_server *s, hsb__post *post)
+static int hsb__server_heed_flags(hsb_server *s)
 {
-    hsb__post copy = *post;
-    hsb__memory_free(&s->loop.inbox->memory, post, sizeof *post);
-    copy.fn(s, copy.arg);
-}
-
-static void hsb__server_post_due(hsb__timer *timer)
-{
-    hsb__post *post = timer->owner;
-    *post->link = post->next;
-    if (post->next)
-        post->next->link = post->link;
-    hsb__server_run_post(post->server, post);
-}
-
-static void hsb__server_delay_post(hsb_server *s, hsb__post *post)
-{
-    post->server = s;
-    post->next = s->delayed;
-    post->link = &s->delayed;
-    if (post->next)
-        post->next->link = &post->next;
-    s->delayed = post;
-    post->timer.fire = hsb__server_post_due;
-    post->timer.owner = post;
-    uint64_t now = hsb__os_now_us() / 1000;     /* the turn may have begun before the post    */
-    hsb__timer_set(&s->loop.timers, &post->timer, now + (uint64_t)post->delay_ms + 1);
-}
-
-static int hsb__server_take_posts(hsb_server *s)
-{
-    int count = 0;
-    for (hsb__post *post = hsb__inbox_take_posts(s->loop.inbox), *next; post; post = next) {
-        next = post->next;
-        if (post->delay_ms > 0)
-            hsb__server_delay_post(s, post);
-        else
-            hsb__server_run_post(s, post);
-        count++;
-    }
-    return count;
-}
-
-/* A ticket was used: its function runs now, with NULL when its owner has ended.                  */
-static void hsb__server_resume(const hsb__promise *p)
-{
-    hsb_request *req = p->of_stream ? NULL : p->owner;
-    hsb_stream *stream = p->of_stream ? p->owner : NULL;
-    if (p->state == HSB__PROMISE_RESUMED && p->of_stream)
-        p->fn.stream(stream, p->arg);
-    else if (p->state == HSB__PROMISE_RESUMED)
-        p->fn.request(req, p->arg);
-    if (req)
-        hsb__conn_kick(req->conn);
-    if (stream)
-        hsb__conn_kick(stream->conn);
-}
-
-static int hsb__server_take_promises(hsb_server *s)
-{
-    hsb__promise p;
-    int count = 0;
-    while (count < 1024 && hsb__inbox_take(s->loop.inbox, &p)) {
-        hsb__server_resume(&p);
-        count++;
-    }
-    if (count == 1024)
-        hsb__wake_ring(&s->loop.inbox->wake);           /* the rest after the connections' turn   */
-    return count;
-}
-
-static int hsb__server_take_flags(hsb_server *s)
-{
-    int flags = hsb__atomic_take_flags(&s->loop.inbox->flags);
+    int flags = hsb__inbox_take_flags(s->loop.inbox);
     if ((flags & HSB__INBOX_WAKE) && s->loop.options.hooks.on_wake)
         s->loop.options.hooks.on_wake(s, s->loop.options.hooks.user);
     if (flags & (HSB__INBOX_CLOSE | HSB__INBOX_FORCE))
@@ -13773,27 +13860,6 @@ static int hsb__server_take_flags(hsb_server *s)
     if (flags & HSB__INBOX_FORCE)
         hsb__server_force(s);
     return flags != 0;
-}
-
-/* Whoever leaves something rings, and a ring that comes while we are awake is heard in the
-   next turn: without one, nobody needs the lock.                                                 */
-static int hsb__server_take_inbox(hsb_server *s)
-{
-    s->loop.depth++;
-    int count = hsb__server_take_flags(s);
-    if (s->woken)
-        count += hsb__server_take_posts(s) + hsb__server_take_promises(s);
-    s->woken = false;
-    s->loop.depth--;
-    return count;
-}
-
-static void hsb__server_woken(hsb__watch *watch, unsigned events)
-{
-    hsb_server *s = watch->owner;
-    (void)events;
-    hsb__wake_hush(&s->loop.inbox->wake);
-    s->woken = true;
 }
 
 /* --- one turn ----------------------------------------------------------------------------- */
@@ -13845,14 +13911,14 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     hsb__poller_collect(&s->loop.poller, wait);
     hsb__server_resting(s, false);
     hsb__loop_tick(&s->loop);
-    int count = hsb__server_take_flags(s);      /* before anybody is accepted, should it close    */
+    int count = hsb__server_heed_flags(s);      /* before anybody is accepted, should it close    */
     count += hsb__poller_dispatch(&s->loop.poller);
     hsb__timers_advance(&s->loop.timers, hsb__loop_now_ms(&s->loop));
-    count += hsb__server_take_inbox(s);
+    count += hsb__inbox_run(s->loop.inbox, s, &s->loop.timers);
     count += hsb__server_step_kicked(s);
     s->loop.depth--;
     s->loop.date_fresh = false;
-    s->closed = s->loop.closing && !s->first;
+    s->closed = s->loop.closing && !s->total;
     return count;
 }
 
@@ -13878,10 +13944,9 @@ static void hsb__server_release(hsb_server *s)
     }
     hsb__memory_free(&s->loop.memory, s->doors, (size_t)s->door_space * sizeof *s->doors);
     hsb__timer_cancel(&s->shutdown);
-    hsb__poller_drop(&s->loop.poller, &s->wake);
-    hsb__poller_close(&s->loop.poller);
     if (s->loop.inbox)
         hsb__inbox_release(s->loop.inbox);
+    hsb__poller_close(&s->loop.poller);
     hsb__tls_pool_close(&s->loop.tls);
     hsb__pool_close(&s->loop.pool);
     hsb__memory_free_secret(&s->loop.memory, s->loop.stage, HSB__STAGE);
@@ -13916,8 +13981,6 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     s->most = hsb__server_most(&loop->options);
     s->shutdown.fire = hsb__server_shutdown_over;
     s->shutdown.owner = s;
-    s->wake.ready = hsb__server_woken;
-    s->wake.owner = s;
     if (!hsb__poller_open(&loop->poller, &loop->memory, err))
         return false;
     if (!hsb__server_copy_header(s, options ? options->server_header : NULL, err))
@@ -13926,12 +13989,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     if (!loop->stage)
         return hsb__error_memory(err);
     loop->inbox = hsb__inbox_new(&loop->options.allocator, err);
-    if (!loop->inbox)
-        return false;
-    s->wake.fd = loop->inbox->wake.read_fd;
-    if (!hsb__poller_add(&loop->poller, &s->wake, HSB__READ))
-        return hsb__error_system(err, hsb__os_error(), "watching the wake-up descriptor");
-    return true;
+    return loop->inbox && hsb__inbox_watch(loop->inbox, &loop->poller, err);
 }
 
 static hsb_server *hsb__server_new(const hsb_options *options, hsb_error *err)
@@ -13971,18 +14029,11 @@ static void hsb__server_free(hsb_server *s)
     loop->depth++;
     hsb__loop_tick(loop);
     hsb__server_begin_close(s);
-    while (s->first) {
+    while (s->total) {
         hsb__server_force(s);
         hsb__server_step_kicked(s);
     }
-    hsb__inbox_close(loop->inbox);
-    while (hsb__server_take_promises(s) > 0)
-        ;
-    hsb__server_take_posts(s);
-    while (s->delayed) {
-        hsb__timer_cancel(&s->delayed->timer);
-        hsb__server_post_due(&s->delayed->timer);
-    }
+    hsb__inbox_run_last(loop->inbox, s, &loop->timers);
     loop->depth--;
     hsb__server_release(s);
 }
@@ -13992,7 +14043,7 @@ static hsb_connections hsb__server_connections(const hsb_server *s)
 {
     hsb_connections n;
     memset(&n, 0, sizeof n);
-    for (const hsb_conn *c = s->first; c; c = c->next) {
+    for (const hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
         n.total++;
         n.handshaking += c->phase == HSB__HANDSHAKE;
         n.idle += c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT;
@@ -14766,11 +14817,11 @@ static hsb_ticket hsb__public_no_ticket(void)
 }
 
 /* Any thread: on_error belongs to the server's.                                          */
-static bool hsb__public_settle(hsb_ticket ticket, bool of_stream, hsb__resume fn, bool drop,
+static bool hsb__public_settle(hsb_ticket ticket, hsb__caller *call, hsb__resume fn, bool drop,
                                void *arg)
 {
     return ticket.inbox && ticket.id &&
-           hsb__inbox_settle(ticket.inbox, ticket.id, of_stream, fn, drop, arg);
+           hsb__inbox_settle(ticket.inbox, ticket.id, call, fn, drop, arg);
 }
 
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req)
@@ -14785,14 +14836,14 @@ HSB_API bool hsb_ticket_resume(hsb_ticket ticket, void (*fn)(hsb_request *req, v
     hsb__resume resume;
     HSB_ASSERT(fn && "hsb_ticket_resume: fn is NULL");
     resume.request = fn;
-    return fn && hsb__public_settle(ticket, false, resume, false, arg);
+    return fn && hsb__public_settle(ticket, hsb__request_call, resume, false, arg);
 }
 
 HSB_API void hsb_ticket_drop(hsb_ticket ticket)
 {
     hsb__resume none;
     memset(&none, 0, sizeof none);
-    hsb__public_settle(ticket, false, none, true, NULL);
+    hsb__public_settle(ticket, hsb__request_call, none, true, NULL);
 }
 
 /* --- leaving HTTP ------------------------------------------------------------------------- */
@@ -14861,7 +14912,7 @@ HSB_API bool hsb_stream_ticket_resume(hsb_ticket ticket,
     hsb__resume resume;
     HSB_ASSERT(fn && "hsb_stream_ticket_resume: fn is NULL");
     resume.stream = fn;
-    return fn && hsb__public_settle(ticket, true, resume, false, arg);
+    return fn && hsb__public_settle(ticket, hsb__stream_call, resume, false, arg);
 }
 
 HSB_API void hsb_stream_close(hsb_stream *stream, bool force)

@@ -42,27 +42,28 @@ static void a_pace_allows_rests_but_not_crawling(void **state)
 
 static int fired;
 
-static void fire(hsb__timer *timer)
+static void fire(void *owner, hsb__resume fn, void *arg)
 {
-    hsb__after_cancel(timer->owner);
+    assert_ptr_equal(owner, &fired);
+    assert_true(fn.request == NULL && arg == NULL);
     fired++;
 }
 
 static void later_comes_once_or_is_cancelled(void **state)
 {
     static hsb__loop loop;
-    hsb__after *list = NULL;
+    hsb__link list = { NULL, NULL };
     hsb__resume none = { NULL };
     (void)state;
     loop.pool.memory = &loop.memory;
     loop.depth = 1;                     /* as in a turn */
     loop.timers.now = hsb__os_now_us() / 1000;
     for (int i = 0; i < 10; i++)
-        assert_true(hsb__after_add(&list, &loop, i * 100, fire, NULL, none, NULL));
+        assert_true(hsb__after_add(&list, &loop, i * 100, fire, &fired, none, NULL));
     hsb__timers_advance(&loop.timers, loop.timers.now + 550);
     assert_within(fired, 5, 6);
     hsb__after_cancel_all(&list);
-    assert_null(list);
+    assert_null(hsb__link_first(&list));
     int before = fired;
     hsb__timers_advance(&loop.timers, loop.timers.now + 5000);
     assert_int_equal(fired, before);
