@@ -1,4 +1,4 @@
-/* httpsbind.h - binds a port and serves HTTPS from it, on BearSSL.
+/* httpsbind.h 0.2.0 - binds a port and serves HTTPS from it, on BearSSL.
 
    #define HTTPSBIND_IMPLEMENTATION
    #include "httpsbind.h"
@@ -82,120 +82,133 @@
 
 /* ===== >>tour ====================================================================
    You make a security (certificates and keys), bind a server with it, and give the server
-   a thread: hsb_server_run, or hsb_server_poll from a loop of your own.  Everything else
-   happens in hooks.
+   a thread: call hsb_server_run, or hsb_server_poll from a loop of your own.  Everything
+   else happens in hooks.
 
    1  A connection is accepted                                              on_accept
-   2  TLS is agreed upon: certificate by name, ALPN, client certificate     on_handshake
-   3  A request's head has arrived.  Answer now (401, 413, a redirect), ask for the body in
+   2  The TLS handshake is complete                                         on_handshake
+   3  A request's head has arrived: answer now (401, 413, a redirect), ask for the body in
       parts (hsb_request_stream), or do nothing                             on_head
-   4  The body: kept for you, or handed out as it comes                     on_body
-   5  The request is whole: answer with hsb_respond, or hsb_response_begin, _write, _end;
-      or take a ticket (hsb_request_defer) and answer from another thread   on_request
-   6  You wrote faster than the client reads, and now there is room again   on_drain
-   7  The answer is out, or the client is gone: the request ends here       on_finish
-   8  Back to 3, as long as the client stays                                (keep-alive)
-   9  The connection ends, with its reason                                  on_close
+   4  Part of the body has arrived, and you asked for parts.  Otherwise the server keeps the
+      body for step 5                                                       on_body
+   5  The whole request has arrived: answer with hsb_respond, or with hsb_response_begin,
+      _write and _end; or take a ticket (hsb_request_defer) and answer from another
+      thread                                                                on_request
+   6  You wrote faster than the client reads, and may write again           on_drain
+   7  The answer is sent, or the connection failed: the request ends        on_finish
+   8  The connection waits for its next request: back to 3                  (keep-alive)
+   9  The connection ends; the hook gets the reason                         on_close
 
-   What a connection does is decided by three small state machines, written down in
-   >>conn and >>request.  A malformed request or a failed handshake ends its own connection,
-   is told to on_error, and touches nothing else; a peer that just goes away is told to
-   on_finish and on_close. */
+   Three small state machines decide what a connection does; >>conn and >>request list their
+   states.  A malformed request or a failed handshake is reported to on_error and ends its
+   own connection, no other.  A client that just disconnects is reported to on_finish and
+   on_close only. */
 
 /* ===== >>hooks ===================================================================
-   All are optional.  All are called on the server's thread, from hsb_server_run, _poll or
-   _free, and never from inside any other call of yours: hsb_respond queues bytes and
-   returns.  A hook must not block: the whole server waits for it.
+   All hooks are optional.  They are called on the server's thread, from hsb_server_run,
+   _poll or _free, and never from inside another call of yours: hsb_respond, for example,
+   queues bytes and returns.  The one exception: misuse is reported to on_error from inside
+   the call that was wrong.  A hook must not block, because the whole server waits for it.
 
-     hook          when                              you may                    next
-     on_accept     a client connected                refuse: return false       on_handshake
-     on_handshake  TLS is up; hsb_conn_tls is set    refuse: return false       on_head
-     on_head       a request's head is there         answer, stream, defer      on_body, on_request
-     on_body       a part of a streamed body         answer, pause              on_body, on_request
-     on_request    all of it is there                answer, begin, defer,      on_drain, on_finish
+     hook          called when                       you may                    next
+     on_accept     a client has connected            refuse: return false       on_handshake
+     on_handshake  TLS is ready: see hsb_conn_tls    refuse: return false       on_head
+     on_head       a request's head has arrived      answer, stream, defer      on_body, on_request
+     on_body       part of a streamed body arrived   answer, pause              on_body, on_request
+     on_request    the whole request has arrived     answer, begin, defer,      on_drain, on_finish
                                                      detach
-     on_drain      room to write again               write, end                 on_drain, on_finish
-     on_finish     the request is over: exactly      read it for the last       on_head, on_close
-                   once for each on_head             time; not answer
-     on_close      the connection is over: exactly   read it for the last       nothing
-                   once for each on_accept           time
-     on_error      something went wrong that is no   log                        as it was
-                   fault of your code
-     on_wake       after hsb_server_wake             anything                   as it was
+     on_drain      you may write again               write, end                 on_drain, on_finish
+     on_finish     the request is over; once for     read it for the last       on_head, on_close
+                   each on_head                      time; not answer
+     on_close      the connection is over; once      read it for the last       none
+                   for each on_accept                time
+     on_error      something went wrong              log it                     no change
+     on_wake       hsb_server_wake was called        do anything                no change
 
-   Answered in on_head: no on_request for it; but whoever only began an answer there and
-   asked for the body in parts is told by on_request that it is whole.  Unanswered when
-   on_request returns, with no ticket open and no hsb_request_after pending: 500.  From
-   on_finish on the request is gone, from on_close on the connection.  hsb_server_run, _poll
-   and _free must not be called from a hook.  Refused by the parser (400, 408, 413, 414, 417,
-   431, 501, 505): on_error with the status that was sent, and before on_head no hook of a
-   request; behind it on_finish follows, and an answer of yours that comes later is dropped. */
+   On a plain connection on_head follows on_accept.
+   Answered in on_head: on_request is not called for that request, with one exception.  If
+   on_head or on_body began an answer and asked for the body in parts, on_request reports
+   the end of the body.
+   Not answered when on_request returns, with no ticket open and no hsb_request_after
+   pending: the client gets a 500, and on_error gets HSB_ERR_MISUSE with the method and the
+   target.
+   Refused by the server itself (400, 408, 413, 414, 417, 431, 501, 505): on_error gets the
+   status that was sent.  If on_head was not called yet, no hook of a request is.  If it was,
+   on_finish follows, and an answer of yours that comes later is dropped.
+   After on_finish the request's pointer is invalid, after on_close the connection's.  Do not
+   call hsb_server_run, _poll or _free from a hook. */
 
 /* ===== >>memory-rules ============================================================
    Every pointer in this API is one of three kinds:
 
-     copied      yours again as soon as the call returns
-     borrowed    still the giver's; good until the moment named after the word
-     owned       yours; release it with the function named after the word
+     copied      you may change or free it as soon as the call returns
+     borrowed    it belongs to whoever gave it; valid until the moment named after the word
+     owned       it is yours; release it with the function named after the word
 
-   All memory of a server comes from options.allocator, all of a security from its desc's;
-   hsb_server_memory tells how much it is.  No allocation is made per request once a server
-   has warmed up.  Keys, session secrets and what was received or sent are wiped when their
-   memory goes back. */
+   All memory of a server comes from options.allocator, all memory of a security from
+   desc.allocator.  hsb_server_memory returns how many bytes a server has allocated.  A
+   server that has warmed up allocates nothing per request.  Keys, session secrets and all
+   that was received or sent are wiped when their memory is released. */
 
 /* ===== >>threads =================================================================
-   A server, and all that is reached through it (connections, requests, streams), belongs to
-   the one thread that runs it.  These alone may be called from any thread:
+   One thread runs a server.  The server, its connections, requests and streams may be used
+   on that thread only.  These functions may be called from any thread:
 
      hsb_server_close   hsb_server_wake            also from a signal handler
      hsb_server_post    hsb_ticket_resume   hsb_ticket_drop   hsb_stream_ticket_resume
-     hsb_security_new   hsb_security_free   hsb_lookup, and whatever takes no object
+     hsb_security_new   hsb_security_free   hsb_lookup, and every function without an object
 
-   Several threads: one server each, bound with options.shared to the same address, port
-   and v6_only, and with the same security; connections are spread over them.  A security
-   never changes, but for its session cache, which locks itself.  The allocator of a server
-   is called on other threads by hsb_server_post and, once the server is freed, by the use of
-   its last ticket; that of a security by all its servers.
-   After fork() only exec, or the use of inherited descriptors, is supported. */
+   To use several threads, run one server on each: bind them with options.shared to the same
+   address, port and v6_only, and with the same security.  The system spreads connections
+   over them.  A security never changes, except for its session cache, which has a lock.
+   The allocator of a server is also called on other threads: by hsb_server_post, and by the
+   use of its last ticket if that comes after hsb_server_free.  The allocator of a security
+   is called on the thread of every server that uses it.
+   After fork() a child may call exec or use the inherited descriptors, and nothing else of
+   this header. */
 
 /* ===== >>performance =============================================================
-   A small exchange on a connection that is kept alive costs one recv, one send and one
-   wait in the poller.  Four fifths of its time are the kernel's, and half of the rest is the
-   cipher.  Records are fed from one buffer that all connections share, answers are framed
-   straight into the engine's, and several records go out with one send.
-   A full handshake is BearSSL's elliptic curves: two X25519 and one ECDSA signature are nine
-   tenths of its ten million instructions; a resumed one, with half a million, skips them.
-   An idle connection holds its own state and the engine's context, 6.7 KB together; the
-   64 KiB of record buffers go back to a pool as soon as no byte lives in them.  Timers,
-   accepting, waking up, names and sessions cost the same however many there are, but for
-   what memory costs that no cache holds.  `make bench` measures all of this. */
+   A small exchange on a connection that is kept alive costs one recv, one send and one wait
+   in the poller.  Four fifths of its time are spent in the kernel, and half of the rest in
+   the cipher.  All connections read into one shared buffer, answers are written straight
+   into the buffer that is encrypted, and several TLS records leave with one send.
+   A full handshake is dominated by elliptic curves: two X25519 operations and one ECDSA
+   signature take nine tenths of its ten million instructions.  A resumed handshake does not
+   need them and takes half a million.
+   An idle connection holds its own state and its TLS state, 6.7 KB together.  Its 64 KiB of
+   record buffers return to a pool as soon as they are empty.  The cost of timers, accepting,
+   waking, names and sessions does not grow with their number, except for cache misses.
+   `make bench` measures all of this. */
 
 /* ===== >>defaults ================================================================
-   What is left zero takes its default; -1 means no limit.  Times are milliseconds.
+   An option that is zero takes its default; -1 means no limit.  Times are milliseconds.
 
-     timeouts.handshake   10 000     limits.connections   1 024 (less where descriptors are fewer)
-     timeouts.head        10 000     limits.target_bytes  8 192
-     timeouts.body        30 000     limits.head_bytes    16 384
-     timeouts.write       30 000     limits.head_fields   100
-     timeouts.idle       120 000     limits.body_bytes    1 048 576
-     timeouts.close        2 000     limits.stream_bytes  no limit
-     timeouts.shutdown    30 000     limits.queued_bytes  65 536
-     backlog           SOMAXCONN     limits.rate          512 bytes a second
+     timeouts.handshake   10 000     limits.connections   1 024 (fewer if the process may not
+     timeouts.head        10 000                          open so many descriptors)
+     timeouts.body        30 000     limits.target_bytes  8 192
+     timeouts.write       30 000     limits.head_bytes    16 384
+     timeouts.idle       120 000     limits.head_fields   100
+     timeouts.close        2 000     limits.body_bytes    1 048 576
+     timeouts.shutdown    30 000     limits.stream_bytes  no limit
+     backlog           SOMAXCONN     limits.queued_bytes  65 536
+                                     limits.rate          512 bytes a second
                                      limits.requests      no limit */
 
 /* ===== >>build ===================================================================
-     HTTPSBIND_IMPLEMENTATION   in one .c file of the program, before the include
-     HTTPSBIND_STATIC           instead: everything static, for this file alone; two such
-                                files do not share listening sockets
-     HSB_ASSERT(x)              default assert(x)
+     HTTPSBIND_IMPLEMENTATION   define it in one .c file of the program, before the include
+     HTTPSBIND_STATIC           or this: everything becomes static in this file.  Servers of
+                                two such files cannot share a port
+     HSB_ASSERT(x)              default assert(x).  A misuse fails with x as the text that
+                                says what was wrong
      HSB_MALLOC, HSB_FREE       default malloc and free
-     HSB_USE_POLL               poll(2) also where there is epoll or kqueue
-     HSB_NO_THREADS             no locks: one thread only, and no [any thread] calls
+     HSB_USE_POLL               use poll(2) even if epoll or kqueue is available
+     HSB_NO_THREADS             no locks: use one thread only, and no function from another
 
    The implementation is C99 or later, the API part also C++11.  With -std=c99 (not gnu99)
-   include httpsbind.h before any system header, or compile with -D_GNU_SOURCE: it says so
-   if it matters.  The same on 32-bit systems, or -D_FILE_OFFSET_BITS=64.  BearSSL 0.6 and
-   later; compile with the headers of the library that you link.                        */
+   include httpsbind.h before any system header, or compile with -D_GNU_SOURCE; a compile
+   error says so if it is needed.  On 32-bit systems the same is true of
+   -D_FILE_OFFSET_BITS=64.  It needs BearSSL 0.6 or later; compile with the headers of the
+   library that you link.                                                               */
 
 #ifndef HTTPSBIND_H
 #define HTTPSBIND_H
