@@ -231,10 +231,10 @@ extern "C" {
 #endif
 
 /* ===== >>api =====================================================================
-   copied, borrowed and owned mean what >>memory-rules says.  A function that is marked
-   [any thread], or takes no object, may be called on any thread; all others belong to the
-   thread that runs the server: see >>threads.  Every option left zero takes the default
-   written beside it.                                                                      */
+   >>memory-rules explains copied, borrowed and owned.  A function that is marked
+   [any thread], or that takes no object, may be called on any thread; all others only on
+   the thread that runs the server: see >>threads.  An option that is zero takes the default
+   in parentheses beside it.                                                               */
 
 #ifndef HSB_API
 #  ifdef HTTPSBIND_STATIC
@@ -247,8 +247,8 @@ extern "C" {
 #define HSB_VERSION        "0.2.0"
 #define HSB_VERSION_NUMBER 200            /* major * 10000 + minor * 100 + patch */
 
-/* Every unit that includes this refers to the symbol of its version, so that two
-   versions of the header in one program do not link silently.                     */
+/* Every file that includes this refers to a symbol of this version, so that two
+   versions of the header in one program are a link error.                         */
 #if !defined(HTTPSBIND_STATIC) && defined(__GNUC__)
 extern const char hsb_version_0_2_0;
 static const char *const hsb__version_used __attribute__((used)) = &hsb_version_0_2_0;
@@ -258,20 +258,25 @@ typedef struct hsb_security hsb_security; /* certificates, keys, trust; immutabl
 typedef struct hsb_server   hsb_server;   /* listening sockets and their loop    */
 typedef struct hsb_conn     hsb_conn;     /* one connection                      */
 typedef struct hsb_request  hsb_request;  /* one request and its response        */
-typedef struct hsb_stream   hsb_stream;   /* a connection taken out of HTTP      */
+typedef struct hsb_stream   hsb_stream;   /* a connection that left HTTP         */
 
-/* Text or bytes by address and length; not NUL-terminated.  ptr is NULL only for
-   "absent", so an empty header value and a missing one can be told apart.       */
+/* Text or bytes: an address and a length, with no NUL at the end.  ptr is NULL only
+   if there is no such text ("absent"), so an empty field value and a missing field
+   are not the same.                                                             */
 typedef struct hsb_str { const char *ptr; size_t len; } hsb_str;
-HSB_API hsb_str hsb_text(const char *nul_terminated);
+HSB_API hsb_str hsb_text(const char *nul_terminated);          /* NULL: absent    */
 HSB_API bool    hsb_equal(hsb_str a, const char *b);
 HSB_API bool    hsb_equal_nocase(hsb_str a, const char *b);    /* ASCII only      */
 
 /* --- errors ------------------------------------------------------------------
-   Functions that can fail for reasons outside your code return bool or a pointer
-   and fill an hsb_error if you pass one (NULL is fine).  Misuse - a NULL where
-   none is allowed, a call in the wrong state - is a bug: it asserts, and with
-   assertions off it does nothing and reports HSB_ERR_MISUSE.                    */
+   A function that can fail for reasons outside your code returns a bool, a number
+   or a pointer, and fills *err; err may be NULL.
+   Misuse is a bug in your code: a NULL that is not allowed, or a call in the wrong
+   state.  HSB_ASSERT fails with a text that names the call and what was wrong.
+   With assertions off the call does nothing and returns zero, false, absent or NULL
+   (-1 if that is its word for "none", HSB_FLOW_GONE if it returns a flow).  The
+   text goes with HSB_ERR_MISUSE into *err; a function without err reports it to
+   on_error, if it got a request or another object of a running server.          */
 #define HSB_STATUS_LIST(X) \
     X(OK,            "no error") \
     X(ERR_MISUSE,    "call not allowed here") \
@@ -294,11 +299,11 @@ typedef enum hsb_status { HSB_STATUS_LIST(HSB_STATUS_ENUM) HSB_STATUS_COUNT } hs
 
 typedef struct hsb_error {
     hsb_status status;
-    int        system_code;     /* errno; EAI_* with HSB_ERR_LOOKUP; else 0       */
-    int        tls_code;        /* BR_ERR_* with HSB_ERR_TLS, _CERT, _KEY; else 0  */
-    char       text[160];       /* one line, names the file, host or limit        */
+    int        system_code;     /* errno, or EAI_* with HSB_ERR_LOOKUP; 0: none    */
+    int        tls_code;        /* BR_ERR_* with HSB_ERR_TLS, _CERT, _KEY; 0: none */
+    char       text[160];       /* one line that names the file, host or limit    */
 } hsb_error;
-HSB_API const char *hsb_status_text(hsb_status status);
+HSB_API const char *hsb_status_text(hsb_status status);    /* the list's; never NULL */
 
 /* --- addresses ---------------------------------------------------------------------------- */
 #define HSB_LOOPBACK_IP_V4 "127.0.0.1"
@@ -314,119 +319,135 @@ typedef struct hsb_address {
 } hsb_address;
 #define HSB_ADDRESS_TEXT_MAX 72             /* with the NUL                                  */
 
-/* "192.0.2.1", "2001:db8::1", "[::1]", "fe80::1%eth0"; no name, no port.  False: not a
-   numeric address, and *out is as it was.                                                   */
+/* Reads "192.0.2.1", "2001:db8::1", "[::1]" or "fe80::1%eth0", without a port.  False: not
+   a numeric address; *out is unchanged.                                                     */
 HSB_API bool        hsb_address_parse(hsb_address *out, const char *numeric);
-/* "192.0.2.1:443", "[fe80::1%eth0]:443", or without a port "::1".  Returns buf.             */
+/* Writes "192.0.2.1:443" or "[fe80::1%eth0]:443"; if the port is 0, "::1".  Returns buf.    */
 HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX]);
-/* Asks the system's resolver, which may take seconds.  Returns how many addresses were
-   stored, max at most; 0 with HSB_ERR_LOOKUP.                                 [any thread]  */
+/* Asks the system's resolver; this blocks, perhaps for seconds.  Returns how many addresses
+   it stored in out, at most max; 0: failed, with HSB_ERR_LOOKUP.              [any thread]  */
 HSB_API int         hsb_lookup(const char *host, hsb_family family,
                                hsb_address *out, int max, hsb_error *err);
 
 /* --- security ------------------------------------------------------------------------------- */
-typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem; /* one of them; zero: none */
+/* PEM from a file or from memory: set one of the two.  Zero: none.                           */
+typedef struct hsb_pem { const char *path; hsb_str text; } hsb_pem;
 HSB_API hsb_pem hsb_pem_file(const char *path);
 HSB_API hsb_pem hsb_pem_text(const char *nul_terminated);
 
-typedef struct hsb_identity {   /* what the server shows: a chain and its key                */
-    const char *server_name;    /* "www.example.org", "*.example.org" (one label); NULL: the
-                                   names in the certificate                                  */
-    hsb_pem     chain, key;     /* leaf first; EC P-256, -384, -521 or RSA 2048..4096 bits;
-                                   key as PKCS#1, SEC1, PKCS#8, or PKCS#8 encrypted (PBES2)  */
-    const char *password;       /* of an encrypted key                                       */
+typedef struct hsb_identity {   /* a certificate chain and its private key                   */
+    const char *server_name;    /* the name that clients ask for: "www.example.org", or
+                                   "*.example.org" for one label in place of the star; NULL:
+                                   the names in the certificate                              */
+    hsb_pem     chain, key;     /* the server's own certificate comes first in chain.  Keys are
+                                   EC P-256, -384, -521 or RSA of 2048..4096 bits, as PKCS#1,
+                                   SEC1, PKCS#8, or encrypted PKCS#8 (PBES2)                 */
+    const char *password;       /* of an encrypted key; else NULL                            */
 } hsb_identity;
 
 typedef enum hsb_ciphers {
     HSB_CIPHERS_MODERN,         /* ECDHE with AES-GCM or ChaCha20-Poly1305                   */
-    HSB_CIPHERS_COMPATIBLE      /* and ECDHE with AES-CBC, for old clients                   */
+    HSB_CIPHERS_COMPATIBLE      /* the same and ECDHE with AES-CBC, for old clients          */
 } hsb_ciphers;
 
-typedef struct hsb_allocator {  /* set all of it or none; default HSB_MALLOC and HSB_FREE    */
-    void *(*alloc)(size_t size, void *user);            /* NULL when there is none           */
+/* Set both functions or none.  They must not call back into this header.  alloc returns
+   memory that is aligned as malloc's is, or NULL if there is none; release gets the size
+   that was asked for.                                      (HSB_MALLOC and HSB_FREE)         */
+typedef struct hsb_allocator {
+    void *(*alloc)(size_t size, void *user);
     void  (*release)(void *ptr, size_t size, void *user);
     void  *user;
 } hsb_allocator;
 
 typedef struct hsb_security_desc {           /* everything in it is copied                   */
-    hsb_identity        identity;            /* the default one; or:                         */
-    const char         *self_signed_for;     /* make a P-256 key and certificate for this name
-                                                or address; new at each call                 */
-    const hsb_identity *identities;          /* more, chosen by the name that the client asks */
-    int                 identity_count;      /*   for; an EC and an RSA one may share a name */
-    hsb_pem             trusted;             /* verifies client certificates: CAs, and clients'
-                                                own certificates, each of which lets in the
-                                                client that has it.  See >>client-certificates */
-    hsb_pem             revoked;             /* revocation lists of the CAs in trusted and below
-                                                them; then each CA must have one that is current */
-    hsb_pem             client_authorities;  /* names we advertise; default: trusted         */
-    const char *const  *alpn;                /* NULL-ended, by preference; default "http/1.1" */
+    hsb_identity        identity;            /* the default one; or instead of it:           */
+    const char         *self_signed_for;     /* this name or address gets a new P-256 key and
+                                                certificate at each call                     */
+    const hsb_identity *identities;          /* more of them; the name that the client asks
+                                                for chooses.  An EC and an RSA one may have
+                                                the same name                                */
+    int                 identity_count;
+    hsb_pem             trusted;             /* verifies client certificates: CAs, and single
+                                                clients' own certificates, each of which admits
+                                                that client.  See >>client-certificates      */
+    hsb_pem             revoked;             /* revocation lists (CRLs) of the CAs in trusted
+                                                and below them; if set, each of these CAs must
+                                                have a current one                           */
+    hsb_pem             client_authorities;  /* CAs whose names clients are sent   (trusted) */
+    const char *const  *alpn;                /* NULL-ended, preferred first     ("http/1.1") */
     hsb_ciphers         ciphers;
-    int                 session_cache_bytes; /* resumption; -1: no cache (1 048 576)         */
-    int                 session_seconds;     /* how long one may resume, 86 400 at most (3 600) */
+    int                 session_cache_bytes; /* for resumption; -1: none         (1 048 576) */
+    int                 session_seconds;     /* a session resumes for so long, at most 86 400
+                                                                                     (3 600) */
     hsb_allocator       allocator;           /* called on every thread that uses the security */
 } hsb_security_desc;
 
-/* NULL: HSB_ERR_PEM, _CERT, _KEY, _MEMORY or _SYSTEM (no randomness), with a text that names
-   the file and the reason.  A bound server holds its own reference, so freeing straight
-   after the bind is right.  Immutable: servers on several threads may share it.
-   Owned: hsb_security_free.                                                   [any thread]  */
+/* NULL: failed with HSB_ERR_PEM, _CERT, _KEY, _MEMORY or _SYSTEM (no randomness); the text
+   names the file and the reason.  A security never changes, so servers on several threads
+   may share it.  Each server counts as a user of it: you may free yours right after the
+   bind.  Owned: hsb_security_free.                                            [any thread]  */
 HSB_API hsb_security *hsb_security_new(const hsb_security_desc *desc, hsb_error *err);
 HSB_API void          hsb_security_free(hsb_security *security);   /* NULL is fine [any thread] */
-/* The leaf that is shown when no name matches: to print its fingerprint, to pin or to trust
-   it.  32 bytes and PEM text; borrowed: until free.                                          */
+/* SHA-256 (32 bytes) and PEM text of the certificate that clients get if no name matches: to
+   print its fingerprint, or to pin or trust it.  Borrowed: until hsb_security_free.          */
 HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security);
 HSB_API hsb_str        hsb_security_pem(const hsb_security *security);
 
 /* --- hooks: see >>hooks ---------------------------------------------------------------------- */
-typedef struct hsb_hooks {                  /* errors are borrowed: this call                  */
-    void *user;                                              /* last argument of all below      */
-    bool (*on_accept)   (hsb_conn *, void *user);            /* false: drop it                  */
-    bool (*on_handshake)(hsb_conn *, void *user);            /* false: drop it                  */
-    void (*on_close)    (hsb_conn *, const hsb_error *why, void *user); /* HSB_OK: as it should */
+/* Errors and parts are borrowed: this call.                                                    */
+typedef struct hsb_hooks {
+    void *user;                                              /* last argument of every hook     */
+    bool (*on_accept)   (hsb_conn *, void *user);            /* false: close it                 */
+    bool (*on_handshake)(hsb_conn *, void *user);            /* false: close it                 */
+    void (*on_close)    (hsb_conn *, const hsb_error *why, void *user); /* HSB_OK: cleanly      */
     void (*on_error)    (hsb_server *, hsb_conn *or_null, const hsb_error *, void *user);
     void (*on_wake)     (hsb_server *, void *user);
     void (*on_head)     (hsb_request *, void *user);
-    void (*on_body)     (hsb_request *, hsb_str part, void *user);     /* borrowed: this call   */
+    void (*on_body)     (hsb_request *, hsb_str part, void *user);
     void (*on_request)  (hsb_request *, void *user);
     void (*on_drain)    (hsb_request *, void *user);
     void (*on_finish)   (hsb_request *, const hsb_error *or_null, void *user);
+                                            /* NULL: the whole answer was sent                  */
 } hsb_hooks;
 
 /* --- binding ---------------------------------------------------------------------------------- */
 typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                                   */
     int handshake;              /* from accept to the end of the handshake         (10 000)     */
-    int head;                   /* from a head's first byte to its last; 408       (10 000)     */
-    int body;                   /* a body with no byte for so long, or below limits.rate after
-                                   the first such period; 408                      (30 000)     */
-    int write;                  /* a reader alike; cut off                         (30 000)     */
-    int idle;                   /* kept alive with no request                      (120 000)    */
-    int close;                  /* lingering after our last byte, for who is silent or below
-                                   limits.rate; who still sends a body has timeouts.body more, so
-                                   that a reset does not take our answer away      (2 000)      */
-    int shutdown;               /* after it close(false) becomes close(true)       (30 000)     */
+    int head;                   /* from a head's first byte to its last; then 408  (10 000)     */
+    int body;                   /* no byte of a body arrives for so long, or after the first such
+                                   period it is slower than limits.rate: 408       (30 000)     */
+    int write;                  /* the same for a client that reads too slowly: the connection is
+                                   cut                                             (30 000)     */
+    int idle;                   /* a connection waits for its next request         (120 000)    */
+    int close;                  /* how long to wait for the peer's close after our last byte.  A
+                                   peer that still sends a body gets timeouts.body in addition, as
+                                   a reset could destroy our answer before it is read (2 000)   */
+    int shutdown;               /* after so long hsb_server_close(false) becomes (true) (30 000) */
 } hsb_timeouts;
 
 typedef struct hsb_limits {     /* -1: no limit                                                 */
-    int      connections;       /* beyond it the longest idle one makes room, then accepting
-                                   waits       (1 024, less where descriptors are fewer)        */
-    int      target_bytes;      /* 414                                             (8 192)      */
-    int      head_bytes;        /* request line and fields together, 431; a body's trailers and
-                                   chunk extensions have the same limit            (16 384)     */
-    int      head_fields;       /* 431                                             (100)        */
-    int64_t  body_bytes;        /* a body kept for on_request; 413                 (1 048 576)  */
-    int64_t  stream_bytes;      /* a body given to on_body; 413                    (none)       */
-    int      queued_bytes;      /* of a response, before HSB_FLOW_WAIT             (65 536)     */
-    int      rate;              /* bytes a second that a body or a reader must keep (512)       */
-    int      requests;          /* on one connection                               (none)       */
+    int      connections;       /* a new one closes the one that has been idle longest; if none is
+                                   idle, it waits in the backlog
+                                   (1 024; fewer if the process may not open so many descriptors) */
+    int      target_bytes;      /* of a request's target; more: 414                (8 192)      */
+    int      head_bytes;        /* of request line and fields together; more: 431.  The same limit
+                                   holds for the trailers and the chunk extensions of a body
+                                                                                   (16 384)     */
+    int      head_fields;       /* fields in a head; more: 431                     (100)        */
+    int64_t  body_bytes;        /* of a body that is kept for on_request; more: 413 (1 048 576) */
+    int64_t  stream_bytes;      /* of a body that goes to on_body; more: 413       (none)       */
+    int      queued_bytes;      /* written and not sent yet; more: HSB_FLOW_WAIT   (65 536)     */
+    int      rate;              /* bytes a second: see timeouts.body and .write    (512)        */
+    int      requests;          /* on one connection; it closes after the last     (none)       */
 } hsb_limits;
 
 typedef struct hsb_options {                   /* everything in it is copied                     */
-    int           backlog;                     /* listen queue                     (SOMAXCONN)  */
-    bool          v6_only;                     /* "::" refuses IPv4                             */
-    bool          shared;                      /* others may bind the same address and port     */
-    bool          request_client_certificate;  /* ask; go on without one                        */
-    bool          require_client_certificate;  /* ask; without one the handshake fails          */
+    int           backlog;                     /* connections waiting for accept   (SOMAXCONN)  */
+    bool          v6_only;                     /* "::" does not accept IPv4                     */
+    bool          shared;                      /* servers with the same address and port, all of
+                                                  them with this option, share connections      */
+    bool          request_client_certificate;  /* ask for one; none is accepted too             */
+    bool          require_client_certificate;  /* ask for one; without it the handshake fails   */
     bool          no_keep_alive;               /* close after each response                     */
     const char   *server_header;               /* value of the Server field        (none sent)  */
     hsb_timeouts  timeouts;
@@ -435,25 +456,27 @@ typedef struct hsb_options {                   /* everything in it is copied    
     hsb_hooks     hooks;
 } hsb_options;
 
-/* Binds, listens and returns: clients may connect at once and wait until the loop runs.  host
-   is a name, looked up once, whose first answer is used, or a number.  port is 0..65535, an
-   int so that 70000 is refused and not cut to 4464; 0: the system picks, never 65535, see
-   hsb_server_port.  options may be NULL.  NULL: HSB_ERR_LOOKUP, _SYSTEM ("bind 127.0.0.1:443:
-   Permission denied"), _SHARED, _CERT (asks for certificates and trusts nothing), _MEMORY.
-   The calling thread need not be the one that runs it.  Owned: hsb_server_free.               */
+/* Binds, listens and returns.  Clients may connect from now on; they wait until the server
+   runs.  host is a numeric address, or a name: then the first address that the resolver gives
+   is bound.  port is 0..65535.  0: the system picks one (never 65535), see hsb_server_port.
+   options may be NULL.  The thread that binds need not be the one that runs the server.
+   NULL: failed with HSB_ERR_LOOKUP, _SYSTEM ("bind 127.0.0.1:443: Permission denied"), _SHARED,
+   _CERT (client certificates are asked for, but security trusts nobody), _MEMORY or _MISUSE.
+   Owned: hsb_server_free.                                                                     */
 HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *security,
                                     const hsb_options *options, hsb_error *err);
 HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
-/* A TCP socket that listens already: inherited, or passed by a service manager.  It is the
-   server's on success and still yours on failure.                                              */
+/* fd is a TCP socket that already listens: inherited, or passed by a service manager.  If this
+   succeeds the server owns fd; if it fails fd is still yours.                                  */
 HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
-/* HTTP without TLS, with the same hooks: a redirect to the secure port, a health check.        */
+/* HTTP without TLS, with the same hooks: for a redirect to the secure port, or a health check. */
 HSB_API hsb_server *hsb_bind(const char *host, int port,
                              const hsb_options *options, hsb_error *err);
-/* One more listening socket on the same loop, with the same options; NULL security: plain.
-   Returns its index (that of the bind is 0), or -1 with the errors of the bind.                */
+/* Adds a listening socket to a server, with the same options; NULL security: without TLS.
+   Returns its index, 1 or more (the first one of the server has 0).  -1: failed, with the errors
+   of hsb_bind_secure, or HSB_ERR_SHUTDOWN after a close.                                       */
 HSB_API int         hsb_server_listen(hsb_server *server, const char *host, int port,
                                       hsb_security *security_or_null, hsb_error *err);
 HSB_API int         hsb_server_listen_at(hsb_server *server, const hsb_address *address,
@@ -462,51 +485,57 @@ HSB_API int         hsb_server_listen_fd(hsb_server *server, int fd,
                                          hsb_security *security_or_null, hsb_error *err);
 
 /* --- server ------------------------------------------------------------------------------- */
-/* Gives the thread away until the server is closed and its last connection gone.               */
+/* Runs the server on this thread.  Returns true after hsb_server_close, when the last connection
+   has ended.  False: HSB_ERR_MISUSE.                                                            */
 HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err);
-/* Or own the loop: wait until hsb_server_fd is readable or hsb_server_timeout milliseconds are
-   over, whichever is first, then poll(server, 0), then ask for the timeout again.  What you call
-   between two turns makes it readable, if there is something to do.  poll waits timeout_ms at
-   most (-1: for ever) and returns how many events it handled; -1: closed.                       */
+/* For a loop of your own.  Wait until hsb_server_fd is readable, but no longer than
+   hsb_server_timeout milliseconds; then call hsb_server_poll(server, 0), and ask for the timeout
+   again.  Calls that you make between two polls make the descriptor readable if they leave work
+   to do.  hsb_server_poll waits for at most timeout_ms (-1: no limit).  It returns how many
+   events it handled; -1: the server is closed and its last connection has ended.                */
 HSB_API int         hsb_server_poll(hsb_server *server, int timeout_ms);
 HSB_API int         hsb_server_fd(const hsb_server *server);        /* -1: with HSB_USE_POLL      */
-HSB_API int         hsb_server_timeout(const hsb_server *server);   /* -1: no timer               */
-/* Stop accepting, drop idle connections.  false: open requests finish first, detached streams
-   may go on for timeouts.shutdown; true: all is cut now.  Happens in the server's next turn;
-   run returns when the last connection is gone.              [any thread] [signal handler]       */
+HSB_API int         hsb_server_timeout(const hsb_server *server);   /* -1: wait without a limit   */
+/* Stops accepting and closes idle connections, the next time the server's loop runs.  false: open
+   requests are finished first, and detached streams may go on for timeouts.shutdown.  true: all
+   connections are cut.                                       [any thread] [signal handler]       */
 HSB_API void        hsb_server_close(hsb_server *server, bool force);
-/* on_wake is called in the server's next turn, once for many.  [any thread] [signal handler]     */
+/* on_wake is called the next time the server's loop runs; once, even after several of these
+   calls.                                                     [any thread] [signal handler]       */
 HSB_API void        hsb_server_wake(hsb_server *server);
-/* Not from a hook; NULL is fine.  What is open is cut: on_finish and on_close still come, used
-   tickets and waiting posts run.                                                                 */
+/* Must not be called from a hook.  NULL does nothing.  Open connections are cut: on_finish and
+   on_close are called for them, and the functions of resumed tickets and of posts.               */
 HSB_API void        hsb_server_free(hsb_server *server);
-HSB_API void        hsb_server_set_user(hsb_server *server, void *user);
+HSB_API void        hsb_server_set_user(hsb_server *server, void *user);        /* NULL at first  */
 HSB_API void       *hsb_server_user(const hsb_server *server);
-HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener); /* as bound       */
-HSB_API int         hsb_server_port(const hsb_server *server);          /* of the first           */
-HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* defaults filled in     */
-/* Renewal: new handshakes of that listener (-1: of every TLS one) use it, open connections keep
-   theirs.  False with HSB_ERR_CERT: it does not suit the options (asks for certificates and
-   trusts nothing), and the old one stays.                                                        */
+/* As bound, with the port that the system picked; zero: no such listener.                        */
+HSB_API hsb_address hsb_server_address(const hsb_server *server, int listener);
+HSB_API int         hsb_server_port(const hsb_server *server);          /* of listener 0          */
+HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* with the defaults      */
+/* Renewal: new handshakes of that listener use this security; -1: of every listener that has one.
+   Open connections keep the old one.  False: HSB_ERR_CERT (client certificates are asked for, but
+   it trusts nobody) or HSB_ERR_MISUSE; nothing has changed.                                      */
 HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
                                             hsb_security *security, hsb_error *err);
+/* How many are open: total is the sum of the others.                                             */
 typedef struct hsb_connections {
     int total, handshaking, active, idle, closing, detached;
 } hsb_connections;
-HSB_API hsb_connections hsb_server_connections(const hsb_server *server);  /* counted now         */
-HSB_API size_t          hsb_server_memory(const hsb_server *server);       /* bytes allocated now */
-/* Run fn on the server's thread soon, or after delay_ms; at free, what still waits runs.  fn is
-   called exactly once, or the call returns false (out of memory, server freed) and never calls
-   it.  The server must not be freed meanwhile: a ticket has no such rule.         [any thread]   */
+HSB_API hsb_connections hsb_server_connections(const hsb_server *server);
+HSB_API size_t          hsb_server_memory(const hsb_server *server);       /* bytes allocated     */
+/* Calls fn(server, arg) on the server's thread after delay_ms, or soon if that is 0.  true: fn is
+   called exactly once, at the latest by hsb_server_free.  False: out of memory, or the server is
+   being freed; fn is never called.  The server must exist during this call (a ticket has no such
+   rule).                                                                          [any thread]   */
 HSB_API bool        hsb_server_post(hsb_server *server, int delay_ms,
                                     void (*fn)(hsb_server *, void *arg), void *arg);
 
 /* --- connection --------------------------------------------------------------------------- */
 typedef struct hsb_certificate {     /* borrowed: until on_close                                  */
-    hsb_str der;
+    hsb_str der;                     /* the certificate itself                                    */
     hsb_str subject, issuer;         /* RFC 4514 text: "CN=ann,O=Example"                         */
-    hsb_str serial;                  /* big-endian bytes; with issuer: names one certificate      */
-    int64_t not_before, not_after;   /* seconds since 1970                                        */
+    hsb_str serial;                  /* big-endian bytes; with issuer it names one certificate    */
+    int64_t not_before, not_after;   /* seconds since 1970, UTC                                   */
     uint8_t sha256[32];              /* of der: names one file.  Never refuse by it: whoever holds
                                         the key can change the file and keep it valid             */
     uint8_t key_sha256[32];          /* of SubjectPublicKeyInfo: names one key                    */
@@ -515,193 +544,226 @@ typedef struct hsb_certificate {     /* borrowed: until on_close                
 } hsb_certificate;
 typedef struct hsb_tls_info {        /* borrowed: until on_close                                  */
     unsigned        version;         /* 0x0303 is TLS 1.2                                         */
-    unsigned        suite;           /* IANA number                                               */
-    const char     *suite_name;      /* IANA name                                                 */
-    const char     *alpn;            /* NULL if none was agreed                                   */
-    const char     *server_name;     /* "" if the client sent none                                */
-    bool            resumed;
-    const hsb_certificate *client;   /* verified; NULL: none asked for, or none sent              */
+    unsigned        suite;           /* number in IANA's list of cipher suites                    */
+    const char     *suite_name;      /* name in that list                                         */
+    const char     *alpn;            /* the agreed protocol; NULL: none                           */
+    const char     *server_name;     /* the name that the client asked for; "": none              */
+    bool            resumed;         /* by session ID, without a full handshake                   */
+    const hsb_certificate *client;   /* verified; NULL: not asked for, or not sent                */
 } hsb_tls_info;
 HSB_API hsb_server         *hsb_conn_server(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_peer(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_local(const hsb_conn *conn);
-HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn);     /* NULL: plain, or not yet up */
-HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);      /* 1, 2, ... of this server   */
-HSB_API void                hsb_conn_set_user(hsb_conn *conn, void *user);
+/* NULL: a connection without TLS, or before on_handshake.                                        */
+HSB_API const hsb_tls_info *hsb_conn_tls(const hsb_conn *conn);
+HSB_API uint64_t            hsb_conn_id(const hsb_conn *conn);  /* 1, 2, 3 ... within a server    */
+HSB_API void                hsb_conn_set_user(hsb_conn *conn, void *user);      /* NULL at first  */
 HSB_API void               *hsb_conn_user(const hsb_conn *conn);
-/* false: after the answer that is being made; true: now.  on_close comes later.                  */
+/* Ends a connection.  false: after the answer to the request at hand; true: cuts.  on_close is
+   called from the loop, not from inside this call.                                               */
 HSB_API void                hsb_conn_close(hsb_conn *conn, bool force);
 
 /* --- request ------------------------------------------------------------------------------ */
-/* Every hsb_str from here is borrowed: until on_finish.                                          */
+/* Every hsb_str that these return is borrowed: until on_finish.                                  */
 HSB_API hsb_conn *hsb_request_conn(const hsb_request *req);
 HSB_API hsb_str   hsb_request_method(const hsb_request *req);
-HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent                        */
-HSB_API hsb_str   hsb_request_host(const hsb_request *req);  /* Host, or the target's authority */
-HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* up to '?', not decoded         */
-HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after '?'; absent: none */
-HSB_API int       hsb_request_minor_version(const hsb_request *req);    /* of HTTP/1: 0 or 1      */
-/* The first field of that name, in any case; absent if there is none.  _at counts from 0 and
-   returns false behind the last.  Trailers are there from on_request on.                         */
+HSB_API hsb_str   hsb_request_target(const hsb_request *req);   /* as sent (RFC 9112 3.2)         */
+HSB_API hsb_str   hsb_request_host(const hsb_request *req);  /* the target's host, else Host's    */
+HSB_API hsb_str   hsb_request_path(const hsb_request *req);     /* before the '?', not decoded    */
+HSB_API hsb_str   hsb_request_query(const hsb_request *req);    /* after the '?'; absent: no '?'  */
+HSB_API int       hsb_request_minor_version(const hsb_request *req);    /* HTTP/1.0: 0; 1.1: 1    */
+/* The value of the first field of that name; upper and lower case are the same.  Absent: no such
+   field.  _at gives one after the other, i = 0, 1, 2 ...; false: there are no more.  Trailers
+   exist from on_request on.                                                                      */
 HSB_API hsb_str   hsb_request_header(const hsb_request *req, const char *name);
 HSB_API bool      hsb_request_header_at(const hsb_request *req, int i,
                                         hsb_str *name, hsb_str *value);
 HSB_API bool      hsb_request_trailer_at(const hsb_request *req, int i,
                                          hsb_str *name, hsb_str *value);
-HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);  /* RFC 6265 4.2 */
-HSB_API int64_t   hsb_request_content_length(const hsb_request *req); /* -1: chunked; 0: or none */
-/* From on_head only: hand the body to on_body in parts.  Else it is kept for on_request.         */
+/* The value of the first cookie of that name (RFC 6265 4.2); absent: no such cookie.             */
+HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);
+/* In bytes; -1: chunked, so the length is not known yet; 0: empty, or no body.                   */
+HSB_API int64_t   hsb_request_content_length(const hsb_request *req);
+/* Only from on_head: the body goes to on_body in parts.  Otherwise it is kept for on_request.    */
 HSB_API void      hsb_request_stream(hsb_request *req);
-HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* absent if streamed             */
-HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as it stands               */
-HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body so far       */
-HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* microseconds, from first byte */
-/* Stop reading the body; the client is slowed down, and no deadline runs meanwhile.              */
+HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* what is kept; absent: streamed */
+HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as far as is known now     */
+HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body, up to now   */
+HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* since its first byte           */
+/* Stops reading the body until hsb_request_resume.  The client has to wait, and timeouts.body does
+   not run.                                                                                       */
 HSB_API void      hsb_request_pause(hsb_request *req);
 HSB_API void      hsb_request_resume(hsb_request *req);
-HSB_API void      hsb_request_set_user(hsb_request *req, void *user);   /* NULL in each new one */
+HSB_API void      hsb_request_set_user(hsb_request *req, void *user);       /* NULL at first      */
 HSB_API void     *hsb_request_user(const hsb_request *req);
-/* Call fn(req, arg) on this thread after delay_ms; the end of the answer and on_finish cancel it.
-   An unanswered request stays open meanwhile.  False: out of memory.                             */
+/* Calls fn(req, arg) on the server's thread after delay_ms.  A request that is not answered yet
+   stays open until then.  The call is cancelled when the answer is complete, and at on_finish.
+   False: out of memory, or the request is over.                                                  */
 HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
                                     void (*fn)(hsb_request *, void *arg), void *arg);
-/* Decodes %XX, and '+' as a space in a form, into buf with a NUL behind; in may be in buf.  False:
-   malformed, a NUL in it, or longer than size - 1.                                               */
+/* Decodes %XX, and if form is true also '+' for a space, into buf; adds a NUL.  in may be the
+   contents of buf.  *len is the length without the NUL; len may be NULL.  False: malformed, a
+   NUL in the text, or more than size - 1 bytes; buf is then "".                                  */
 HSB_API bool      hsb_percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len);
-/* "a=1&b=2": takes one pair off the front of *rest, not decoded; false at the end.               */
+/* Splits "a=1&b=2": moves the first pair from *rest to *name and *value, which are not decoded and
+   point into the same text.  False: *rest has no more pairs.                                     */
 HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value);
 
 /* --- response ----------------------------------------------------------------------------- */
-/* One call for the usual case; begin, write..., end for a stream.  Allowed from on_head until the
-   answer is complete; a second answer is misuse, so who keeps requests until on_finish asks
-   hsb_response_status first.  Data is copied.  A Content-Length or chunks, Date and Connection are
-   ours; 204, 304 and HEAD get no body, whatever is written.  A status out of 200..999, or a 2xx
-   to CONNECT (RFC 9110 9.3.6: hsb_request_detach answers that), becomes an empty 500; what is
-   written after such a begin is GONE.                                                            */
+/* Answer with one call (hsb_respond...), or with hsb_response_begin, any number of _write, and
+   _end.  An answer may begin from on_head on, until on_finish is called.  Answering twice is
+   misuse; code that keeps requests should first check that hsb_response_status(req) is 0.  All
+   text and bytes are copied.
+   The server itself writes Content-Length or chunks, Date and Connection.  It sends no body with
+   204, with 304 and to HEAD, whatever you write.
+   A status outside 200..999, or a 2xx to CONNECT, becomes an empty 500; hsb_request_detach
+   answers CONNECT (RFC 9110 9.3.6).  After hsb_response_begin with such a status, _write returns
+   HSB_FLOW_GONE.                                                                                 */
 
-/* Before the answer begins.  False: begun already, one of the fields that are ours (Content-Length,
-   Transfer-Encoding, Connection, Keep-Alive, Date), a name that is no token, a value with CR, LF,
-   NUL or another control, or out of memory.                                                      */
+/* Adds a field, before the answer begins.  False: the answer has begun; or it is a field that the
+   server writes (Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date); or name is not
+   a token; or value has a CR, LF, NUL or another control character; or out of memory.            */
 HSB_API bool     hsb_response_header(hsb_request *req, const char *name, const char *value);
 
 typedef enum hsb_same_site {
     HSB_SAME_SITE_LAX, HSB_SAME_SITE_STRICT, HSB_SAME_SITE_NONE
 } hsb_same_site;
-typedef struct hsb_cookie {     /* Secure and HttpOnly unless said otherwise                      */
-    const char   *name, *value, *path, *domain;
-    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete it            */
+typedef struct hsb_cookie {     /* RFC 6265                                                       */
+    const char   *name, *value, *path, *domain;     /* all but name may be NULL                   */
+    int64_t       max_age;      /* seconds; 0: until the browser closes; -1: delete the cookie    */
     hsb_same_site same_site;
-    bool          for_scripts;  /* no HttpOnly                                                    */
-    bool          not_secure;   /* no Secure                                                      */
+    bool          for_scripts;  /* without HttpOnly: scripts of the page can read it              */
+    bool          not_secure;   /* without Secure: it is also sent over plain HTTP                */
 } hsb_cookie;
-HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);  /* as above */
+/* Adds a Set-Cookie field, before the answer begins.  False: as hsb_response_header; or it has a
+   character that a cookie must not have; or HSB_SAME_SITE_NONE with not_secure.                  */
+HSB_API bool     hsb_response_cookie(hsb_request *req, const hsb_cookie *cookie);
 
-/* type may be NULL: no Content-Type.  The body may be as large as it is.                         */
+/* The whole answer.  type is the value of Content-Type; NULL: none.  body is queued whole, and
+   limits.queued_bytes does not bound it.                                                         */
 HSB_API void     hsb_respond(hsb_request *req, int status, const char *type, hsb_str body);
-/* The same without a copy: release(arg) is called exactly once, at the latest at on_finish, perhaps
-   before this returns.                                                                           */
+/* The same, but body is not copied.  Borrowed: until release(arg).  That is called exactly once, at
+   the latest before on_finish, perhaps before this returns.  release may be NULL.                */
 HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
                                    void (*release)(void *arg), void *arg);
-/* status 301, 302, 303, 307 or 308.                                                              */
+/* status is 301, 302, 303, 307 or 308; any other, or a location that cannot be sent: 500.        */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
 /* One file: type by its ending, ETag, Last-Modified, Range, If-Range, If-Match, If-None-Match,
    If-Modified-Since, If-Unmodified-Since, a .gz beside it if the client takes that; read as it is
    sent.  404 or 403 if it cannot be read, 405 if the method is not GET or HEAD.  path is yours:
    nothing is decoded.                                                                          */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
-/* The file that path (as from hsb_request_path: it is decoded here) names below root,
-   index.html for a folder; never one outside root, symbolic links included.                    */
+/* A file below the folder root, or the index.html of a folder there.  path is what hsb_request_path
+   returns; it is decoded here.  A file outside root is never sent, not even by a symbolic link.  */
 HSB_API void     hsb_respond_dir(hsb_request *req, const char *root, hsb_str path);
 
-/* GO: write on.  WAIT: more than limits.queued_bytes are queued; the part was taken, but wait
-   for on_drain.  GONE: the connection is ending, nothing is taken any more.  Who writes on after
-   WAIT is cut at 16 times queued_bytes, with HSB_ERR_LIMIT.                                    */
+/* GO:   the part is queued; you may write more.
+   WAIT: the part is queued, but now more than limits.queued_bytes are; wait for on_drain.  If you
+         go on, the connection is cut at 16 times as many, with HSB_ERR_LIMIT.
+   GONE: the connection is ending, and the part was dropped.                                      */
 typedef enum hsb_flow { HSB_FLOW_GO, HSB_FLOW_WAIT, HSB_FLOW_GONE } hsb_flow;
-HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length); /* -1: unknown */
+/* length is the number of bytes of the body; -1: not known, it is sent in chunks.  Writing more
+   bytes than that cuts the connection.                                                           */
+HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length);
 HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part);
-/* Parts are sent as soon as the hook returns; only a caller outside of hooks may want this.      */
+/* Sends what is queued in the next turn of the loop.  Inside a hook this is of no use: parts are
+   sent as soon as the hook returns.                                                              */
 HSB_API hsb_flow hsb_response_flush(hsb_request *req);
-/* Before the end; false: as hsb_response_header.  Sent with chunks only.                        */
+/* Before hsb_response_end.  False: as hsb_response_header.  It is sent if the body is chunked.   */
 HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value);
-/* Fewer bytes than promised: the connection is cut, so that the client cannot take it for whole. */
+/* If fewer bytes were written than promised, the connection is cut: the client must not think that
+   the answer is complete.                                                                        */
 HSB_API void     hsb_response_end(hsb_request *req);
-HSB_API void     hsb_response_close(hsb_request *req);   /* the connection ends after this answer */
-HSB_API void     hsb_response_abort(hsb_request *req);   /* cut: not to be taken for whole */
-HSB_API int      hsb_response_status(const hsb_request *req);  /* for an access log; 0: none yet */
-HSB_API int64_t  hsb_response_bytes(const hsb_request *req);     /* of the body, sent so far      */
+HSB_API void     hsb_response_close(hsb_request *req);  /* the connection ends after this answer  */
+HSB_API void     hsb_response_abort(hsb_request *req);  /* cuts: the client sees an error         */
+HSB_API int      hsb_response_status(const hsb_request *req);   /* 0: no answer has begun         */
+HSB_API int64_t  hsb_response_bytes(const hsb_request *req);    /* of the body, sent up to now    */
 
 /* --- answering later ---------------------------------------------------------------------- */
-/* A ticket is a value: copy it to any thread, use it once (resume or drop).  It holds a counted
-   reference to the server's inbox, so it may outlive the server; one that is never used is a leak.
-   resume true:  fn runs on the server's thread exactly once, at the latest during free; req is NULL
-                 if the request is answered or gone; arg can always be released there.
-   resume false: it was used before, or the server is gone; fn never runs and arg stays yours.
-   A second use is told so while the server lives; after its free it is a use after free.         */
+/* A ticket keeps a request open until you resume or drop it, from any thread.  It is a value and
+   may be copied, but use it exactly once: an unused ticket is a leak.  It may be used once even
+   after hsb_server_free.
+   resume true:  fn is called on the server's thread exactly once, at the latest by hsb_server_free.
+                 req is NULL if the request was answered or is over.  fn may always release arg.
+   resume false: the ticket was used before, or the server is freed; fn is never called, and arg is
+                 still yours.
+   While the server exists a second use returns false; after hsb_server_free it is a use of freed
+   memory.                                                                                        */
 typedef struct hsb_ticket { void *inbox; uint64_t id; } hsb_ticket;  /* id 0: none, out of memory */
 HSB_API hsb_ticket hsb_request_defer(hsb_request *req);
-HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                      /* [any thread] */
+HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                           /* [any thread] */
                                      void (*fn)(hsb_request *req, void *arg), void *arg);
-HSB_API void       hsb_ticket_drop(hsb_ticket ticket);  /* unanswered: 500 [any thread] */
+/* A request that nobody else will answer gets a 500.                                [any thread] */
+HSB_API void       hsb_ticket_drop(hsb_ticket ticket);
 
 /* --- leaving HTTP ------------------------------------------------------------------------- */
-/* Sends the head (101 to an HTTP/1.1 client that asked to upgrade, or 2xx to CONNECT) and turns
-   the connection into a byte stream, still TLS, still on this loop.  The request gets on_finish
-   as soon as the running hook returns.  NULL: another status, a client that did not ask for this
-   one, a body that is not whole, or out of memory; the request is still unanswered.  hooks is
-   copied; the stream is gone after its on_close.                                                */
+/* Sends an answer's head and turns the connection into a stream of bytes, over the same TLS and the
+   same loop.  status is 101 for an HTTP/1.1 client that asked to upgrade, or 2xx for CONNECT.
+   on_finish is called for the request as soon as the running hook returns.  hooks is copied.
+   NULL: another status, a client that did not ask for it, a body that has not all arrived, or
+   out of memory; the request is still unanswered.  Borrowed: until the stream's on_close.        */
 typedef struct hsb_stream_hooks {
     void *user;
     void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call            */
-    void (*on_end)  (hsb_stream *, void *user);     /* the peer sends no more.  Plain: you still
-                                                       may; TLS: on_close comes (RFC 5246 7.2.1) */
-    void (*on_drain)(hsb_stream *, void *user);
-    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);   /* last call          */
+    void (*on_end)  (hsb_stream *, void *user);     /* the peer sends no more.  Without TLS you
+                                                       may still write; with TLS on_close follows
+                                                       (RFC 5246 7.2.1)                           */
+    void (*on_drain)(hsb_stream *, void *user);     /* you may write again                        */
+    void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);
+                                                    /* the last call; NULL: closed cleanly        */
 } hsb_stream_hooks;
 HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks);
 HSB_API hsb_conn   *hsb_stream_conn(const hsb_stream *stream);
 HSB_API hsb_flow    hsb_stream_write(hsb_stream *stream, hsb_str part);  /* as hsb_response_write */
 HSB_API hsb_flow    hsb_stream_flush(hsb_stream *stream);
-HSB_API void        hsb_stream_pause(hsb_stream *stream);
+HSB_API void        hsb_stream_pause(hsb_stream *stream);       /* no on_data until resume        */
 HSB_API void        hsb_stream_resume(hsb_stream *stream);
+/* As hsb_request_after; on_close cancels it.                                                     */
 HSB_API bool        hsb_stream_after(hsb_stream *stream, int delay_ms,
                                      void (*fn)(hsb_stream *, void *arg), void *arg);
-HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);      /* as many as you like            */
-HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,              /* [any thread] */
+/* A ticket for a stream; there may be several.  The rules are those of a request's ticket, but it
+   does not keep the stream open.  fn gets NULL after on_close.                                   */
+HSB_API hsb_ticket  hsb_stream_ticket(hsb_stream *stream);
+HSB_API bool        hsb_stream_ticket_resume(hsb_ticket ticket,                   /* [any thread] */
                                              void (*fn)(hsb_stream *stream, void *arg), void *arg);
-/* false: what is queued goes out first, then close_notify; true: now.                            */
+/* false: sends what is queued, then close_notify if there is TLS; true: cuts.                    */
 HSB_API void        hsb_stream_close(hsb_stream *stream, bool force);
 
 /* --- WebSocket (RFC 6455) ----------------------------------------------------------------- */
-/* Messages over a connection that left HTTP.  Pings are answered and the close handshake is made
-   without your doing.  No extensions.                                                            */
+/* Messages over a connection that left HTTP.  The header answers pings and does the closing
+   handshake.  There are no extensions.                                                           */
 typedef struct hsb_websocket hsb_websocket;
 typedef struct hsb_websocket_hooks {
     void *user;
     void (*on_message) (hsb_websocket *, bool text, hsb_str message, void *user);
-                                            /* whole; borrowed: this call; text is valid UTF-8    */
+                                            /* a whole message; text is checked to be UTF-8       */
     void (*on_fragment)(hsb_websocket *, bool text, hsb_str part, bool last, void *user);
-                                            /* if set: in parts, as they come, instead            */
+                                            /* if set, called instead: parts, as they arrive      */
     void (*on_pong)    (hsb_websocket *, hsb_str payload, void *user);
-    void (*on_drain)   (hsb_websocket *, void *user);           /* room to write again            */
+    void (*on_drain)   (hsb_websocket *, void *user);           /* you may write again            */
     void (*on_close)   (hsb_websocket *, int code, hsb_str reason, void *user);
-                                            /* last call; 1005: no code, 1006: no Close came,
-                                               and reason tells why (RFC 6455 7.1.5)            */
-    const char *const *subprotocols;        /* NULL-ended, by preference; copied  (none)          */
-    int64_t            message_bytes;       /* more is closed with 1009           (1 048 576)     */
+                                            /* last; the peer's code and reason.  1005: it sent
+                                               none.  1006: it sent no Close frame, and reason
+                                               says what happened (RFC 6455 7.1.5)                */
+    const char *const *subprotocols;        /* NULL-ended, preferred first; copied    (none)      */
+    int64_t            message_bytes;       /* a larger message is closed with 1009   (1 048 576) */
 } hsb_websocket_hooks;
-/* From on_head or on_request.  NULL: not a WebSocket handshake (answered 400, or 426 for another
-   version), or out of memory (500).  hooks is copied.  Gone after on_close.                      */
+/* From on_head or on_request.  hooks is copied; messages and payloads are borrowed: that call.
+   NULL: not a WebSocket handshake (answered 400, or 426 for another version), or out of memory
+   (answered 500).  Borrowed: until on_close.                                                     */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks);
-/* For its conn, after and ticket; and to pause, which takes hold behind the part that is there. */
+/* Its stream: for hsb_stream_conn, _after, _ticket and _pause, not to write.  What has been read
+   already is still delivered after a pause.                                                      */
 HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);
 HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed  */
 HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
 HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
 HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part,
                                                bool last);
-HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);  /* 125 at most */
-/* code 1000..1003, 1007..1014 or 3000..4999; 0, or 1005 and 1006 as on_close tells them: none.
-   reason 123 bytes of UTF-8 at most; it is cut there.                                          */
+/* payload: at most 125 bytes.                                                                    */
+HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);
+/* code is 1000..1003, 1007..1014 or 3000..4999 (RFC 6455 7.4).  With 0, and with the 1005 and 1006
+   that on_close may get, no code is sent.  reason is UTF-8 and is cut after 123 bytes.           */
 HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
 
 #ifdef __cplusplus
@@ -15012,10 +15074,22 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
 
 /* ===== >>changes =================================================================
-   0.1.0  the first.
+   0.2.0  Misuse with assertions off does nothing, in every function; before, most of them
+          went on with a NULL.  An assertion's text names the call and what was wrong.
+          hsb_percent_decode accepts NULL for len.
+          A request that nobody answers is reported to on_error with its method and target.
+          What to change: on_log and hsb_log_level are gone, as nothing needed them; ask
+          hsb_server_connections how many connections are open, and write an access log in
+          on_finish.  hsb_server_poll, _fd and _timeout return -1 for a NULL server.
+          hsb_websocket_close with a code that must not be sent does nothing, where it sent
+          a Close without a code.  hsb_respond_file and _dir no longer send
+          multipart/byteranges: several ranges get one range or the whole file.
+          Inside, the sections got one subject each: >>der and >>pem, >>x509, >>chain and
+          >>selfsigned, and more.
+   0.1.0  The first version.
 
-   Before 1.0 a minor version may change the API, and says here what to change.  A patch
-   version never does.  From 1.0 on semantic versioning: what compiles goes on compiling,
+   Before 1.0 a minor version may change the API, and this list says what to change.  A patch
+   version never changes it.  From 1.0 on: semantic versioning.  What compiles will compile
    until the major version changes.                                                   */
 
 /* ===== >>licence =================================================================
