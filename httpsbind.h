@@ -24,7 +24,7 @@
    }
 
    Build     cc hello.c -lbearssl           (Debian: apt-get install libbearssl-dev)
-   Does not  TLS 1.3, HTTP/2, compression, ACME, CRLs and OCSP, Windows.  No crypto of its own.
+   Does not  TLS 1.3, HTTP/2, compression, ACME, OCSP, Windows.  No crypto of its own.
    Licence   MIT, at the end of the file.
 
    CONTENTS (search for the tag)
@@ -275,8 +275,8 @@ HSB_API bool    hsb_equal_nocase(hsb_str a, const char *b);    /* ASCII only    
    state.  HSB_ASSERT fails with a text that names the call and what was wrong.
    With assertions off the call does nothing and returns zero, false, absent or NULL
    (-1 if that is its word for "none", HSB_FLOW_GONE if it returns a flow).  The
-   text goes with HSB_ERR_MISUSE into *err; a function without err reports it to
-   on_error, if it got a request or another object of a running server.          */
+   text goes with HSB_ERR_MISUSE into *err.  A function without err reports it to
+   on_error, if it got a server, a request or a stream and belongs to its thread.  */
 #define HSB_STATUS_LIST(X) \
     X(OK,            "no error") \
     X(ERR_MISUSE,    "call not allowed here") \
@@ -369,7 +369,7 @@ typedef struct hsb_security_desc {           /* everything in it is copied      
     int                 identity_count;
     hsb_pem             trusted;             /* verifies client certificates: CAs, and single
                                                 clients' own certificates, each of which admits
-                                                that client.  See >>client-certificates      */
+                                                that client.  See >>verify                   */
     hsb_pem             revoked;             /* revocation lists (CRLs) of the CAs in trusted
                                                 and below them; if set, each of these CAs must
                                                 have a current one                           */
@@ -648,10 +648,12 @@ HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *typ
                                    void (*release)(void *arg), void *arg);
 /* status is 301, 302, 303, 307 or 308; any other, or a location that cannot be sent: 500.        */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
-/* One file: type by its ending, ETag, Last-Modified, Range, If-Range, If-Match, If-None-Match,
-   If-Modified-Since, If-Unmodified-Since, a .gz beside it if the client takes that; read as it is
-   sent.  404 or 403 if it cannot be read, 405 if the method is not GET or HEAD.  path is yours:
-   nothing is decoded.                                                                          */
+/* One file, which is read while it is sent.  type_or_null NULL: the type follows from the ending of
+   path.  ETag and Last-Modified are sent; the conditions of RFC 9110 13 and Range (RFC 9110 14) are
+   obeyed.  Several ranges get the first one that covers the others, or the whole file.  If there
+   is a path.gz that is not older, and the client accepts gzip, that is sent instead.  404 or 403:
+   the file cannot be read; 405: the method is not GET or HEAD.  path is used as it is, so do not
+   make it from what a client sent: hsb_respond_dir is for that.                                  */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
 /* A file below the folder root, or the index.html of a folder there.  path is what hsb_request_path
    returns; it is decoded here.  A file outside root is never sent, not even by a symbolic link.  */
