@@ -589,7 +589,8 @@ HSB_API void      hsb_request_stream(hsb_request *req);
 HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* what is kept; absent: streamed */
 HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as far as is known now     */
 HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body, up to now   */
-HSB_API int64_t   hsb_request_age_us(const hsb_request *req);   /* since its first byte           */
+/* Microseconds since the first byte of the request arrived.                                      */
+HSB_API int64_t   hsb_request_age_us(const hsb_request *req);
 /* Stops reading the body until hsb_request_resume.  The client has to wait, and timeouts.body does
    not run.                                                                                       */
 HSB_API void      hsb_request_pause(hsb_request *req);
