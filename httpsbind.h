@@ -14148,7 +14148,7 @@ static size_t hsb__server_memory(const hsb_server *s)
    With assertions off the same text goes to report, and the call does nothing.           */
 #define HSB__MISUSE(report, to, text) \
     do { \
-        HSB_ASSERT(0 && text); \
+        HSB_ASSERT(0 && (text)); \
         report(to, text); \
     } while (0)
 
