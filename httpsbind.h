@@ -3782,11 +3782,11 @@ static void hsb__inbox_run_last(hsb__inbox *in, hsb_server *server, hsb__timers 
 /* --- DER, read ------------------------------------------------------------------------
    A hsb_str is what is left to read.  Each function takes one element off its front, or
    returns false and leaves it alone; so reading a structure is a chain of && that ends
-   at the first thing that is not as it should be.  Strict: X.690 10.1 wants the shortest
+   at the first fault.  Strict: X.690 10.1 wants the shortest
    form of a length, and no type of ours needs a tag of more than one byte.            */
 enum {
     HSB__DER_BOOLEAN = 0x01, HSB__DER_INTEGER = 0x02, HSB__DER_BITS = 0x03,
-    HSB__DER_OCTETS = 0x04, HSB__DER_NULL = 0x05, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
+    HSB__DER_OCTETS = 0x04, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
     HSB__DER_NUMERIC = 0x12, HSB__DER_PRINTABLE = 0x13, HSB__DER_TELETEX = 0x14,
     HSB__DER_IA5 = 0x16, HSB__DER_UTC_TIME = 0x17, HSB__DER_TIME = 0x18,
     HSB__DER_VISIBLE = 0x1A, HSB__DER_UNIVERSAL = 0x1C, HSB__DER_BMP = 0x1E,
@@ -3806,8 +3806,8 @@ static unsigned char *hsb__der_pointer(hsb_str s)
     return (unsigned char *)(uintptr_t)s.ptr;
 }
 
-/* The length that stands at s[1]: the size of tag and length, or 0 if they are malformed
-   or promise more than there is.                                                      */
+/* Reads tag and length.  Returns their size, or 0 if they are malformed or announce
+   more bytes than there are.                                                          */
 static size_t hsb__der_header(hsb_str s, size_t *length)
 {
     if (s.len < 2)
@@ -3863,7 +3863,7 @@ static bool hsb__der_whole(hsb_str *rest, unsigned tag, hsb_str *element)
     return true;
 }
 
-/* Not there: true, and *content is absent.                                            */
+/* true too if there is no such element: then *content is absent.                      */
 static bool hsb__der_optional(hsb_str *rest, unsigned tag, hsb_str *content)
 {
     *content = hsb__text_absent();
@@ -3982,8 +3982,8 @@ static bool hsb__der_time(hsb_str *rest, int64_t *seconds)
 
 /* --- DER, written ---------------------------------------------------------------------
    Into a buffer of fixed size.  An element is opened, filled and closed; closing makes
-   room for a length that needs more than one byte.  Once something did not fit, full is
-   set, nothing more is written, and only the end of it all needs to be looked at.     */
+   room for a length that needs more than one byte.  Once something does not fit, full is
+   set and nothing more is written, so that full is checked once, at the end.          */
 typedef struct hsb__der_out {
     unsigned char *bytes;
     size_t         len, size;
@@ -4084,7 +4084,7 @@ static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
    Names    hsb__pem_*, hsb__object
    Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
 
-/* What stood between one BEGIN line and its END line.  One block: the bytes follow.   */
+/* What is between a BEGIN line and its END line.  One block: the bytes follow.        */
 typedef struct hsb__object {
     struct hsb__object *next;
     size_t              size;       /* of the block                                    */
@@ -4359,8 +4359,8 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
    Names    hsb__key_*
    Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
 
-/* The numbers of a key that was read stay where they stood in its DER; nothing secret is
-   ever copied but into the object that hsb__key_free wipes.                           */
+/* The numbers of a key stay where its DER has them: the only copy of a secret is the
+   object that hsb__key_free wipes.                                                    */
 typedef struct hsb__key {
     int                type;        /* BR_KEYTYPE_RSA, BR_KEYTYPE_EC; 0: none          */
     br_rsa_private_key rsa;         /* both point into storage                         */
@@ -4394,7 +4394,7 @@ static size_t hsb__key_curve_len(int curve)
     return curve == BR_EC_secp256r1 ? 32 : curve == BR_EC_secp384r1 ? 48 : 66;
 }
 
-/* What there is but not for us.                                                       */
+/* Key types that exist but are not supported.                                         */
 static const char *hsb__key_unsupported(hsb_str oid)
 {
     static const struct { const char *oid, *reason; } kinds[] = {
@@ -4495,7 +4495,8 @@ static const char *hsb__key_read_rsa(hsb_str der, hsb__key *k)
     return NULL;
 }
 
-/* The curve inside an ECPrivateKey; outer is what stood around it, or 0.              */
+/* The curve inside an ECPrivateKey.  outer: the curve that PKCS#8 around it names, or
+   0.                                                                                  */
 static const char *hsb__key_read_curve(hsb_str parameters, int outer, int *curve)
 {
     hsb_str oid;
@@ -4531,8 +4532,8 @@ static const char *hsb__key_read_ec(hsb_str der, int outer, hsb__key *k)
     return NULL;
 }
 
-/* PrivateKeyInfo or OneAsymmetricKey (RFC 5958 2); attributes and public key, which may
-   follow, are of no interest.                                                         */
+/* PrivateKeyInfo or OneAsymmetricKey (RFC 5958 2).  Attributes and a public key may
+   follow; they are ignored.                                                           */
 static const char *hsb__key_read_pkcs8(hsb_str der, hsb__key *k)
 {
     hsb_str body, inner;
@@ -4574,7 +4575,7 @@ static size_t hsb__key_aes_len(hsb_str oid)
          : hsb__der_oid_is(oid, "2.16.840.1.101.3.4.1.42") ? 32 : 0;
 }
 
-/* PBKDF2-params; HMAC with SHA-1 is what is meant when no function is named.          */
+/* PBKDF2-params.  If no function is named, HMAC with SHA-1 is meant.                  */
 static const char *hsb__key_read_kdf(hsb_str parameters, hsb__key_lock *lock)
 {
     hsb_str body, oid, null;
@@ -4683,7 +4684,7 @@ static bool hsb__key_unpad(hsb_str *data)
     return true;
 }
 
-/* Decrypts where the bytes stand.                                                     */
+/* Decrypts in place.                                                                  */
 static bool hsb__key_unlock(hsb__key_lock *lock, const char *password)
 {
     unsigned char key[32], iv[16];
@@ -4720,7 +4721,7 @@ static void hsb__key_free(hsb__memory *m, hsb__key *k)
     memset(k, 0, sizeof *k);
 }
 
-/* By the label of its block.                                                          */
+/* The label of the block says which kind of key it is.                                */
 static const char *hsb__key_read(const hsb__object *o, const char *password, hsb__key *k)
 {
     hsb_str der = hsb__text_make((const char *)o->der, o->len);
@@ -4737,7 +4738,7 @@ static const char *hsb__key_read(const hsb__object *o, const char *password, hsb
     return hsb__key_unknown;
 }
 
-/* The first private key of the file; whatever else is in it is of no interest here.   */
+/* The first private key of the file.  Other objects in the file are ignored.          */
 static bool hsb__key_load(hsb__memory *m, hsb__key *k, const hsb_pem *pem,
                           const char *password, hsb_error *err)
 {
@@ -6293,8 +6294,8 @@ static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, 
    Tests    tests/unit/selfsigned.c                                                    */
 
 /* --- the self-signed certificate ------------------------------------------------------
-   For one name.  Not a CA: whoever decides to trust it trusts this server, and nobody
-   else for whom its key could vouch.                                                  */
+   For one name.  Not a CA: trusting it means trusting this server, and no certificate
+   that its key might sign.                                                            */
 enum { HSB__SELFSIGNED_MAX = 2048, HSB__SELFSIGNED_DAYS = 397, HSB__SELFSIGNED_SKEW = 3600 };
 
 typedef struct hsb__selfsigned {
@@ -6308,8 +6309,8 @@ typedef struct hsb__selfsigned {
     size_t          point_len;
 } hsb__selfsigned;
 
-/* RFC 5280 A.1: a common name has 64 characters at most.  A longer one is only in the
-   SAN; but issuer must not be empty.                                                  */
+/* RFC 5280 A.1: a common name has 64 characters at most.  A longer name is only in
+   the SAN, and a fixed text takes its place here, as the issuer must not be empty.    */
 static void hsb__selfsigned_put_name(hsb__der_out *out, hsb_str name)
 {
     hsb_str shown = name.len <= 64 ? name : hsb__text_of("self-signed");
@@ -6357,7 +6358,7 @@ static void hsb__selfsigned_put_signature_kind(hsb__der_out *out)
     hsb__der_close(out, mark);
 }
 
-/* The names: of localhost also the addresses that it goes by.                         */
+/* The names.  localhost gets the loopback addresses too.                              */
 static void hsb__selfsigned_put_san(hsb__der_out *out, const hsb__selfsigned *self)
 {
     static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
@@ -6536,8 +6537,9 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
    change: the session cache, behind its lock, and the reference count, atomically.      */
 
 /* --- primitives -----------------------------------------------------------------------
-   What BearSSL takes for the best on this machine.  Asking costs a CPUID instruction
-   each, which a virtual machine traps (13-20 us): once a security, never a connection.  */
+   What BearSSL considers the fastest on this machine.  Each question costs a CPUID
+   instruction, which a virtual machine traps (13-20 us): so a security asks once, and a
+   connection never.                                                                     */
 typedef struct hsb__crypto {
     const br_ec_impl            *ec;
     br_ecdsa_sign                ecdsa_sign;
@@ -6573,8 +6575,8 @@ static bool hsb__crypto_aes_is_fast(const hsb__crypto *c)
            c->ghash != br_ghash_ctmul32;
 }
 
-/* The library's choice is made by its set_default functions and only for an engine: let
-   it make it for one that is thrown away, and read the pointers off.                    */
+/* The library makes its choice in its set_default functions, and only for an engine.
+   So it chooses for a scratch engine, and we read the pointers from there.              */
 static void hsb__crypto_detect(hsb__crypto *c)
 {
     br_ssl_engine_context scratch;
@@ -6694,7 +6696,7 @@ static hsb__session **hsb__sessions_bucket(hsb__sessions *all, const unsigned ch
     return &all->buckets[index & (all->bucket_count - 1)];
 }
 
-/* Takes it out of the list and puts the neighbours together.                            */
+/* Removes it from the list and joins its neighbours.                                    */
 static void hsb__sessions_unlink(hsb__sessions *all, hsb__session *s)
 {
     *(s->newer ? &s->newer->older : &all->newest) = s->older;
@@ -6737,9 +6739,10 @@ static void hsb__sessions_close(hsb__sessions *all)
     all->open = false;
 }
 
-/* Room for one with a certificate of leaf_len bytes, made where necessary by what was
-   longest not used; if that has the right size, it is taken as it is and a full cache
-   does not allocate.  NULL: does not fit, or no memory.                                 */
+/* Memory for a session with a certificate of leaf_len bytes.  If the cache is full, the
+   sessions that were used least recently are dropped; one of the right size is reused
+   as it is, so that a full cache does not allocate.  NULL: it does not fit, or no
+   memory.                                                                               */
 static hsb__session *hsb__sessions_make(hsb__sessions *all, size_t leaf_len)
 {
     size_t size = hsb__session_size(leaf_len);
@@ -6759,8 +6762,8 @@ static hsb__session *hsb__sessions_make(hsb__sessions *all, size_t leaf_len)
     return s;
 }
 
-/* Adds a copy of a session, with the client's certificate that it brings along, as the
-   newest.  An ID that is taken stays whose it is.                                       */
+/* Adds a copy of a session, with its client's certificate, as the newest.  If the ID
+   exists already, nothing is added.                                                     */
 static void hsb__sessions_save(hsb__sessions *all, const hsb__session *given, const void *leaf)
 {
     if (!all->limit)
@@ -6780,7 +6783,7 @@ static void hsb__sessions_save(hsb__sessions *all, const hsb__session *given, co
     hsb__mutex_unlock(&all->lock);
 }
 
-/* The session of that ID, if there is one, and it may still resume.                      */
+/* The session of that ID, if there is one that may still resume.                         */
 static hsb__session *hsb__sessions_fresh(hsb__sessions *all, const unsigned char id[32])
 {
     hsb__session *s = *hsb__sessions_find(all, id);
@@ -6814,7 +6817,7 @@ static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
 /* --- suites -------------------------------------------------------------------------------
    ECDHE with a forward-secret AEAD, for old clients CBC too, but only with SHA-2: the engine
    takes the MAC's hash from those that it also believes in signatures, and SHA-1 is not one.
-   Of one kind the best stand first.                                                     */
+   Within a kind the best come first.                                                    */
 typedef enum hsb__suite_kind {
     HSB__SUITE_AES_GCM, HSB__SUITE_CHACHA20, HSB__SUITE_AES_CBC
 } hsb__suite_kind;
@@ -7058,7 +7061,7 @@ static int hsb__host_compare(const void *a, const void *b)
     if (order)
         return order;
     const hsb__identity *i = x->ec ? x->ec : x->rsa, *j = y->ec ? y->ec : y->rsa;
-    return i < j ? -1 : i > j;          /* all in one array: whoever was given first wins */
+    return i < j ? -1 : i > j;          /* all in one array: the identity given first wins */
 }
 
 /* Sorts the names and lets those that are equal share an entry.                          */
@@ -7117,7 +7120,8 @@ static bool hsb__security_load_default(hsb_security *s, hsb__identity *who,
            hsb__security_add_own_names(s, who, err);
 }
 
-/* The default first, then the others as given; without a default, the first of those.    */
+/* The default first, then the others in their order.  Without a default the first of
+   those is the default.                                                                  */
 static bool hsb__security_load_identities(hsb_security *s, const hsb_security_desc *desc,
                                           hsb_error *err)
 {
@@ -7215,8 +7219,9 @@ static const hsb__host *hsb__security_find_host(const hsb_security *s, const cha
     return NULL;
 }
 
-/* Who may answer to a normalised name ("": none was sent), best first: the exact name, the
-   wildcard over its first label (RFC 6125 6.4.3), the default.  Returns how many.         */
+/* The hosts that answer to a normalised name ("": none was sent), best first: the exact
+   name, the wildcard over its first label (RFC 6125 6.4.3), the default.  Returns how
+   many.                                                                                   */
 static int hsb__security_hosts(const hsb_security *s, const char *name,
                                const hsb__host *out[3])
 {
@@ -7232,16 +7237,6 @@ static int hsb__security_hosts(const hsb_security *s, const char *name,
     }
     out[count++] = &s->fallback;
     return count;
-}
-
-static const uint8_t *hsb__security_sha256(const hsb_security *s)
-{
-    return s->sha256;
-}
-
-static hsb_str hsb__security_pem(const hsb_security *s)
-{
-    return hsb__text_make(s->pem, s->pem_len);
 }
 
 /* ===== >>hello ===================================================================
@@ -7265,7 +7260,8 @@ typedef struct hsb__hello {
     hsb_str  protocols;         /* ALPN's list of names, a length before each; absent: none */
 } hsb__hello;
 
-/* What is left of the message.  The functions take from its front, or return false.       */
+/* rest is what is left of the message.  Each function reads from its front, or returns
+   false.                                                                                  */
 static bool hsb__hello_bytes(hsb_str *rest, size_t n, hsb_str *out)
 {
     if (rest->len < n)
@@ -7294,7 +7290,7 @@ static bool hsb__hello_vector(hsb_str *rest, size_t size, hsb_str *out)
     return hsb__hello_number(rest, size, &len) && hsb__hello_bytes(rest, len, out);
 }
 
-/* RFC 6066 3: a list of names, in which one host name (type 0) is all that may be.        */
+/* RFC 6066 3: a list that holds exactly one host name (type 0).                           */
 static bool hsb__hello_read_name(hsb__hello *h, hsb_str value)
 {
     hsb_str list;
@@ -7305,7 +7301,7 @@ static bool hsb__hello_read_name(hsb__hello *h, hsb_str value)
            hsb__hello_vector(&list, 2, &h->server_name) && list.len == 0 && h->server_name.len;
 }
 
-/* RFC 7301 3.1: a list of names that are not empty                                        */
+/* RFC 7301 3.1: a list of names, each with a byte at least                                */
 static bool hsb__hello_read_protocols(hsb__hello *h, hsb_str value)
 {
     hsb_str list, name;
@@ -7381,8 +7377,8 @@ static bool hsb__hello_has_protocol(const hsb__hello *h, const char *protocol)
    Purpose  what a handshake has to decide on our side: which identity is shown, which suite
             and hash, the signature, and which session fits.  Plain values in, answer out
    Uses     >>memory >>text >>address >>security >>hello
-   Names    hsb__choice_*
-   Tests    tests/unit/tls.c                                                               */
+   Names    hsb__choice_*, hsb__offer, hsb__digest
+   Tests    tests/unit/choice.c, tests/unit/tls_choice.c                                   */
 
 /* What a client offers, reduced to what we have.                                          */
 typedef struct hsb__offer {
@@ -7399,16 +7395,37 @@ typedef struct hsb__choice {
 
 /* --- which certificate, which suite --------------------------------------------------- */
 
-/* SHA-256 is the fastest and what everybody has; 0: none in common.                      */
+/* SHA-256 is the fastest, and every client has it.                                       */
+typedef struct hsb__digest {
+    unsigned char        id, size;
+    const br_hash_class *class;
+    const unsigned char *oid;
+} hsb__digest;
+
+static const hsb__digest hsb__choice_digests[] = {
+    { br_sha256_ID, 32, &br_sha256_vtable, BR_HASH_OID_SHA256 },
+    { br_sha384_ID, 48, &br_sha384_vtable, BR_HASH_OID_SHA384 },
+    { br_sha512_ID, 64, &br_sha512_vtable, BR_HASH_OID_SHA512 }
+};
+
+enum { HSB__CHOICE_DIGESTS = sizeof hsb__choice_digests / sizeof hsb__choice_digests[0] };
+
+/* The best of those offered; 0: none in common.                                          */
 static unsigned hsb__choice_hash(uint32_t offered)
 {
-    static const unsigned char order[] = { br_sha256_ID, br_sha384_ID, br_sha512_ID };
-    for (size_t i = 0; i < sizeof order; i++)
-        if (offered >> order[i] & 1)
-            return order[i];
+    for (size_t i = 0; i < HSB__CHOICE_DIGESTS; i++)
+        if (offered >> hsb__choice_digests[i].id & 1)
+            return hsb__choice_digests[i].id;
     return 0;
 }
 
+static const hsb__digest *hsb__choice_digest(unsigned id)
+{
+    for (size_t i = 0; i < HSB__CHOICE_DIGESTS; i++)
+        if (hsb__choice_digests[i].id == id)
+            return &hsb__choice_digests[i];
+    return NULL;
+}
 
 /* To sign with this identity.  RFC 8422 5.1: the curve of an EC key has to be one of the
    client's.                                                                               */
@@ -7419,8 +7436,8 @@ static unsigned hsb__choice_hash_for(const hsb__offer *offer, const hsb__identit
     return offer->curves >> who->key.ec.curve & 1 ? hsb__choice_hash(offer->ec_hashes) : 0;
 }
 
-/* The smaller the better.  Our order, but ChaCha20 first for a client that lists it first:
-   it has no AES.                                                                         */
+/* A smaller rank is better.  Our order, but ChaCha20 first for a client that lists it
+   first: its CPU has no AES.                                                             */
 static size_t hsb__choice_rank(const hsb_security *s, unsigned suite, bool chacha20_first)
 {
     size_t rank = 0;
@@ -7472,43 +7489,39 @@ static bool hsb__choice_make(const hsb_security *s, const char *name, const hsb_
 }
 
 /* --- the signature ---------------------------------------------------------------------- */
-static size_t hsb__choice_sign_rsa(const hsb__crypto *crypto, const hsb__identity *who,
-                                   unsigned hash, const unsigned char *digest,
-                                   size_t digest_len, unsigned char *out, size_t room)
+static size_t hsb__choice_sign_rsa(const hsb__crypto *crypto, const br_rsa_private_key *key,
+                                   const hsb__digest *hash, const unsigned char *digest,
+                                   unsigned char *out, size_t size)
 {
-    const br_rsa_private_key *key = &who->key.rsa;
-    const unsigned char *oid = hash == br_sha512_ID   ? BR_HASH_OID_SHA512
-                               : hash == br_sha384_ID ? BR_HASH_OID_SHA384
-                                                      : BR_HASH_OID_SHA256;
-    size_t len = (key->n_bitlen + 7) / 8;
-    return len <= room && crypto->rsa_sign(oid, digest, digest_len, key, out) ? len : 0;
-}
-
-static size_t hsb__choice_sign_ec(const hsb__crypto *crypto, const hsb__identity *who,
-                                  unsigned hash, const unsigned char *digest,
-                                  unsigned char *out, size_t room)
-{
-    const br_hash_class *class = hash == br_sha512_ID   ? &br_sha512_vtable
-                                 : hash == br_sha384_ID ? &br_sha384_vtable
-                                                        : &br_sha256_vtable;
-    const size_t longest = 139;         /* ASN.1 with two numbers of P-521                 */
-    if (room < longest)
+    const size_t len = (key->n_bitlen + 7) / 8;
+    if (len > size || !crypto->rsa_sign(hash->oid, digest, hash->size, key, out))
         return 0;
-    return crypto->ecdsa_sign(crypto->ec, class, digest, &who->key.ec, out);
+    return len;
 }
 
-/* data holds the digest and takes the signature.  Returns its length; 0: not signed.      */
+static size_t hsb__choice_sign_ec(const hsb__crypto *crypto, const br_ec_private_key *key,
+                                  const hsb__digest *hash, const unsigned char *digest,
+                                  unsigned char *out, size_t size)
+{
+    const size_t longest = 139;         /* ASN.1 with two numbers of P-521                 */
+    if (size < longest)
+        return 0;
+    return crypto->ecdsa_sign(crypto->ec, hash->class, digest, key, out);
+}
+
+/* data holds the digest, and then the signature.  Returns its length; 0: not signed.      */
 static size_t hsb__choice_sign(const hsb__crypto *crypto, const hsb__identity *who,
                                unsigned hash, unsigned char *data, size_t digest_len,
-                               size_t room)
+                               size_t size)
 {
+    const hsb__digest *known = hsb__choice_digest(hash);
     unsigned char digest[64];
-    if (!who || digest_len > sizeof digest)
+    if (!who || !known || digest_len != known->size)
         return 0;
     memcpy(digest, data, digest_len);
     return who->key.type == BR_KEYTYPE_RSA
-               ? hsb__choice_sign_rsa(crypto, who, hash, digest, digest_len, data, room)
-               : hsb__choice_sign_ec(crypto, who, hash, digest, data, room);
+               ? hsb__choice_sign_rsa(crypto, &who->key.rsa, known, digest, data, size)
+               : hsb__choice_sign_ec(crypto, &who->key.ec, known, digest, data, size);
 }
 
 /* --- which session -----------------------------------------------------------------------
@@ -7517,16 +7530,16 @@ static size_t hsb__choice_sign(const hsb__crypto *crypto, const hsb__identity *w
 static void hsb__choice_binding(const char *name, size_t alpn, bool ask, bool require,
                                 unsigned char out[32])
 {
-    const unsigned char rest[2] = { (unsigned char)alpn, (unsigned char)(ask | require << 1) };
+    const unsigned char setting[2] = { (unsigned char)alpn, (unsigned char)(ask | require << 1) };
     br_sha256_context hash;
     br_sha256_init(&hash);
     br_sha256_update(&hash, name, strlen(name) + 1);
-    br_sha256_update(&hash, rest, sizeof rest);
+    br_sha256_update(&hash, setting, sizeof setting);
     br_sha256_out(&hash, out);
 }
 
-/* As the engine counts: 1 + the index of the first of our names that the client offers; 0:
-   none.                                                                                   */
+/* Counted as the engine does: 1 + the index of the first of our names that the client
+   offers; 0: none.                                                                        */
 static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
 {
     for (size_t i = 0; i < s->alpn_count; i++)
@@ -7974,7 +7987,7 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
             during a handshake.  They hand on to >>choice, >>verify and the session cache
    Uses     >>platform >>memory >>text >>address >>security >>hello >>choice >>verify
    Names    hsb__tls12_*
-   Tests    tests/unit/tls.c
+   Tests    tests/unit/tls.c, tests/unit/tls_resumption.c
 
    BearSSL asks in this order:
      load()                     session cache: the session ID is read, what follows is not
@@ -7984,8 +7997,8 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
      save()                     session cache: the handshake is complete
    If load() takes a session, a resumed handshake follows, in which nothing else is asked. */
 
-/* The engine calls each class with the address of the pointer to it; behind that pointer
-   stands the way back to here.  Never moved after its init: an engine points into itself. */
+/* The engine calls each class with the address of the pointer to it; owner, the field after
+   that pointer, leads back here.  Never moved after its init: an engine points into itself. */
 typedef struct hsb__tls12 hsb__tls12;
 struct hsb__tls12 {
     br_ssl_server_context server;
@@ -8014,15 +8027,15 @@ struct hsb__tls12 {
     hsb__verify          verify;    /* the client's chain                                 */
 };
 
-/* The name that the client asked for, normalised; "" if none.  The engine keeps it as a C
-   string, so that one with a NUL in it looks shorter there.  But what stands behind that
-   NUL is not zero, as the field was zeroed before the handshake.                         */
+/* The name that the client asked for, normalised; "" if there is none, or an invalid
+   one.  The engine keeps it as a C string, where a name with a NUL in it looks shorter.
+   The bytes after that NUL tell: the field was zeroed before the handshake.              */
 static void hsb__tls12_server_name(const hsb__tls12 *e, char out[HSB__HOST_SIZE])
 {
     const char *name = e->server.eng.server_name;
     const size_t size = sizeof e->server.eng.server_name;
     const size_t len = strnlen(name, size);
-    const bool rest_is_zero =           /* for each byte is as the one before it           */
+    const bool rest_is_zero =           /* as each byte equals the one before it           */
         len == size || memcmp(name + len, name + len + 1, size - len - 1) == 0;
     hsb__host_normalise(out, hsb__text_make(name, rest_is_zero ? len : 0));
 }
@@ -8082,16 +8095,15 @@ static uint32_t hsb__tls12_exchange(const br_ssl_server_policy_class **class,
     return 0;
 }
 
-/* data holds the digest and takes the signature; there is room for 512 bytes, and so for
-   RSA-4096.                                                                               */
+/* data holds the digest, and then the signature; its 512 bytes are enough for RSA-4096.   */
 static size_t hsb__tls12_sign(const br_ssl_server_policy_class **class, unsigned algorithm,
-                              unsigned char *data, size_t digest_len, size_t room)
+                              unsigned char *data, size_t digest_len, size_t size)
 {
     const hsb__tls12 *e = hsb__tls12_of_choice(class);
     if (algorithm < 0xFF00)
         return 0;
     return hsb__choice_sign(&e->security->crypto, e->shown, algorithm & 0xFF, data, digest_len,
-                            room);
+                            size);
 }
 
 /* --- the session cache's class ---------------------------------------------------------- */
@@ -8100,14 +8112,14 @@ static hsb__tls12 *hsb__tls12_of_cache(const br_ssl_session_cache_class **class)
     return ((struct hsb__tls12_cache *)(void *)class)->owner;
 }
 
-static void hsb__tls12_bind(const hsb__tls12 *e, const char *name, size_t alpn,
-                            unsigned char out[32])
+static void hsb__tls12_make_binding(const hsb__tls12 *e, const char *name, size_t alpn,
+                                    unsigned char out[32])
 {
     hsb__choice_binding(name, alpn, e->ask, e->require, out);
 }
 
-/* The session of that ID in *out, and its client's leaf, if the ClientHello fits it.  Who
-   sends a name that is none gets no session.                                              */
+/* Finds the session of that ID, and its client's leaf, if the ClientHello fits it.  A
+   client that sends an invalid name never resumes.                                        */
 static bool hsb__tls12_find(hsb__tls12 *e, const unsigned char id[32], size_t alpn,
                             hsb__session *out)
 {
@@ -8116,13 +8128,13 @@ static bool hsb__tls12_find(hsb__tls12 *e, const unsigned char id[32], size_t al
     if (hello->version < BR_TLS12 ||
         (hello->server_name.ptr && !hsb__host_normalise(name, hello->server_name)))
         return false;
-    hsb__tls12_bind(e, name, alpn, e->binding);
+    hsb__tls12_make_binding(e, name, alpn, e->binding);
     return hsb__sessions_load(&e->security->sessions, id, e->binding, out, e->verify.pool,
                               &e->verify.leaf) &&
            hsb__hello_has_suite(hello, out->suite);
 }
 
-/* The engine has read the session ID, and nothing of what comes after it.                 */
+/* The engine has read the session ID, and nothing that follows.                           */
 static int hsb__tls12_load(const br_ssl_session_cache_class **class,
                            br_ssl_server_context *server, br_ssl_session_parameters *params)
 {
@@ -8131,7 +8143,7 @@ static int hsb__tls12_load(const br_ssl_session_cache_class **class,
     const size_t alpn = e->hello ? hsb__choice_alpn(e->security, e->hello) : 0;
     e->resumed = e->hello && hsb__tls12_find(e, params->session_id, alpn, &session);
     if (!e->resumed) {
-        hsb__memory_wipe(&session, sizeof session);     /* its suite may be what did not fit */
+        hsb__memory_wipe(&session, sizeof session);     /* found, but its suite did not fit */
         hsb__verify_forget_leaf(&e->verify);
         return 0;
     }
@@ -8160,11 +8172,11 @@ static void hsb__tls12_save(const br_ssl_session_cache_class **class,
     char name[HSB__HOST_SIZE];
     hsb__tls12_server_name(e, name);
     if (name[0] == '\0' && server->eng.server_name[0])
-        return;                         /* a name was sent that is none                    */
+        return;                         /* the client sent an invalid name                 */
     memset(&session, 0, sizeof session);
     memcpy(session.id, params->session_id, sizeof session.id);
     memcpy(session.secret, params->master_secret, sizeof session.secret);
-    hsb__tls12_bind(e, name, server->eng.selected_protocol, session.binding);
+    hsb__tls12_make_binding(e, name, server->eng.selected_protocol, session.binding);
     session.until_us = hsb__os_now_us() + all->lifetime_us;
     session.until_wall = hsb__verify_until(v);
     session.suite = params->cipher_suite;
@@ -8177,7 +8189,7 @@ static void hsb__tls12_save(const br_ssl_session_cache_class **class,
    For a client that sends an empty chain nothing of this is called, and the engine goes by
    BR_OPT_TOLERATE_NO_CLIENT_AUTH.  But that flag also lets a chain pass which does not
    verify.  So it is on when a handshake starts (unless a certificate is required), and as
-   soon as there is a chain, start_chain() takes it away: none, or a good one.             */
+   soon as there is a chain, start_chain() removes it: then only a valid chain passes.     */
 static hsb__tls12 *hsb__tls12_of_x509(const br_x509_class *const *class)
 {
     return ((const struct hsb__tls12_x509 *)(const void *)class)->owner;
@@ -8266,8 +8278,8 @@ static void hsb__tls12_set_crypto(br_ssl_engine_context *eng, const hsb__crypto 
 }
 
 
-/* What depends on the security and the listener.  Flags and names: the last handshake may
-   have taken them away.                                                                   */
+/* What depends on the security and the listener.  Flags and names are set each time, as
+   the last handshake may have removed them.                                               */
 static void hsb__tls12_set_policy(hsb__tls12 *e)
 {
     br_ssl_server_context *server = &e->server;
@@ -8325,8 +8337,8 @@ static bool hsb__tls12_reset(hsb__tls12 *e, unsigned char *input, size_t input_s
     return ready;
 }
 
-/* load() bound the session to what it read of the ClientHello, before the engine did.  Now
-   that the handshake is complete: has the engine read the same?                           */
+/* load() judged the session by what >>hello read, before the engine read it.  Now that
+   the handshake is complete: did the engine read the same?                                */
 static bool hsb__tls12_holds(const hsb__tls12 *e)
 {
     unsigned char binding[32];
@@ -8334,11 +8346,11 @@ static bool hsb__tls12_holds(const hsb__tls12 *e)
     if (!e->resumed)
         return true;
     hsb__tls12_server_name(e, name);
-    hsb__tls12_bind(e, name, e->server.eng.selected_protocol, binding);
+    hsb__tls12_make_binding(e, name, e->server.eng.selected_protocol, binding);
     return memcmp(binding, e->binding, sizeof binding) == 0;
 }
 
-/* Sets everything back but the engine's setup and its generator, and wipes what is secret. */
+/* Wipes what is secret, and resets everything but the engine's setup and its generator.    */
 static void hsb__tls12_wipe(hsb__tls12 *e)
 {
     br_ssl_engine_context *eng = &e->server.eng;
@@ -8356,17 +8368,17 @@ static void hsb__tls12_wipe(hsb__tls12 *e)
             no HTTP, owns no socket
    Uses     >>memory >>text >>address >>error >>x509 >>security >>hello >>verify >>tls12
    Names    hsb__tls_*
-   Tests    tests/unit/tls.c
+   Tests    tests/unit/tls.c, tests/unit/tls_hostile.c, tests/unit/tls_memory.c, tests/fuzz/tls.c
 
    The engine has an input buffer of one record, and an output buffer of nearly three.
-     hsb__tls_feed     bytes of the socket -> input buffer -> hsb__tls_plain
-     hsb__tls_room     plaintext -> output buffer -> hsb__tls_records  for the socket
-   The input buffer takes no further byte until its plaintext is taken, and a full output
-   buffer no plaintext until its records are sent: that is the back-pressure.
+     hsb__tls_receive   bytes of the socket -> input buffer -> hsb__tls_plain
+     hsb__tls_writable  plaintext -> output buffer -> hsb__tls_records, for the socket
+   The input buffer accepts no further byte until its plaintext was used, and a full output
+   buffer no plaintext until its records were sent: that is the back-pressure.
 
    What is read here of br_ssl_engine_context, beside its functions (BearSSL explains it at
    the top of ssl_engine.c, under "Input mode" and "Output mode"):
-     ixa                0: between two records; 1..4: so much of a header is there
+     ixa                0: between two records; 1..4: so many bytes of a header are there
      oxa == oxc         nothing was written into the record that is open for plaintext
      oxa == oxb != oxc  a closed record is being sent
      out.vtable         the clear one: our ChangeCipherSpec has not been made
@@ -8393,7 +8405,7 @@ enum {
     HSB__TLS_HANDSHAKE_BYTES = 1 << 18,
     HSB__TLS_IO = 65536,                /* one block of the pool: input, then output    */
     HSB__TLS_OUTPUT = HSB__TLS_IO - BR_SSL_BUFSIZE_INPUT,
-    HSB__TLS_LEAST = 4096,              /* room for a record that is worth making       */
+    HSB__TLS_LEAST = 4096,              /* space for a record that is worth making      */
     HSB__TLS_ERR_MEMORY = 1024,         /* errors beside BearSSL's, which end below     */
     HSB__TLS_ERR_FLOOD,
     HSB__TLS_ERR_PLAIN
@@ -8404,10 +8416,10 @@ struct hsb__tls {
     hsb__tls12       tls12;
     hsb__tls_pool   *pool;
     hsb__tls        *next;              /* in pool->unused                              */
-    unsigned char   *io;                /* both I/O buffers; NULL: resting              */
+    unsigned char   *io;                /* both I/O buffers; NULL: asleep               */
     size_t           io_size;           /* of that block                                */
     size_t           flight_at, flight_end;     /* closed records in the output buffer  */
-    const char      *own;               /* bytes of ours to send, past the engine       */
+    const char      *own;               /* bytes to send that no engine made            */
     size_t           own_len;
     hsb_certificate *client;            /* verified, and the handshake is complete      */
     hsb_tls_info     info;              /* version 0: not yet                           */
@@ -8488,7 +8500,7 @@ static const char *hsb__tls_alert_text(int alert)
     }
 }
 
-/* Alerts that the engine sends by itself.                                               */
+/* For alerts that the engine sent.                                                      */
 static const char *hsb__tls_refusal_text(int alert)
 {
     switch (alert) {
@@ -8509,7 +8521,7 @@ static void hsb__tls_error_of_alert(int error, hsb_error *out)
                        hsb__tls_alert_text(heard), heard);
 }
 
-/* Why it is DEAD; HSB_OK: closed as it should be, or alive.                             */
+/* Why it is DEAD.  HSB_OK: closed cleanly, or still open.                               */
 static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
 {
     const int e = t->error;
@@ -8546,7 +8558,7 @@ static void hsb__tls_give_io(hsb__tls *t)
     t->flight_at = t->flight_end = 0;
 }
 
-/* Where the engine makes its next record: behind those of the flight.                    */
+/* Where the engine makes its next record: after those of the flight.                     */
 static void hsb__tls_place_output(hsb__tls *t)
 {
     t->tls12.server.eng.obuf = t->io + BR_SSL_BUFSIZE_INPUT + t->flight_end;
@@ -8579,7 +8591,7 @@ static void hsb__tls_make_alert(hsb__tls *t)
     t->own_len = sizeof record;
 }
 
-/* error 0: closed as it should be.                                                        */
+/* error 0: closed cleanly.                                                                */
 static void hsb__tls_die(hsb__tls *t, int error)
 {
     if (t->phase == HSB__TLS_DEAD)
@@ -8609,8 +8621,8 @@ static void hsb__tls_answer_plain(hsb__tls *t)
 }
 
 /* --- the end of a handshake ---------------------------------------------------------------
-   Here and nowhere else a client is believed: its chain verified, now or when the session
-   began that it resumes, and the handshake is complete.                                   */
+   This is the only place where a client is believed: its chain was verified, now or when the
+   session that it resumes began, and the handshake is complete.                           */
 static bool hsb__tls_believe_client(hsb__tls *t)
 {
     const hsb__verify *v = &t->tls12.verify;
@@ -8654,9 +8666,10 @@ static void hsb__tls_complete(hsb__tls *t)
     t->phase = HSB__TLS_OPEN;
 }
 
-/* After whatever may have moved the engine.  0.6 can get stuck in two states, and they end
-   here too: in 0 it neither takes nor gives; and SENDAPP alone is left when one record held
-   two requests for renegotiation, of which it never reads the second.                     */
+/* Called after everything that may have moved the engine.  0.6 can get stuck in two
+   states, which end here too: state 0, in which it neither accepts nor gives anything;
+   and SENDAPP alone, after a record with two requests for renegotiation, of which it
+   never reads the second.                                                                 */
 static void hsb__tls_advance(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
@@ -8672,7 +8685,7 @@ static void hsb__tls_advance(hsb__tls *t)
 }
 
 /* --- life -------------------------------------------------------------------------------- */
-static hsb__tls *hsb__tls_take(hsb__tls_pool *pool)
+static hsb__tls *hsb__tls_get_context(hsb__tls_pool *pool)
 {
     hsb__tls *t = pool->unused;
     if (t) {
@@ -8722,7 +8735,7 @@ static void hsb__tls_pool_close(hsb__tls_pool *pool)
 static hsb__tls *hsb__tls_open(hsb__tls_pool *pool, hsb_security *security, bool request,
                                bool require)
 {
-    hsb__tls *t = hsb__tls_take(pool);
+    hsb__tls *t = hsb__tls_get_context(pool);
     if (!t)
         return NULL;
     t->pool = pool;
@@ -8752,11 +8765,12 @@ static bool hsb__tls_peer_shut(const hsb__tls *t)
     return t->tls12.server.eng.shutdown_recv != 0;
 }
 
-/* --- resting -------------------------------------------------------------------------------
-   No byte lives in the I/O buffers if the state is exactly SENDAPP|RECVREC (no record to
-   send, no plaintext to take), no header has begun, and no plaintext is in the open record.
-   The engine's registers are offsets, so the buffers may go and come back elsewhere.       */
-static bool hsb__tls_rest(hsb__tls *t)
+/* --- sleeping ------------------------------------------------------------------------------
+   An idle connection gives its I/O buffers back to the pool.  Nothing is in them if the state
+   is exactly SENDAPP|RECVREC (no record to send, no plaintext to use), no header has begun,
+   and the open record is empty.  The engine's registers are offsets, so the next buffers may
+   be elsewhere.                                                                            */
+static bool hsb__tls_sleep(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
     if (!t->io)
@@ -8770,7 +8784,7 @@ static bool hsb__tls_rest(hsb__tls *t)
     return true;
 }
 
-/* The way back, and false if there is none: without memory the connection is lost.         */
+/* Gets buffers again.  false: none; without memory the connection is lost.                 */
 static bool hsb__tls_wake(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
@@ -8789,9 +8803,9 @@ static bool hsb__tls_wake(hsb__tls *t)
 
 /* --- in -------------------------------------------------------------------------------- */
 
-/* A record is over.  Those that bring nothing - empty ones, warnings, requests for
-   renegotiation - may be sent for ever: count them.  After our close_notify everything is
-   dropped, and that is as it should be.                                                    */
+/* At the end of a record.  Those that bring nothing (empty ones, warnings, requests for
+   renegotiation) could be sent for ever, so they are counted.  After our close_notify
+   everything is dropped, and nothing is counted.                                           */
 static void hsb__tls_count_record(hsb__tls *t, bool empty)
 {
     const br_ssl_engine_context *eng = &t->tls12.server.eng;
@@ -8806,17 +8820,17 @@ static void hsb__tls_count_record(hsb__tls *t, bool empty)
 }
 
 /* Gives the engine bytes, up to the end of one record at most.                             */
-static size_t hsb__tls_feed_record(hsb__tls *t, const unsigned char *bytes, size_t len)
+static size_t hsb__tls_receive_record(hsb__tls *t, const unsigned char *bytes, size_t len)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
-    size_t used = 0, room, payload;
+    size_t used = 0, space, payload;
     while (used < len) {
-        unsigned char *at = br_ssl_engine_recvrec_buf(eng, &room);
+        unsigned char *at = br_ssl_engine_recvrec_buf(eng, &space);
         const bool in_header = eng->ixa < 5;
-        const size_t n = len - used < room ? len - used : room;
+        const size_t n = len - used < space ? len - used : space;
         if (!at)
             break;
-        if (at != bytes + used)                 /* see hsb__tls_feed_hello                   */
+        if (at != bytes + used)                 /* see hsb__tls_receive_hello                */
             memmove(at, bytes + used, n);
         br_ssl_engine_recvrec_ack(eng, n);
         used += n;
@@ -8840,8 +8854,8 @@ static void hsb__tls_fill_suites(hsb__tls *t)
             t->tls12.server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
 }
 
-/* The first record: its ClientHello decides what load() may resume.                        */
-static void hsb__tls_take_hello(hsb__tls *t)
+/* Hands the first record to the engine.  Its ClientHello decides what load() may resume.   */
+static void hsb__tls_pass_hello(hsb__tls *t)
 {
     hsb__hello hello;
     size_t cut = 0;
@@ -8849,10 +8863,10 @@ static void hsb__tls_take_hello(hsb__tls *t)
     if (hsb__hello_read(&hello, t->io, t->hello_len)) {
         t->tls12.hello = &hello;
         cut = (size_t)(hello.suites.ptr + hello.suites.len - (const char *)t->io);
-        if (hsb__tls_feed_record(t, t->io, cut) == cut)
+        if (hsb__tls_receive_record(t, t->io, cut) == cut)
             hsb__tls_fill_suites(t);
     }
-    hsb__tls_feed_record(t, t->io + cut, t->hello_len - cut);
+    hsb__tls_receive_record(t, t->io + cut, t->hello_len - cut);
     t->tls12.hello = NULL;
 }
 
@@ -8864,9 +8878,9 @@ static size_t hsb__tls_hello_size(const hsb__tls *t)
     return payload > 16384 ? 5 : 5 + payload;
 }
 
-/* The first record is kept back until it is whole.  It waits in the engine's own input
-   buffer, right where the engine will want it.                                             */
-static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
+/* The first record is held back until it is whole.  It waits in the engine's own input
+   buffer, in the place where the engine will want it.                                      */
+static size_t hsb__tls_receive_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
 {
     size_t used = 0;
     if (t->hello_len == 0 && bytes[0] != HSB__RECORD_HANDSHAKE) {
@@ -8881,11 +8895,11 @@ static size_t hsb__tls_feed_hello(hsb__tls *t, const unsigned char *bytes, size_
         used += n;
     }
     if (t->hello_len == hsb__tls_hello_size(t))
-        hsb__tls_take_hello(t);
+        hsb__tls_pass_hello(t);
     return used;
 }
 
-/* In a handshake nothing is taken before all has been sent: so an alert can follow it.     */
+/* In a handshake nothing is received before all is sent, so that an alert can follow it.    */
 static bool hsb__tls_must_send(const hsb__tls *t)
 {
     size_t len;
@@ -8893,16 +8907,16 @@ static bool hsb__tls_must_send(const hsb__tls *t)
            (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->tls12.server.eng, &len));
 }
 
-/* Takes at most what completes one record; 0: not now, for plaintext or records wait.  What
-   comes after the end is swallowed.                                                        */
-static size_t hsb__tls_feed(hsb__tls *t, const void *bytes, size_t len)
+/* Accepts at most what completes one record.  0: not now, as plaintext or records are
+   waiting.  After the end, bytes are dropped.                                              */
+static size_t hsb__tls_receive(hsb__tls *t, const void *bytes, size_t len)
 {
     if (len == 0 || hsb__tls_peer_shut(t) || !hsb__tls_wake(t))
         return len;
     if (hsb__tls_must_send(t))
         return 0;
-    const size_t used = t->hello_done ? hsb__tls_feed_record(t, bytes, len)
-                                      : hsb__tls_feed_hello(t, bytes, len);
+    const size_t used = t->hello_done ? hsb__tls_receive_record(t, bytes, len)
+                                      : hsb__tls_receive_hello(t, bytes, len);
     if (t->phase == HSB__TLS_HANDSHAKE)
         t->handshake_bytes += (uint32_t)used;
     if (t->handshake_bytes > HSB__TLS_HANDSHAKE_BYTES)
@@ -8911,7 +8925,7 @@ static size_t hsb__tls_feed(hsb__tls *t, const void *bytes, size_t len)
     return used;
 }
 
-/* Decrypted bytes that wait; len 0: none.  Good until the next call here.                  */
+/* Decrypted bytes; len 0: none.  Good until the next call here.                            */
 static hsb_str hsb__tls_plain(hsb__tls *t)
 {
     size_t len = 0;
@@ -8921,14 +8935,14 @@ static hsb_str hsb__tls_plain(hsb__tls *t)
     return hsb__text_make((const char *)at, len);
 }
 
-static void hsb__tls_plain_taken(hsb__tls *t, size_t n)
+static void hsb__tls_plain_used(hsb__tls *t, size_t n)
 {
-    if (n)                                      /* acknowledging 0 is forbidden              */
+    if (n)                                      /* 0 is not a valid acknowledgement          */
         br_ssl_engine_recvapp_ack(&t->tls12.server.eng, n);
 }
 
-/* The record that begins here is an alert, most likely close_notify: once the engine has seen
-   that, it takes nothing more to send.                                                       */
+/* The record that begins here is an alert, most likely close_notify.  Once the engine has
+   seen that, it accepts nothing more to send.                                                */
 static bool hsb__tls_ends_with(const hsb__tls *t, const char *bytes)
 {
     return t->phase == HSB__TLS_OPEN && t->tls12.server.eng.ixa == 0 &&
@@ -8937,11 +8951,12 @@ static bool hsb__tls_ends_with(const hsb__tls *t, const char *bytes)
 
 /* --- out ------------------------------------------------------------------------------- */
 
-/* The engine makes a record only when the last one is gone.  So that a whole flight of the
-   handshake, or 48 KiB of an answer, go out at once, a closed record stays where it is, and
-   the engine is told that it went, and that the output buffer begins behind it.  false:
-   there is none, or no room behind it.  (Each kind of protection that we speak begins its
-   records where the buffer begins; one that did not would be sent alone.)                  */
+/* The engine makes a record only after the last one was sent.  We want a whole flight of
+   the handshake, or 48 KiB of an answer, to go out at once.  So a closed record stays
+   where it is, and the engine is told that it was sent, and that the output buffer begins
+   after it.  false: there is no closed record, or no space after it.  (Each kind of
+   protection that we speak begins its records where the buffer begins; one that did not
+   would be sent alone.)                                                                    */
 static bool hsb__tls_gather(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
@@ -8956,7 +8971,7 @@ static bool hsb__tls_gather(hsb__tls *t)
 }
 
 /* Where plaintext may be written; NULL: not now.  Good until the next call here.           */
-static char *hsb__tls_room(hsb__tls *t, size_t *len)
+static char *hsb__tls_writable(hsb__tls *t, size_t *len)
 {
     const br_ssl_engine_context *eng = &t->tls12.server.eng;
     *len = 0;
@@ -8966,7 +8981,7 @@ static char *hsb__tls_room(hsb__tls *t, size_t *len)
     return (char *)br_ssl_engine_sendapp_buf(eng, len);
 }
 
-static void hsb__tls_room_filled(hsb__tls *t, size_t n)
+static void hsb__tls_written(hsb__tls *t, size_t n)
 {
     if (n == 0)
         return;
@@ -8983,14 +8998,14 @@ static void hsb__tls_flush(hsb__tls *t)
 }
 
 /* Bytes for the socket; len 0: none.  Good until the next call here.  They are the flight
-   and the record behind it, which the engine keeps until it is gone.                       */
+   and the record after it, which the engine keeps until it is sent.                        */
 static hsb_str hsb__tls_records(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
     const unsigned char *at = NULL;
     size_t len = 0;
     while (t->phase != HSB__TLS_DEAD && !(eng->application_data & 1) && hsb__tls_gather(t))
-        hsb__tls_advance(t);                    /* the engine talks by itself                */
+        hsb__tls_advance(t);                    /* the engine speaks for itself              */
     if (t->own_len && !hsb__tls_in_flight(t))
         return hsb__text_make(t->own, t->own_len);
     if (t->io && t->phase != HSB__TLS_DEAD)
@@ -9002,8 +9017,8 @@ static hsb_str hsb__tls_records(hsb__tls *t)
     return hsb__text_make((const char *)at, len);
 }
 
-/* The engine's record went, or a part of it.  After all of it the buffer is empty, and the
-   next one begins at its front.                                                            */
+/* The engine's record was sent, or a part of it.  After all of it the buffer is empty, and
+   the next record begins at its front.                                                     */
 static void hsb__tls_engine_sent(hsb__tls *t, size_t n)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
@@ -9016,7 +9031,7 @@ static void hsb__tls_engine_sent(hsb__tls *t, size_t n)
     hsb__tls_advance(t);
 }
 
-/* The first n bytes of hsb__tls_records are on their way.                                  */
+/* The first n bytes of hsb__tls_records were sent.                                         */
 static void hsb__tls_records_sent(hsb__tls *t, size_t n)
 {
     size_t flight = t->flight_end - t->flight_at;
@@ -9033,8 +9048,8 @@ static void hsb__tls_records_sent(hsb__tls *t, size_t n)
         hsb__tls_engine_sent(t, n - flight);
 }
 
-/* close_notify, after what is queued.  Plaintext that nobody took is dropped, for with it
-   0.6 would never end; what the client still sends is dropped by the engine.               */
+/* close_notify, after what is queued.  Unused plaintext is dropped, as with it 0.6 would
+   never end; what the client still sends is dropped by the engine.                         */
 static void hsb__tls_shut(hsb__tls *t)
 {
     br_ssl_engine_context *eng = &t->tls12.server.eng;
@@ -12672,13 +12687,13 @@ static bool hsb__conn_fill(hsb_conn *c)
     if (!c->tls)
         return hsb__conn_fill_plain(c);
     while (!hsb__outgoing_empty(&c->out) && c->phase != HSB__CLOSING &&
-           (at = hsb__tls_room(c->tls, &room)) != NULL) {
+           (at = hsb__tls_writable(c->tls, &room)) != NULL) {
         ptrdiff_t n = hsb__outgoing_pull(&c->out, at, room);
         if (n < 0) {
             hsb__conn_source_failed(c);
             return false;
         }
-        hsb__tls_room_filled(c->tls, (size_t)n);
+        hsb__tls_written(c->tls, (size_t)n);
         moved = true;
     }
     if (moved && hsb__outgoing_empty(&c->out))
@@ -13038,7 +13053,7 @@ static bool hsb__conn_deliver(hsb_conn *c)
                                                  : hsb__conn_receive_body(c, s);
     }
     if (c->tls && used)
-        hsb__tls_plain_taken(c->tls, used);
+        hsb__tls_plain_used(c->tls, used);
     else if (used)
         hsb__conn_input_taken(c, used);
     return true;
@@ -13049,7 +13064,7 @@ static bool hsb__conn_feed(hsb_conn *c)
 {
     if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
         return false;
-    size_t n = hsb__tls_feed(c->tls, c->input.ptr, c->input.len);
+    size_t n = hsb__tls_receive(c->tls, c->input.ptr, c->input.len);
     hsb__conn_input_taken(c, n);
     return n > 0;
 }
@@ -13464,7 +13479,7 @@ static void hsb__conn_settle(hsb_conn *c)
         hsb__conn_set_paces(c);
         hsb__conn_set_idle(c);
         if (c->tls)
-            hsb__tls_rest(c->tls);
+            hsb__tls_sleep(c->tls);
         if (hsb__buffer_len(&c->out.bytes) == 0)
             hsb__buffer_release(&c->out.bytes);
         if (!hsb__conn_keep_input(c) || !hsb__conn_arm(c)) {
@@ -14296,13 +14311,13 @@ HSB_API void hsb_security_free(hsb_security *security)
 HSB_API const uint8_t *hsb_security_sha256(const hsb_security *security)
 {
     HSB_ASSERT(security && "hsb_security_sha256: security is NULL");
-    return security ? hsb__security_sha256(security) : NULL;
+    return security ? security->sha256 : NULL;
 }
 
 HSB_API hsb_str hsb_security_pem(const hsb_security *security)
 {
     HSB_ASSERT(security && "hsb_security_pem: security is NULL");
-    return security ? hsb__security_pem(security) : hsb__text_absent();
+    return security ? hsb__text_make(security->pem, security->pem_len) : hsb__text_absent();
 }
 
 /* --- binding ------------------------------------------------------------------------------ */

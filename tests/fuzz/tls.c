@@ -56,14 +56,14 @@ static size_t take_plain(hsb__tls *t, bool touched)
     size_t room, sum = 0;
     while ((plain = hsb__tls_plain(t)).len) {
         FUZZ_MUST(touched || (plain.len == sizeof text - 1 && memcmp(plain.ptr, text, plain.len) == 0));
-        char *to = hsb__tls_room(t, &room);
+        char *to = hsb__tls_writable(t, &room);
         size_t n = plain.len < room ? plain.len : room;
         if (to)
             memcpy(to, plain.ptr, n);
-        hsb__tls_room_filled(t, to ? n : 0);
+        hsb__tls_written(t, to ? n : 0);
         hsb__tls_flush(t);
         sum += plain.len;
-        hsb__tls_plain_taken(t, plain.len);
+        hsb__tls_plain_used(t, plain.len);
     }
     return sum;
 }
@@ -72,7 +72,7 @@ static void feed(hsb__tls *t, const uint8_t *data, size_t size, BIO *to, bool to
 {
     char *copy = fuzz_copy(data, size);
     for (size_t at = 0; at < size;) {
-        size_t used = hsb__tls_feed(t, copy + at, size - at);
+        size_t used = hsb__tls_receive(t, copy + at, size - at);
         FUZZ_MUST(used <= size - at);
         take_plain(t, touched);
         take_records(t, to);

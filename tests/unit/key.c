@@ -233,7 +233,7 @@ static void put_kdf(hsb__der_out *out, const locked *l)
     if (l->prf) {
         size_t prf = hsb__der_open(out, HSB__DER_SEQUENCE);
         hsb__der_put_oid(out, l->prf);
-        hsb__der_put_element(out, HSB__DER_NULL, NULL, 0);
+        hsb__der_put_element(out, 0x05, NULL, 0);
         hsb__der_close(out, prf);
     }
     hsb__der_close(out, parameters);

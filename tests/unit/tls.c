@@ -187,12 +187,12 @@ static void client_closes(void **state)
     assert_false(hsb__tls_peer_shut(p.tls));    /* unfed as long as the question waits */
     hsb_str plain = hsb__tls_plain(p.tls);
     assert_true(hsb__text_is(plain, "last question"));
-    hsb__tls_plain_taken(p.tls, plain.len);
+    hsb__tls_plain_used(p.tls, plain.len);
     help_server_write(&p, "answer", 6);
     assert_string_equal(help_client_read(&p), "answer");
     assert_true(hsb__tls_peer_shut(p.tls));
     size_t room;
-    assert_null(hsb__tls_room(p.tls, &room));
+    assert_null(hsb__tls_writable(p.tls, &room));
     assert_int_equal(SSL_get_shutdown(p.ssl), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     assert_int_equal(hsb__tls_phase_of(p.tls), HSB__TLS_DEAD);
     assert_string_equal(help_error(&p), "");

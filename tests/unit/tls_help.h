@@ -198,7 +198,7 @@ static inline bool help_move_bytes(help_pair *p)
     size_t n = p->cut && p->cut < p->held_len ? p->cut : p->held_len;
     unsigned char *exact = malloc(n);       /* so that a sanitizer sees reads beyond it     */
     memcpy(exact, p->held, n);
-    size_t used = hsb__tls_feed(p->tls, exact, n);
+    size_t used = hsb__tls_receive(p->tls, exact, n);
     free(exact);
     assert_true(used <= n);
     memmove(p->held, p->held + used, p->held_len - used);
@@ -264,7 +264,7 @@ static inline const char *help_server_read(help_pair *p)
         assert_true(len + plain.len < sizeof p->text);
         memcpy(p->text + len, plain.ptr, plain.len);
         len += plain.len;
-        hsb__tls_plain_taken(p->tls, plain.len);
+        hsb__tls_plain_used(p->tls, plain.len);
     }
     p->text[len] = '\0';
     return p->text;
@@ -275,14 +275,14 @@ static inline void help_server_write(help_pair *p, const void *bytes, size_t len
     const char *at = bytes;
     while (len) {
         size_t room;
-        char *to = hsb__tls_room(p->tls, &room);
+        char *to = hsb__tls_writable(p->tls, &room);
         if (!to) {
             assert_true(help_move_records(p));
             continue;
         }
         size_t n = len < room ? len : room;
         memcpy(to, at, n);
-        hsb__tls_room_filled(p->tls, n);
+        hsb__tls_written(p->tls, n);
         at += n;
         len -= n;
     }

@@ -217,7 +217,7 @@ static void plain_http(void **state)
         assert_int_equal(hsb__tls_records(p.tls).len, answer.len - 10);
         hsb__tls_records_sent(p.tls, answer.len - 10);
         assert_int_equal(hsb__tls_records(p.tls).len, 0);
-        assert_int_equal(hsb__tls_feed(p.tls, "more", 4), 4);
+        assert_int_equal(hsb__tls_receive(p.tls, "more", 4), 4);
         hsb__tls_shut(p.tls);
         help_close(&p);
     }
@@ -272,11 +272,11 @@ static void alert_after_the_flight(void **state)
     help_open(&p, &s, &(help_client){ 0 });
     help_move_client(&p);
     help_move_bytes(&p);
-    assert_int_equal(hsb__tls_feed(p.tls, out_of_order, 9), 0);
+    assert_int_equal(hsb__tls_receive(p.tls, out_of_order, 9), 0);
     hsb_str flight = hsb__tls_records(p.tls);
     BIO_write(p.in, flight.ptr, 10);
     hsb__tls_records_sent(p.tls, 10);
-    assert_int_equal(hsb__tls_feed(p.tls, out_of_order, 9), 0);
+    assert_int_equal(hsb__tls_receive(p.tls, out_of_order, 9), 0);
     help_move_records(&p);
     help_hold(&p, out_of_order, 9);
     help_move_bytes(&p);
@@ -373,10 +373,10 @@ static void floods_in_the_handshake(void **state)
         help_pair p;
         int n = 0;
         help_open_raw(&p, &s);
-        hsb__tls_feed(p.tls, hello_request, 9);
+        hsb__tls_receive(p.tls, hello_request, 9);
         for (; hsb__tls_phase_of(p.tls) != HSB__TLS_DEAD; n++) {
             for (size_t fed = 0; fed < floods[i].len;)
-                fed += hsb__tls_feed(p.tls, floods[i].bytes + fed, floods[i].len - fed);
+                fed += hsb__tls_receive(p.tls, floods[i].bytes + fed, floods[i].len - fed);
             assert_true(n < floods[i].most);
         }
         assert_true(n > 60);
@@ -435,7 +435,7 @@ static bool bear_step(bear *b, hsb__tls *t)
     size_t len;
     const unsigned char *out = br_ssl_engine_sendrec_buf(&b->client.eng, &len);
     if (out) {
-        size_t used = hsb__tls_feed(t, out, len);
+        size_t used = hsb__tls_receive(t, out, len);
         if (used)
             br_ssl_engine_sendrec_ack(&b->client.eng, used);
         if (used)
@@ -491,13 +491,13 @@ static void floods(void **state)
         for (; n < 200 && hsb__tls_phase_of(p.tls) != HSB__TLS_DEAD; n++) {
             if (n == 30 && cases[i].len < 100) {        /* content in between starts it over */
                 size_t hello = bear_record(b, 23, "hello", 5, record);
-                assert_int_equal(hsb__tls_feed(p.tls, record, hello), hello);
+                assert_int_equal(hsb__tls_receive(p.tls, record, hello), hello);
                 assert_int_equal(hsb__tls_plain(p.tls).len, 5);
-                hsb__tls_plain_taken(p.tls, 5);
+                hsb__tls_plain_used(p.tls, 5);
             }
             size_t len = bear_record(b, cases[i].type, cases[i].content, cases[i].len, record);
             for (size_t fed = 0; fed < len && hsb__tls_phase_of(p.tls) != HSB__TLS_DEAD;) {
-                fed += hsb__tls_feed(p.tls, record + fed, len - fed);
+                fed += hsb__tls_receive(p.tls, record + fed, len - fed);
                 help_move_records(&p);
             }
         }

@@ -15,12 +15,12 @@ static void resting(void **state)
     help_pair p;
     help_server_open(&s, &desc);
     help_open(&p, &s, &client);
-    assert_false(hsb__tls_rest(p.tls));         /* not in a handshake */
+    assert_false(hsb__tls_sleep(p.tls));         /* not in a handshake */
     help_run(&p);
     for (int i = 0; i < 20; i++) {
-        assert_true(hsb__tls_rest(p.tls));
+        assert_true(hsb__tls_sleep(p.tls));
         assert_null(p.tls->io);
-        assert_true(hsb__tls_rest(p.tls));
+        assert_true(hsb__tls_sleep(p.tls));
         assert_int_equal(hsb__tls_phase_of(p.tls), HSB__TLS_OPEN);
         assert_int_equal(hsb__tls_plain(p.tls).len, 0);
         assert_int_equal(hsb__tls_records(p.tls).len, 0);
@@ -33,32 +33,32 @@ static void resting(void **state)
             help_exchange(&p);
         } else {
             help_server_write(&p, "unasked", 7);
-            assert_false(hsb__tls_rest(p.tls));                     /* a record waits */
+            assert_false(hsb__tls_sleep(p.tls));                     /* a record waits */
             assert_string_equal(help_client_read(&p), "unasked");
         }
         hsb__pool_put(&s.blocks, other, other_size);
     }
     size_t room;
-    *hsb__tls_room(p.tls, &room) = 'x';
-    assert_true(hsb__tls_rest(p.tls));          /* room alone says nothing */
-    *hsb__tls_room(p.tls, &room) = 'x';
-    hsb__tls_room_filled(p.tls, 1);
-    assert_false(hsb__tls_rest(p.tls));         /* not flushed */
+    *hsb__tls_writable(p.tls, &room) = 'x';
+    assert_true(hsb__tls_sleep(p.tls));          /* room alone says nothing */
+    *hsb__tls_writable(p.tls, &room) = 'x';
+    hsb__tls_written(p.tls, 1);
+    assert_false(hsb__tls_sleep(p.tls));         /* not flushed */
     hsb__tls_flush(p.tls);
     assert_string_equal(help_client_read(&p), "x");
     help_client_write(&p, "y");
     p.held_len = (size_t)BIO_read(p.out, p.held, (int)sizeof p.held);
     for (size_t n = 1; n < p.held_len; n++) {
-        assert_int_equal(hsb__tls_feed(p.tls, p.held + n - 1, 1), 1);
-        assert_false(hsb__tls_rest(p.tls));     /* part of a header, part of a record */
+        assert_int_equal(hsb__tls_receive(p.tls, p.held + n - 1, 1), 1);
+        assert_false(hsb__tls_sleep(p.tls));     /* part of a header, part of a record */
     }
-    assert_int_equal(hsb__tls_feed(p.tls, p.held + p.held_len - 1, 1), 1);
-    assert_false(hsb__tls_rest(p.tls));         /* plaintext waits */
+    assert_int_equal(hsb__tls_receive(p.tls, p.held + p.held_len - 1, 1), 1);
+    assert_false(hsb__tls_sleep(p.tls));         /* plaintext waits */
     p.held_len = 0;
     assert_string_equal(help_server_read(&p), "y");
-    assert_true(hsb__tls_rest(p.tls));
+    assert_true(hsb__tls_sleep(p.tls));
     hsb__tls_shut(p.tls);
-    assert_false(hsb__tls_rest(p.tls));
+    assert_false(hsb__tls_sleep(p.tls));
     help_close(&p);
     help_server_close(&s);
     assert_true(sizeof(hsb__tls) < 4128 + 600);
@@ -81,10 +81,10 @@ static void fragment_length(void **state)
         help_run(&p);
         help_expect_open(&p);
         size_t room;
-        assert_non_null(hsb__tls_room(p.tls, &room));
+        assert_non_null(hsb__tls_writable(p.tls, &room));
         assert_int_equal(room, i % 2 ? 16384 : 512);
-        assert_true(hsb__tls_rest(p.tls));
-        assert_non_null(hsb__tls_room(p.tls, &room));
+        assert_true(hsb__tls_sleep(p.tls));
+        assert_non_null(hsb__tls_writable(p.tls, &room));
         assert_int_equal(room, i % 2 ? 16384 : 512);
         help_server_write(&p, page, sizeof page - 1);
         assert_string_equal(help_client_read(&p), page);
@@ -141,11 +141,11 @@ static void every_allocation_fails_once(void **state)
             hsb__tls_release(&s.pool, p.tls);
             help_open(&p, &s, &client);
             help_run(&p);
-            hsb__tls_rest(p.tls);
+            hsb__tls_sleep(p.tls);
             hsb__pool_close(&s.blocks);
             if (hsb__tls_phase_of(p.tls) == HSB__TLS_OPEN) {
                 size_t room;
-                if (hsb__tls_room(p.tls, &room)) {
+                if (hsb__tls_writable(p.tls, &room)) {
                     went_well = m.count < n;
                     help_exchange(&p);
                     assert_non_null(help_info(&p)->client);

@@ -1,0 +1,174 @@
+/* >>choice: what our side of a handshake decides, from plain values.  (With an engine around
+   it: tls_choice.c and tls_resumption.c.) */
+#define HTTPSBIND_IMPLEMENTATION
+#include "httpsbind.h"
+
+#include "tls_help.h"
+
+enum { ECDSA_AES = 0xC02B, ECDSA_AES256 = 0xC02C, ECDSA_CHACHA = 0xCCA9, RSA_AES = 0xC02F,
+       RSA_CHACHA = 0xCCA8, RSA_3DES = 0x000A };
+
+/* An EC and an RSA identity for www.test, and an EC one by default. */
+static hsb_security *both_kinds(void)
+{
+    hsb_security_desc desc = help_desc(DATA "server-p256.pem", DATA "server-p256.key");
+    hsb_identity more[2] = { help_identity(DATA "server-www-rsa.pem", DATA "server-www-rsa.key"),
+                             help_identity(DATA "server-www.pem", DATA "server-www.key") };
+    more[0].server_name = more[1].server_name = "www.test";
+    desc.identities = more;
+    desc.identity_count = 2;
+    hsb_security *s = help_security(&desc);
+    s->crypto.aes_is_fast = true;
+    hsb__security_order_suites(s, HSB_CIPHERS_MODERN);
+    return s;
+}
+
+static hsb__offer everything(void)
+{
+    hsb__offer offer = { .suites = { RSA_AES, ECDSA_AES256, ECDSA_AES, ECDSA_CHACHA, RSA_CHACHA },
+                         .suite_count = 5 };
+    offer.rsa_hashes = offer.ec_hashes = 0x7C;          /* SHA-1 to SHA-512 */
+    offer.curves = (uint32_t)1 << BR_EC_secp256r1 | (uint32_t)1 << BR_EC_curve25519;
+    return offer;
+}
+
+/* "EC C02B 4": kind of key, suite, hash; "none". */
+static const char *chosen(const hsb_security *s, const char *name, const hsb__offer *offer)
+{
+    static char text[32];
+    hsb__choice choice;
+    if (!hsb__choice_make(s, name, offer, &choice))
+        return "none";
+    snprintf(text, sizeof text, "%s %04X %u", choice.who->key.type == BR_KEYTYPE_EC ? "EC" : "RSA",
+             choice.suite, choice.hash);
+    return text;
+}
+
+static void identities(void **state)
+{
+    hsb_security *s = both_kinds();
+    hsb__offer offer = everything();
+    (void)state;
+    assert_string_equal(chosen(s, "www.test", &offer), "EC C02B 4");
+    offer.curves = 0;                                   /* RFC 8422 5.1: not the EC one then */
+    assert_string_equal(chosen(s, "www.test", &offer), "RSA C02F 4");
+    offer.rsa_hashes = 0;
+    assert_string_equal(chosen(s, "www.test", &offer), "none");
+    offer = everything();
+    offer.ec_hashes = 1 << br_sha1_ID;
+    assert_string_equal(chosen(s, "www.test", &offer), "RSA C02F 4");
+    offer.ec_hashes = 1 << br_sha512_ID | 1 << br_sha384_ID;
+    assert_string_equal(chosen(s, "www.test", &offer), "EC C02B 5");
+    offer.ec_hashes = 1 << br_sha512_ID;
+    assert_string_equal(chosen(s, "www.test", &offer), "EC C02B 6");
+    offer = everything();
+    offer.suites[1] = offer.suites[2] = offer.suites[3] = RSA_3DES;
+    assert_string_equal(chosen(s, "www.test", &offer), "RSA C02F 4");
+    hsb__security_release(s);
+}
+
+static void suites(void **state)
+{
+    hsb_security *s = both_kinds();
+    hsb__offer offer = everything();
+    (void)state;
+    offer.suites[0] = ECDSA_CHACHA;                     /* the client's first: it has no AES */
+    assert_string_equal(chosen(s, "localhost", &offer), "EC CCA9 4");
+    offer.suites[0] = RSA_CHACHA;
+    assert_string_equal(chosen(s, "localhost", &offer), "EC CCA9 4");
+    offer.suites[0] = RSA_3DES;
+    assert_string_equal(chosen(s, "localhost", &offer), "EC C02B 4");
+    offer.suites[2] = 0x1301;                           /* of TLS 1.3 */
+    assert_string_equal(chosen(s, "localhost", &offer), "EC C02C 4");
+    s->crypto.aes_is_fast = false;
+    hsb__security_order_suites(s, HSB_CIPHERS_MODERN);
+    assert_string_equal(chosen(s, "localhost", &offer), "EC CCA9 4");
+    for (size_t i = 0; i < 5; i++)
+        offer.suites[i] = RSA_3DES;
+    assert_string_equal(chosen(s, "www.test", &offer), "none");
+    offer.suite_count = 0;
+    assert_string_equal(chosen(s, "www.test", &offer), "none");
+    hsb__security_release(s);
+}
+
+/* 0 ends the handshake, and nothing was written. */
+static void refuses_to_sign(void **state)
+{
+    hsb_security *s = both_kinds();
+    const hsb__identity *ec = &s->identities[0], *rsa = &s->identities[1];
+    unsigned char data[512] = "digest";
+    (void)state;
+    assert_int_equal(hsb__choice_sign(&s->crypto, NULL, br_sha256_ID, data, 32, 512), 0);
+    for (unsigned hash = 0; hash < 256; hash++) {
+        const bool known = hash >= br_sha256_ID && hash <= br_sha512_ID;
+        for (size_t len = 0; len <= 80; len++) {
+            if (known && len == (size_t)16 * (hash - 2))
+                continue;
+            assert_int_equal(hsb__choice_sign(&s->crypto, ec, hash, data, len, 512), 0);
+            assert_int_equal(hsb__choice_sign(&s->crypto, rsa, hash, data, len, 512), 0);
+        }
+    }
+    assert_int_equal(hsb__choice_sign(&s->crypto, ec, br_sha256_ID, data, 32, 138), 0);
+    assert_int_equal(hsb__choice_sign(&s->crypto, rsa, br_sha256_ID, data, 32, 255), 0);
+    assert_string_equal((char *)data, "digest");
+    hsb__security_release(s);
+}
+
+static void signs(void **state)
+{
+    hsb_security *s = both_kinds();
+    const hsb__identity *ec = &s->identities[0], *rsa = &s->identities[1];
+    (void)state;
+    for (unsigned hash = br_sha256_ID; hash <= br_sha512_ID; hash++) {
+        const size_t len = 16 * (hash - 2);
+        const hsb__digest *known = hsb__choice_digest(hash);
+        unsigned char data[512], digest[64], out[64], point[BR_EC_KBUF_PUB_MAX_SIZE];
+        br_ec_public_key pub;
+        br_x509_pkey key;
+        hsb__x509 cert;
+        memset(digest, (int)hash, sizeof digest);
+        memcpy(data, digest, len);
+        size_t size = hsb__choice_sign(&s->crypto, ec, hash, data, len, sizeof data);
+        assert_true(size > 0);
+        br_ec_compute_pub(s->crypto.ec, &pub, point, &ec->key.ec);
+        assert_int_equal(s->crypto.ecdsa_verify(s->crypto.ec, digest, len, &pub, data, size), 1);
+        memcpy(data, digest, len);
+        assert_int_equal(hsb__choice_sign(&s->crypto, rsa, hash, data, len, 256), 256);
+        const br_x509_certificate *leaf = &rsa->chain.certs[0];
+        assert_true(hsb__x509_walk(&cert, leaf->data, leaf->data_len));
+        assert_null(hsb__x509_public_key(&cert, &key));
+        assert_int_equal(s->crypto.rsa_verify(data, 256, known->oid, len, &key.key.rsa, out), 1);
+        assert_memory_equal(out, digest, len);
+    }
+    hsb__security_release(s);
+}
+
+/* Whatever differs, the binding differs. */
+static void bindings(void **state)
+{
+    static const struct { const char *name; size_t alpn; bool ask, require; } all[] = {
+        { "", 0, false, false }, { "a", 0, false, false }, { "a.b", 0, false, false },
+        { "a", 1, false, false }, { "a", 2, false, false }, { "a", 0, true, false },
+        { "a", 0, true, true }, { "a", 1, true, true }, { "b", 0, false, false },
+    };
+    enum { COUNT = sizeof all / sizeof all[0] };
+    unsigned char got[COUNT][32];
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        hsb__choice_binding(all[i].name, all[i].alpn, all[i].ask, all[i].require, got[i]);
+        for (size_t j = 0; j < i; j++)
+            assert_memory_not_equal(got[i], got[j], 32);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(identities),
+        cmocka_unit_test(suites),
+        cmocka_unit_test(refuses_to_sign),
+        cmocka_unit_test(signs),
+        cmocka_unit_test(bindings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
