@@ -3786,7 +3786,7 @@ static void hsb__inbox_run_last(hsb__inbox *in, hsb_server *server, hsb__timers 
    form of a length, and no type of ours needs a tag of more than one byte.            */
 enum {
     HSB__DER_BOOLEAN = 0x01, HSB__DER_INTEGER = 0x02, HSB__DER_BITS = 0x03,
-    HSB__DER_OCTETS = 0x04, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
+    HSB__DER_OCTETS = 0x04, HSB__DER_NULL = 0x05, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
     HSB__DER_NUMERIC = 0x12, HSB__DER_PRINTABLE = 0x13, HSB__DER_TELETEX = 0x14,
     HSB__DER_IA5 = 0x16, HSB__DER_UTC_TIME = 0x17, HSB__DER_TIME = 0x18,
     HSB__DER_VISIBLE = 0x1A, HSB__DER_UNIVERSAL = 0x1C, HSB__DER_BMP = 0x1E,
@@ -6974,7 +6974,7 @@ static bool hsb__security_load_trust(hsb_security *s, const hsb_security_desc *d
         names = trusted;
     if (hsb__pem_is_set(&desc->revoked) && !hsb__pem_is_set(trusted))
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
-                              "revoked is set, but trusted, whose certificates it is about, is not");
+                              "revoked is set, but trusted, which it is about, is not");
     return (!hsb__pem_is_set(trusted) ||
             hsb__anchors_load(&s->memory, &s->trusted, trusted, err)) &&
            (!hsb__pem_is_set(&desc->revoked) ||
