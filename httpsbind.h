@@ -10947,57 +10947,58 @@ static bool hsb__response_cookie(hsb_request *req, const hsb_cookie *c)
    Purpose  files and folders as answers: types, validators, conditions, ranges
    Uses     >>response
    Names    hsb__files_*
-   Tests    tests/live/files.c                                                       */
+   Tests    tests/live/files*.c                                                          */
 
-typedef struct hsb__type { const char *ending, *type; } hsb__type;
+/* What programmers share is text/plain: a browser would only save a type it does not know.  */
+typedef struct hsb__type { const char *endings, *type; } hsb__type;
 static const hsb__type hsb__files_types[] = {
-    { "html", "text/html; charset=utf-8" }, { "htm", "text/html; charset=utf-8" },
-    { "css", "text/css; charset=utf-8" }, { "js", "text/javascript; charset=utf-8" },
-    { "mjs", "text/javascript; charset=utf-8" }, { "json", "application/json" },
-    { "map", "application/json" }, { "txt", "text/plain; charset=utf-8" },
+    { "html htm", "text/html; charset=utf-8" }, { "css", "text/css; charset=utf-8" },
+    { "js mjs", "text/javascript; charset=utf-8" }, { "json map", "application/json" },
+    { "txt log c h cpp py sh conf ini toml yml yaml diff", "text/plain; charset=utf-8" },
     { "md", "text/markdown; charset=utf-8" }, { "csv", "text/csv; charset=utf-8" },
-    { "xml", "application/xml" }, { "svg", "image/svg+xml" }, { "png", "image/png" },
-    { "jpg", "image/jpeg" }, { "jpeg", "image/jpeg" }, { "gif", "image/gif" },
-    { "webp", "image/webp" }, { "avif", "image/avif" }, { "ico", "image/x-icon" },
-    { "bmp", "image/bmp" }, { "pdf", "application/pdf" }, { "woff", "font/woff" },
+    { "ics", "text/calendar; charset=utf-8" }, { "xml", "application/xml" },
+    { "svg", "image/svg+xml" }, { "png", "image/png" }, { "jpg jpeg", "image/jpeg" },
+    { "gif", "image/gif" }, { "webp", "image/webp" }, { "avif", "image/avif" },
+    { "ico", "image/x-icon" }, { "bmp", "image/bmp" }, { "woff", "font/woff" },
     { "woff2", "font/woff2" }, { "ttf", "font/ttf" }, { "otf", "font/otf" },
-    { "mp3", "audio/mpeg" }, { "ogg", "audio/ogg" }, { "oga", "audio/ogg" },
-    { "opus", "audio/ogg" }, { "wav", "audio/wav" }, { "flac", "audio/flac" },
-    { "m4a", "audio/mp4" }, { "mp4", "video/mp4" }, { "m4v", "video/mp4" },
+    { "mp3", "audio/mpeg" }, { "ogg oga opus", "audio/ogg" }, { "wav", "audio/wav" },
+    { "flac", "audio/flac" }, { "m4a", "audio/mp4" }, { "mp4 m4v", "video/mp4" },
     { "webm", "video/webm" }, { "ogv", "video/ogg" }, { "mov", "video/quicktime" },
-    { "wasm", "application/wasm" }, { "gz", "application/gzip" }, { "zip", "application/zip" },
-    { "tar", "application/x-tar" }, { "xz", "application/x-xz" }, { "zst", "application/zstd" },
-    { "7z", "application/x-7z-compressed" }, { "webmanifest", "application/manifest+json" },
-    { "ics", "text/calendar; charset=utf-8" }, { "pem", "application/x-pem-file" },
-    { "epub", "application/epub+zip" },
-    /* What programmers share is text; a browser would save anything it does not know.        */
-    { "c", "text/plain; charset=utf-8" }, { "h", "text/plain; charset=utf-8" },
-    { "cpp", "text/plain; charset=utf-8" }, { "py", "text/plain; charset=utf-8" },
-    { "sh", "text/plain; charset=utf-8" }, { "log", "text/plain; charset=utf-8" },
-    { "conf", "text/plain; charset=utf-8" }, { "ini", "text/plain; charset=utf-8" },
-    { "toml", "text/plain; charset=utf-8" }, { "yml", "text/plain; charset=utf-8" },
-    { "yaml", "text/plain; charset=utf-8" }, { "diff", "text/plain; charset=utf-8" },
+    { "pdf", "application/pdf" }, { "epub", "application/epub+zip" },
+    { "wasm", "application/wasm" }, { "webmanifest", "application/manifest+json" },
+    { "pem", "application/x-pem-file" }, { "gz", "application/gzip" },
+    { "zip", "application/zip" }, { "tar", "application/x-tar" }, { "xz", "application/x-xz" },
+    { "zst", "application/zstd" }, { "7z", "application/x-7z-compressed" },
 };
 
-/* By what follows the last dot of the last segment.                                     */
+static bool hsb__files_has_ending(const hsb__type *t, hsb_str ending)
+{
+    hsb_str rest = hsb__text_of(t->endings);
+    while (rest.ptr)
+        if (hsb__text_equal_nocase(hsb__text_cut(&rest, ' '), ending))
+            return true;
+    return false;
+}
+
+/* The type for what follows the last dot of the path's last segment.                        */
 static const char *hsb__files_type(const char *path)
 {
     const char *slash = strrchr(path, '/');
     const char *dot = strrchr(slash ? slash : path, '.');
     for (size_t i = 0; dot && i < sizeof hsb__files_types / sizeof *hsb__files_types; i++)
-        if (hsb__text_is_nocase(hsb__text_of(dot + 1), hsb__files_types[i].ending))
+        if (hsb__files_has_ending(&hsb__files_types[i], hsb__text_of(dot + 1)))
             return hsb__files_types[i].type;
     return "application/octet-stream";
 }
 
-/* What an open file answers with.                                                       */
+/* An open file and what its answer says about it.                                           */
 typedef struct hsb__file {
     int         fd;
     int64_t     size, modified;
     const char *type;
-    bool        gzip;               /* the .gz beside what was asked for                  */
-    bool        varies;             /* there is one                                       */
-    char        etag[64];           /* strong: size and time of the last change           */
+    bool        gzip;               /* this is the .gz beside the file that was asked for    */
+    bool        varies;             /* there is a .gz                                        */
+    char        etag[64];           /* strong: made of the size and the time of change       */
 } hsb__file;
 
 static bool hsb__files_stat(hsb__file *f)
@@ -11014,7 +11015,7 @@ static bool hsb__files_stat(hsb__file *f)
 }
 
 /* --- conditions (RFC 9110 13) -------------------------------------------------------------- */
-/* Weak comparison, for If-None-Match, takes W/"x" for "x".                               */
+/* RFC 9110 8.8.3.2: in the weak comparison W/"x" equals "x".                                */
 static bool hsb__files_tag_listed(const hsb_request *req, const char *field, const char *etag,
                                   bool weak)
 {
@@ -11024,21 +11025,21 @@ static bool hsb__files_tag_listed(const hsb_request *req, const char *field, con
         if (hsb__text_is(element, "*"))
             return true;
         if (weak && element.len > 2 && memcmp(element.ptr, "W/", 2) == 0)
-            element = hsb__text_make(element.ptr + 2, element.len - 2);
+            element = hsb__text_after(element, 2);
         if (hsb__text_is(element, etag))
             return true;
     }
     return false;
 }
 
-/* False: the field is not there, or no date.                                             */
+/* False: the field is missing, or is not a date.                                            */
 static bool hsb__files_date(const hsb_request *req, const char *field, int64_t *at)
 {
     hsb_str date = hsb__request_header(req, field);
     return date.ptr && hsb__date_parse(date, hsb__os_wall(), at);
 }
 
-/* RFC 9110 13.1.1, 13.1.4: the client wants this version or none.                        */
+/* RFC 9110 13.1.1, 13.1.4: false if the client asks only for another version than this.     */
 static bool hsb__files_changed(const hsb_request *req, const hsb__file *f)
 {
     int64_t at;
@@ -11055,8 +11056,8 @@ static bool hsb__files_not_modified(const hsb_request *req, const hsb__file *f)
     return hsb__files_date(req, "If-Modified-Since", &since) && f->modified <= since;
 }
 
-/* RFC 9110 13.1.5: another version: the whole file instead of a part of it.               */
-static bool hsb__files_range_still_fits(const hsb_request *req, const hsb__file *f)
+/* RFC 9110 13.1.5: false if the client has part of another version; it needs the whole file. */
+static bool hsb__files_same_version(const hsb_request *req, const hsb__file *f)
 {
     int64_t at;
     hsb_str condition = hsb__request_header(req, "If-Range");
@@ -11068,68 +11069,54 @@ static bool hsb__files_range_still_fits(const hsb_request *req, const hsb__file 
 }
 
 /* --- ranges (RFC 9110 14) ------------------------------------------------------------------- */
-typedef enum hsb__ranged { HSB__RANGE_NONE, HSB__RANGE_SOME, HSB__RANGE_UNSATISFIABLE } hsb__ranged;
+typedef struct hsb__range { int64_t from, end; } hsb__range;    /* without the byte at end    */
 
-enum { HSB__RANGES = 8 };           /* more in one field are no honest wish                    */
-typedef struct hsb__range { int64_t from, len; } hsb__range;
-
-/* "0-499", "500-" or "-500".  False: not a range.  len 0: beyond the file.                 */
+/* "0-499", "500-" or "-500".  False: not a range.  It is empty if it lies beyond the file.  */
 static bool hsb__files_parse_range(hsb_str s, int64_t size, hsb__range *out)
 {
     int64_t from = 0, to = size - 1;
-    const char *dash = s.len ? memchr(s.ptr, '-', s.len) : NULL;
-    if (!dash)
+    hsb_str first = hsb__text_cut(&s, '-');
+    if (!s.ptr)
         return false;
-    hsb_str first = hsb__text_make(s.ptr, (size_t)(dash - s.ptr));
-    hsb_str last = hsb__text_make(dash + 1, s.len - first.len - 1);
     if (first.len == 0) {
-        int64_t suffix;
-        if (!hsb__text_decimal(last, INT64_MAX, &suffix))
+        if (!hsb__text_decimal(s, INT64_MAX, &from))
             return false;
-        from = suffix < size ? size - suffix : 0;
-        to = suffix ? size - 1 : -1;
-    } else {
-        if (!hsb__text_decimal(first, INT64_MAX, &from))
-            return false;
-        if (last.len && (!hsb__text_decimal(last, INT64_MAX, &to) || to < from))
-            return false;
-        to = to < size ? to : size - 1;
+        from = from < size ? size - from : 0;
+    } else if (!hsb__text_decimal(first, INT64_MAX, &from) ||
+               (s.len && (!hsb__text_decimal(s, INT64_MAX, &to) || to < from))) {
+        return false;
     }
     out->from = from;
-    out->len = from < size && to >= from ? to - from + 1 : 0;
+    out->end = to < size ? to + 1 : size;
     return true;
 }
 
-static bool hsb__files_range_covers(const hsb__range *all, const hsb__range *r)
+/* RFC 9110 14.2: true if a part of the file is to be sent: the range that was asked for, or,
+   of several, the one that covers the others.  It is empty if no byte of it exists.  False:
+   send the whole file, because there is no Range field, or it is not understood, or no range
+   covers the others.                                                                        */
+static bool hsb__files_range(hsb_str field, int64_t size, hsb__range *out)
 {
-    return r->from >= all->from && r->from + r->len <= all->from + all->len;
-}
-
-/* The range to send: of several, the first that covers all others.  NONE: send the whole file
-   (no Range field, one that we do not understand, or several of which none covers the others:
-   RFC 9110 14.2 lets a server ignore them).                                                */
-static hsb__ranged hsb__files_range(hsb_str field, int64_t size, hsb__range *range)
-{
-    hsb__range asked[HSB__RANGES];
+    hsb__range asked;
     hsb_str element;
-    int seen = 0, count = 0, covered = 0;
-    if (field.len < 6 || !hsb__text_is_nocase(hsb__text_make(field.ptr, 6), "bytes="))
-        return HSB__RANGE_NONE;
-    field = hsb__text_make(field.ptr + 6, field.len - 6);
+    int64_t longest = 0;
+    bool any = false;
+    if (!hsb__text_begins_nocase(field, "bytes="))
+        return false;
+    field = hsb__text_after(field, sizeof "bytes=" - 1);
+    out->from = INT64_MAX;
+    out->end = 0;
     while (hsb__text_next_element(&field, &element)) {
-        if (++seen > HSB__RANGES || !hsb__files_parse_range(element, size, &asked[count]))
-            return HSB__RANGE_NONE;
-        count += asked[count].len > 0;
+        if (!hsb__files_parse_range(element, size, &asked))
+            return false;
+        any = true;
+        if (asked.from >= asked.end)
+            continue;
+        out->from = asked.from < out->from ? asked.from : out->from;
+        out->end = asked.end > out->end ? asked.end : out->end;
+        longest = asked.end - asked.from > longest ? asked.end - asked.from : longest;
     }
-    for (int i = 0; i < count && covered < count; i++) {
-        *range = asked[i];
-        covered = 0;
-        while (covered < count && hsb__files_range_covers(range, &asked[covered]))
-            covered++;
-    }
-    if (seen == 0 || covered < count)
-        return HSB__RANGE_NONE;
-    return count ? HSB__RANGE_SOME : HSB__RANGE_UNSATISFIABLE;
+    return any && (longest == 0 || longest == out->end - out->from);
 }
 
 /* --- the answer --------------------------------------------------------------------------- */
@@ -11148,17 +11135,17 @@ static bool hsb__files_content_range(hsb_request *req, const hsb__range *r, int6
     char value[80];
     if (r)
         snprintf(value, sizeof value, "bytes %lld-%lld/%lld", (long long)r->from,
-                 (long long)(r->from + r->len - 1), (long long)size);
+                 (long long)(r->end - 1), (long long)size);
     else
         snprintf(value, sizeof value, "bytes */%lld", (long long)size);
     return hsb__frame_field(&req->fields_out, "Content-Range", hsb__text_of(value));
 }
 
-/* Head and source: 206 with the range, or 200 where it is NULL.  f->fd is the source's from
-   here on, or closed.                                                                      */
+/* Sends 206 with the range, or 200 if it is NULL.  The queue takes f->fd over, unless it is
+   not needed.                                                                               */
 static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *range)
 {
-    int64_t length = range ? range->len : f->size;
+    int64_t length = range ? range->end - range->from : f->size;
     bool ok = (!f->gzip ||
                hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n")) &&
               (!range || hsb__files_content_range(req, range, f->size)) &&
@@ -11183,8 +11170,6 @@ static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ra
 static void hsb__files_answer(hsb_request *req, hsb__file *f)
 {
     hsb__range range;
-    hsb__ranged ranged = HSB__RANGE_NONE;
-    hsb_str field = hsb__request_header(req, "Range");
     if (!hsb__files_fields(req, f)) {
         hsb__response_no_memory(req);
         return;
@@ -11194,17 +11179,17 @@ static void hsb__files_answer(hsb_request *req, hsb__file *f)
         hsb__response_whole(req, refusal, NULL, hsb__text_absent());
         return;
     }
-    /* RFC 9110 14.2: Range is for GET only.                                                */
-    if (field.ptr && hsb__request_method_is(req, "GET") && hsb__files_range_still_fits(req, f))
-        ranged = hsb__files_range(field, f->size, &range);
-    if (ranged == HSB__RANGE_UNSATISFIABLE) {
-        if (hsb__files_content_range(req, NULL, f->size))
-            hsb__response_whole(req, 416, NULL, hsb__text_absent());
-        else
-            hsb__response_no_memory(req);
-        return;
-    }
-    hsb__files_send(req, f, ranged == HSB__RANGE_SOME ? &range : NULL);
+    /* RFC 9110 14.2: Range is for GET only.                                                 */
+    bool part = hsb__request_method_is(req, "GET") && hsb__files_same_version(req, f) &&
+                hsb__files_range(hsb__request_header(req, "Range"), f->size, &range);
+    if (!part)
+        hsb__files_send(req, f, NULL);
+    else if (range.from < range.end)
+        hsb__files_send(req, f, &range);
+    else if (hsb__files_content_range(req, NULL, f->size))
+        hsb__response_whole(req, 416, NULL, hsb__text_absent());
+    else
+        hsb__response_no_memory(req);
 }
 
 /* Does Accept-Encoding take gzip?  "gzip;q=0" does not.                                     */
@@ -11213,26 +11198,25 @@ static bool hsb__files_takes_gzip(const hsb_request *req)
     hsb__list list = hsb__request_list("Accept-Encoding");
     hsb_str element;
     while (hsb__request_next_element(req, &list, &element)) {
-        const char *semicolon = memchr(element.ptr, ';', element.len);
-        hsb_str coding = hsb__text_make(element.ptr, semicolon ? (size_t)(semicolon - element.ptr)
-                                                               : element.len);
-        if (!hsb__text_is_nocase(hsb__text_trim(coding), "gzip"))
+        hsb_str coding = hsb__text_trim(hsb__text_cut(&element, ';'));
+        if (!hsb__text_is_nocase(coding, "gzip"))
             continue;
-        for (const char *c = semicolon; c && c < element.ptr + element.len; c++)
-            if (*c >= '1' && *c <= '9')
+        for (size_t i = 0; i < element.len; i++)
+            if (element.ptr[i] >= '1' && element.ptr[i] <= '9')
                 return true;
-        return !semicolon;
+        return !element.ptr;
     }
     return false;
 }
 
-/* root NULL: path is the user's own and may be anywhere.                                     */
+/* Without a root the path is the application's own and may lead anywhere.                   */
 static int hsb__files_open(const char *root, const char *path)
 {
     return root ? hsb__os_open_below(root, path) : hsb__os_open_file(path);
 }
 
-/* A newer .gz beside the file, when there is one; takes its place if the client takes it.    */
+/* Looks for a .gz beside the file that is not older, and replaces *f by it if the client
+   accepts gzip.                                                                             */
 static void hsb__files_try_gzip(const hsb_request *req, const char *root, const char *path,
                                 hsb__file *f)
 {
@@ -11267,7 +11251,7 @@ static void hsb__files_method_not_allowed(hsb_request *req)
     hsb__response_plain_status(req, 405);
 }
 
-/* fd is open on path; it is ours to close.                                                   */
+/* fd is open on path, and is closed here.                                                   */
 static void hsb__files_respond_fd(hsb_request *req, const char *root, const char *path, int fd,
                                   const char *type)
 {
@@ -11298,8 +11282,9 @@ static void hsb__files_respond(hsb_request *req, const char *path, const char *t
 }
 
 /* --- folders ------------------------------------------------------------------------------ */
-/* Decodes a request's path to a relative name: no NUL, no "." or ".." segment however it is
-   written.  Leading slashes go.  A backslash is a character like any other (POSIX).           */
+/* Decodes a request's path to a relative name, without leading slashes.  False: it contains a
+   NUL, or a segment "." or "..", encoded or not.  In POSIX a backslash is a character like
+   any other.                                                                                */
 static bool hsb__files_relative(hsb_str path, char *out, size_t size)
 {
     size_t len;
@@ -11317,7 +11302,7 @@ static bool hsb__files_relative(hsb_str path, char *out, size_t size)
     return true;
 }
 
-/* RFC 3986 4.2: "//name" would lead to another host, so all leading slashes but one go.       */
+/* RFC 3986 4.2: "//name" would lead to another host, so only one leading slash is kept.     */
 static void hsb__files_redirect_to_slash(hsb_request *req)
 {
     char location[HSB__PATH_MAX];
@@ -11325,7 +11310,7 @@ static void hsb__files_redirect_to_slash(hsb_request *req)
     if (req->head.has_query)
         query = hsb__request_text(req, req->head.query);
     while (path.len > 1 && path.ptr[0] == '/' && path.ptr[1] == '/')
-        path = hsb__text_make(path.ptr + 1, path.len - 1);
+        path = hsb__text_after(path, 1);
     int n = snprintf(location, sizeof location, "%.*s/%s%.*s", (int)path.len, path.ptr,
                      req->head.has_query ? "?" : "", (int)query.len, query.ptr ? query.ptr : "");
     if (n < 0 || (size_t)n >= sizeof location)
