@@ -10,19 +10,25 @@
      }
 
    SIGINT and SIGTERM let open requests finish; a second one cuts them.  Wrong flags, files
-   that cannot be read and ports that are taken: one line on stderr, and exit status 2.   */
+   that cannot be read and ports that are taken: one line on stderr, and exit status 2.
+   Once the flags are read, an example prints with common_print and common_say: nothing that
+   happens to the reader of its output stops the server.                                  */
 #ifndef HTTPSBIND_EXAMPLES_COMMON_H
 #define HTTPSBIND_EXAMPLES_COMMON_H
 
 #include "httpsbind.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { COMMON_THREADS = 64 };
 
@@ -58,6 +64,147 @@ static inline void common_die(const char *format, ...)
     exit(2);
 }
 
+/* --- standard input, output and error ------------------------------------------------------ */
+
+/* Whoever starts us may have closed 0, 1 or 2.  Each gets /dev/null; a socket that took such
+   a number would be sent what we print.                                                  */
+static inline void common_descriptors(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            _exit(2);
+}
+
+static inline void common_signals(sigset_t *out)
+{
+    sigemptyset(out);
+    sigaddset(out, SIGINT);
+    sigaddset(out, SIGTERM);
+    sigaddset(out, SIGHUP);
+}
+
+/* A thread that gets no signals: those belong to the one that frees the servers.  Returns an
+   errno, or 0.                                                                           */
+static inline int common_thread(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+    sigset_t signals, before;
+    common_signals(&signals);
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    int failed = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+/* write(2) waits for the reader of a pipe or a terminal, who may have stopped for good, and a
+   hook must not wait.  So what is printed is queued, and each output has a thread that writes
+   it.  Text that finds no room is lost, and is counted.                                  */
+enum { COMMON_QUEUE = 1 << 20, COMMON_WRITE = 1 << 16 };
+
+static char common_queues[2][COMMON_QUEUE];
+
+typedef struct common_output {
+    int             fd;
+    char           *queue;      /* COMMON_QUEUE bytes, used as a ring                     */
+    pthread_mutex_t lock;       /* guards all below                                       */
+    pthread_cond_t  changed;
+    size_t          begin, len; /* the bytes that wait                                    */
+    long            lost;       /* texts that found no room since we last said so         */
+    bool            started;
+} common_output;
+
+static common_output common_out = { .fd = 1, .queue = common_queues[0],
+    .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+static common_output common_err = { .fd = 2, .queue = common_queues[1],
+    .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static inline void *common_writer(void *output);
+
+/* All of the text is queued, or nothing.  Never waits.                        [any thread] */
+static inline void common_say(common_output *o, const char *text, size_t len)
+{
+    pthread_t thread;
+    pthread_mutex_lock(&o->lock);
+    if (!o->started && common_thread(&thread, common_writer, o) == 0) {
+        pthread_detach(thread);
+        o->started = true;
+    }
+    if (!o->started || len > COMMON_QUEUE - o->len) {
+        o->lost++;
+    } else {
+        size_t at = (o->begin + o->len) % COMMON_QUEUE, to_end = COMMON_QUEUE - at;
+        size_t first = len < to_end ? len : to_end;
+        memcpy(o->queue + at, text, first);
+        memcpy(o->queue, text + first, len - first);
+        o->len += len;
+        pthread_cond_broadcast(&o->changed);
+    }
+    pthread_mutex_unlock(&o->lock);
+}
+
+/* As printf, to one of the outputs; 2,047 bytes at most.                                 */
+__attribute__((format(printf, 2, 3)))
+static inline void common_print(common_output *o, const char *format, ...)
+{
+    char text[2048];
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (len > 0)
+        common_say(o, text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
+}
+
+/* How many of the bytes are done with.  An output that takes nothing any more (EPIPE, ENOSPC)
+   must not keep them.                                                                    */
+static inline size_t common_write(int fd, const char *bytes, size_t len)
+{
+    ssize_t n = write(fd, bytes, len < COMMON_WRITE ? len : COMMON_WRITE);
+    struct pollfd writable = { fd, POLLOUT, 0 };
+    if (n >= 0)
+        return (size_t)n;
+    if (errno == EAGAIN)                        /* another program made it non-blocking   */
+        poll(&writable, 1, -1);
+    return errno == EINTR || errno == EAGAIN ? 0 : len;
+}
+
+static inline void *common_writer(void *output)
+{
+    common_output *o = output;
+    pthread_mutex_lock(&o->lock);
+    for (;;) {
+        while (o->len == 0)
+            pthread_cond_wait(&o->changed, &o->lock);
+        size_t to_end = COMMON_QUEUE - o->begin, len = o->len < to_end ? o->len : to_end;
+        pthread_mutex_unlock(&o->lock);
+        size_t done = common_write(o->fd, o->queue + o->begin, len);
+        pthread_mutex_lock(&o->lock);
+        long lost = o->lost;
+        o->begin = (o->begin + done) % COMMON_QUEUE;
+        o->len -= done;
+        o->lost = 0;
+        pthread_cond_broadcast(&o->changed);
+        if (lost) {
+            pthread_mutex_unlock(&o->lock);
+            common_print(&common_err, "%s: %ld lines are lost, as nobody read them\n",
+                         common_program, lost);
+            pthread_mutex_lock(&o->lock);
+        }
+    }
+    return NULL;
+}
+
+/* Waits until all of it is written, or for two seconds: the reader may have stopped.     */
+static inline void common_flush(common_output *o)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    pthread_mutex_lock(&o->lock);
+    while (o->len > 0 && pthread_cond_timedwait(&o->changed, &o->lock, &until) == 0)
+        ;
+    pthread_mutex_unlock(&o->lock);
+}
+
 /* An on_error hook: who it was, and what went wrong.                                     */
 static inline void common_error(hsb_server *server, hsb_conn *conn, const hsb_error *err, void *user)
 {
@@ -67,7 +214,7 @@ static inline void common_error(hsb_server *server, hsb_conn *conn, const hsb_er
         hsb_address peer = hsb_conn_peer(conn);
         hsb_address_text(&peer, text);
     }
-    fprintf(stderr, "%s: %s%s%s\n", common_program, text, conn ? ": " : "", err->text);
+    common_print(&common_err, "%s: %s%s%s\n", common_program, text, conn ? ": " : "", err->text);
 }
 
 /* --- flags ------------------------------------------------------------------------------ */
@@ -162,6 +309,8 @@ static inline void common_flags(common *c, int argc, char **argv)
     hsb_error err;
     if (argc > 0)
         common_program = slash ? slash + 1 : argv[0];
+    common_descriptors();
+    signal(SIGPIPE, SIG_IGN);           /* serve | head                                   */
     c->port = 8443;
     for (int i = 1; i < argc; i++)
         common_flag(c, argv, &i);
@@ -198,15 +347,7 @@ static inline void common_wake(int sig)
         hsb_server_wake(common_servers[i]);
 }
 
-/* One signal at a time, and on no other thread than the one that frees the servers.      */
-static inline void common_signals(sigset_t *out)
-{
-    sigemptyset(out);
-    sigaddset(out, SIGINT);
-    sigaddset(out, SIGTERM);
-    sigaddset(out, SIGHUP);
-}
-
+/* One signal at a time.                                                                  */
 static inline void common_on_signal(int sig, void (*handler)(int))
 {
     struct sigaction action;
@@ -236,6 +377,8 @@ static inline int common_end(common *c, hsb_server *server)
     common_count = 0;
     hsb_server_free(server);
     hsb_security_free(c->security);
+    common_flush(&common_err);
+    common_flush(&common_out);
     return 0;
 }
 
@@ -273,8 +416,8 @@ static inline void common_ready(hsb_server *server)
 {
     char text[HSB_ADDRESS_TEXT_MAX];
     hsb_address address = hsb_server_address(server, 0);
-    printf("listening on https://%s\n", hsb_address_text(&address, text));
-    fflush(stdout);
+    common_flush(&common_err);          /* what was said before stands before it          */
+    common_print(&common_out, "listening on https://%s\n", hsb_address_text(&address, text));
 }
 
 /* --- all of it: one server a thread, all on the same port -------------------------------- */
@@ -283,7 +426,7 @@ static inline void *common_run(void *server)
 {
     hsb_error err;
     if (!hsb_server_run(server, &err))
-        fprintf(stderr, "%s: %s\n", common_program, err.text);
+        common_print(&common_err, "%s: %s\n", common_program, err.text);
     return NULL;
 }
 
@@ -300,11 +443,7 @@ static inline hsb_server *common_join(const common *c, hsb_server *first, const 
 
 static inline void common_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
-    sigset_t signals, before;
-    common_signals(&signals);
-    pthread_sigmask(SIG_BLOCK, &signals, &before);
-    int failed = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int failed = common_thread(thread, run, arg);
     if (failed)
         common_die("cannot start a thread: %s", strerror(failed));
 }

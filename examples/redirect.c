@@ -66,7 +66,7 @@ int main(int argc, char **argv)
     if (listener < 0)
         common_die("%s", err.text);
     plain = hsb_server_address(server, listener);
-    printf("redirecting from http://%s\n", hsb_address_text(&plain, text));
+    common_print(&common_out, "redirecting from http://%s\n", hsb_address_text(&plain, text));
     common_ready(server);
     common_run(server);
     return common_end(&c, server);

@@ -24,13 +24,13 @@ static void on_wake(hsb_server *woken, void *user)
         return;
     hsb_security *fresh = common_security(c, &err);
     if (!fresh || !hsb_server_set_security(woken, -1, fresh, &err)) {
-        fprintf(stderr, "keeping the old certificate: %s\n", err.text);
+        common_print(&common_err, "keeping the old certificate: %s\n", err.text);
         hsb_security_free(fresh);
         return;
     }
     hsb_security_free(c->security);     /* gone with the last connection that uses it       */
     c->security = fresh;
-    fprintf(stderr, "a new certificate from now on\n");
+    common_print(&common_err, "a new certificate from now on\n");
 }
 
 static void answer(hsb_request *req, void *user)

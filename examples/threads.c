@@ -27,7 +27,7 @@ static void *work(void *user)
     worker *w = user;
     hsb_error err;
     if (!hsb_server_run(w->server, &err))
-        fprintf(stderr, "thread %d: %s\n", w->number, err.text);
+        common_print(&common_err, "thread %d: %s\n", w->number, err.text);
     return NULL;
 }
 
@@ -47,7 +47,7 @@ int main(int argc, char **argv)
     common_ready(workers[0].server);
     for (int i = 0; i < c.threads; i++) {
         pthread_join(workers[i].thread, NULL);
-        fprintf(stderr, "thread %d answered %d\n", workers[i].number, workers[i].answered);
+        common_print(&common_err, "thread %d answered %d\n", workers[i].number, workers[i].answered);
     }
     common_end(&c, workers[0].server);
     for (int i = 1; i < c.threads; i++)
