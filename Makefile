@@ -90,7 +90,7 @@ $(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
 
-$(OUT)/live/examples $(OUT)/live/examples_echo $(OUT)/live/examples_serve: \
+$(OUT)/live/examples $(addprefix $(OUT)/live/examples_,echo serve trouble uploads): \
     $(addprefix $(examples)/,serve echo threads redirect client_cert sni reload stream upload \
                              graceful chat deferred own_loop upgrade)
 

@@ -1,16 +1,29 @@
 /* Shares a folder over HTTPS: index.html where there is one, a listing where there is none,
    never anything outside it, and a line in the combined log format for every request.  With
-   --upload it takes files too, by PUT or from the listing.
+   --upload it takes files too, by PUT or from the listing; then every folder has a listing,
+   and nothing that is in them runs as a page of the site.
 
    cc -I. -o serve examples/serve.c -lbearssl && ./serve ~/photos                          */
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
 #include <dirent.h>
+#include <sys/file.h>
 
 static const char *folder;              /* as given                                        */
 static char root[PATH_MAX];             /* as realpath tells; nothing outside is answered  */
 static int  upload_mib;                 /* the largest file that may come; 0: none         */
-#define UPLOAD_PART ".upload-"          /* so begins the name of what is not whole yet     */
+static int  quota_mib;                  /* all that may come while we run                  */
+
+/* What a request has for itself, from hsb_request_set_user to on_finish.                   */
+typedef enum task { UPLOAD, LISTING } task;
+
+/* A file that is not whole yet: ".upload-", the process, a number.  Nobody gets to see it. */
+static bool is_part(const char *name)
+{
+    const char *number = name + strlen(".upload-");
+    return strncasecmp(name, ".upload-", strlen(".upload-")) == 0 &&
+           number[strspn(number, "0123456789abcdefABCDEFxX-")] == '\0';
+}
 
 /* --- a page that grows ------------------------------------------------------------------- */
 typedef struct page { char *data; size_t len, size; bool failed; } page;
@@ -106,8 +119,8 @@ static bool find_folder(const char *name, char real[PATH_MAX])
     return realpath(at, real) && inside_root(real) && stat(real, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The path names a folder in which there is no index.html.  All the rest is
-   hsb_respond_dir's.                                                                       */
+/* The path names a folder in which there is no index.html, or where anybody may have put one.
+   All the rest is hsb_respond_dir's.                                                       */
 static bool wants_listing(hsb_str path, char name[PATH_MAX], char real[PATH_MAX])
 {
     char index[2 * PATH_MAX];
@@ -117,7 +130,7 @@ static bool wants_listing(hsb_str path, char name[PATH_MAX], char real[PATH_MAX]
         !find_folder(name, real))
         return false;
     snprintf(index, sizeof index, "%s/index.html", real);
-    return lstat(index, &st) != 0;
+    return upload_mib || lstat(index, &st) != 0;
 }
 
 /* real has no links in it; if somebody puts one there now, it is not followed.             */
@@ -140,8 +153,7 @@ static bool read_entry(int dir, const char *real, const char *name, entry *e)
 {
     char at[2 * PATH_MAX], target[PATH_MAX];
     struct stat st;
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-        strncmp(name, UPLOAD_PART, strlen(UPLOAD_PART)) == 0 ||
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || is_part(name) ||
         fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return false;
     if (S_ISLNK(st.st_mode)) {
@@ -200,12 +212,59 @@ static int read_entries(const char *real, entries *list)
     }
     for (struct dirent *d; !failed && (d = readdir(dir)) != NULL;) {
         entry e = { .name = d->d_name };
-        if (read_entry(dirfd(dir), real, d->d_name, &e) && !add_entry(list, &e))
+        if (strlen(e.name) <= NAME_MAX && read_entry(dirfd(dir), real, e.name, &e) &&
+            !add_entry(list, &e))
             failed = ENOMEM;
     }
     closedir(dir);
     if (list->count)
         qsort(list->at, list->count, sizeof *list->at, by_name);
+    return failed;
+}
+
+/* --- the folders that were asked for last -----------------------------------------------------
+   A listing is written as its reader takes it, and may take long.  Its entries are not its own
+   meanwhile: all listings of a folder use the same ones, and a listing whose folder is not kept
+   any more has it read again.  So no client holds more than what is queued for it.         */
+enum { KEPT = 8 };
+
+typedef struct kept {
+    char    real[PATH_MAX];
+    entries list;
+    struct stat st;                     /* of the folder, before it was read               */
+    time_t  read_at;
+    unsigned long used;                 /* a count of uses, the last one                   */
+} kept;
+
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;   /* guards these two         */
+static kept kept_folders[KEPT];
+static unsigned long kept_uses;
+
+/* Nothing was added or removed since, as far as times in seconds can tell.                 */
+static bool is_fresh(const kept *k)
+{
+    struct stat st;
+    return time(NULL) <= k->read_at + 1 && stat(k->real, &st) == 0 && st.st_dev == k->st.st_dev &&
+           st.st_ino == k->st.st_ino && st.st_mtime == k->st.st_mtime && k->read_at > st.st_mtime + 1;
+}
+
+/* With kept_lock: what is in the folder, borrowed until the lock is given back.  A listing that
+   has begun goes on with what is kept, a new one wants it fresh.  An errno, or 0.          */
+static int keep_entries(const char *real, bool fresh, const entries **list)
+{
+    kept *k = &kept_folders[0], now = { .read_at = time(NULL), .used = ++kept_uses };
+    for (int i = 0; i < KEPT && strcmp(k->real, real) != 0; i++)
+        if (strcmp(kept_folders[i].real, real) == 0 || kept_folders[i].used < k->used)
+            k = &kept_folders[i];
+    *list = &k->list;
+    k->used = kept_uses;
+    if (strcmp(k->real, real) == 0 && (!fresh || is_fresh(k)))
+        return 0;
+    snprintf(now.real, sizeof now.real, "%s", real);
+    int failed = stat(real, &now.st) != 0 ? errno : read_entries(real, &now.list);
+    free_entries(failed ? &now.list : &k->list);
+    if (!failed)
+        *k = now;
     return failed;
 }
 
@@ -318,79 +377,211 @@ static void page_crumbs(page *p, char *path)
     free(link.data);
 }
 
-static void page_totals(page *p, const entries *list)
+typedef struct listing {
+    task    kind;
+    char   *name, *real;                /* of the folder: decoded path, and as find_folder tells */
+    char    last[NAME_MAX + 1];         /* the row that was written last                   */
+    bool    last_folder, begun, done;
+    size_t  folders, files;             /* in the rows so far                              */
+    int64_t bytes;
+} listing;
+
+static void page_totals(page *p, const listing *l)
 {
-    size_t folders = 0;
-    int64_t bytes = 0;
     char text[96];
-    for (size_t i = 0; i < list->count; i++) {
-        folders += list->at[i].folder;
-        bytes += list->at[i].size;
-    }
-    size_t files = list->count - folders;
-    snprintf(text, sizeof text, "<footer>%zu folder%s, %zu file%s, ", folders,
-             folders == 1 ? "" : "s", files, files == 1 ? "" : "s");
+    snprintf(text, sizeof text, "<footer>%zu folder%s, %zu file%s, ", l->folders,
+             l->folders == 1 ? "" : "s", l->files, l->files == 1 ? "" : "s");
     page_text(p, text);
-    page_size(p, bytes);
+    page_size(p, l->bytes);
     page_text(p, "</footer>\n");
 }
 
-static page make_page(char *name, const entries *list)
+static void begin_page(page *p, listing *l)
 {
-    page p = { NULL, 0, 0, false };
-    bool top = strspn(name, "/") == strlen(name);
-    page_text(&p, page_head);
-    page_text(&p, "<title>");
-    page_name(&p, name);
-    page_text(&p, "</title>\n");
-    page_crumbs(&p, name);
-    page_text(&p, "<table>\n");
+    page_text(p, page_head);
+    page_text(p, "<title>");
+    page_name(p, l->name);
+    page_text(p, "</title>\n");
+    bool top = strspn(l->name, "/") == strlen(l->name);
+    page_crumbs(p, l->name);
+    page_text(p, "<table>\n");
     if (!top)
-        page_text(&p, "<tr class=\"folder\"><td><a href=\"../\"><bdi>..</bdi></a><td><td>\n");
-    for (size_t i = 0; i < list->count; i++)
-        page_entry(&p, &list->at[i]);
-    if (list->count == 0)
-        page_text(&p, "<tr><td><a>nothing here</a><td><td>\n");
-    page_text(&p, "</table>\n");
-    if (upload_mib)
-        page_text(&p, page_upload);
-    page_totals(&p, list);
-    return p;
+        page_text(p, "<tr class=\"folder\"><td><a href=\"../\"><bdi>..</bdi></a><td><td>\n");
 }
 
-static void respond_listing(hsb_request *req, char *name, const char *real)
+static void end_page(page *p, listing *l)
 {
-    entries list = { NULL, 0, 0 };
-    int failed = read_entries(real, &list);
+    if (l->folders + l->files == 0)
+        page_text(p, "<tr><td><a>nothing here</a><td><td>\n");
+    page_text(p, "</table>\n");
+    if (upload_mib)
+        page_text(p, page_upload);
+    page_totals(p, l);
+    l->done = true;
+}
+
+/* The first entry behind the row that was written last.                                    */
+static size_t next_row(const listing *l, const entries *list)
+{
+    entry last = { .name = (char *)(size_t)l->last, .folder = l->last_folder };
+    size_t from = 0, to = l->begun ? list->count : 0;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (by_name(&list->at[middle], &last) <= 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+/* The next part of the page: 8 KiB and a row at most.  An errno, or 0.                     */
+static int next_part(page *p, listing *l)
+{
+    const entries *list;
+    pthread_mutex_lock(&kept_lock);
+    int failed = keep_entries(l->real, !l->begun, &list);
+    size_t i = failed ? 0 : next_row(l, list);
+    if (!failed && !l->begun)
+        begin_page(p, l);
+    l->begun = true;
+    for (; !failed && i < list->count && p->len < 8192; i++) {
+        const entry *e = &list->at[i];
+        page_entry(p, e);
+        snprintf(l->last, sizeof l->last, "%s", e->name);
+        l->last_folder = e->folder;
+        l->folders += e->folder;
+        l->files += !e->folder;
+        l->bytes += e->size;
+    }
+    if (!failed && i == list->count)
+        end_page(p, l);
+    pthread_mutex_unlock(&kept_lock);
+    return p->failed ? ENOMEM : failed;
+}
+
+/* As much as the client takes for now; on_drain comes here again.                          */
+static void send_listing(hsb_request *req, listing *l)
+{
+    page p = { NULL, 0, 0, false };
+    hsb_flow flow = HSB_FLOW_GO;
+    while (!l->done && flow == HSB_FLOW_GO) {
+        p.len = 0;
+        if (next_part(&p, l) != 0) {
+            hsb_response_abort(req);
+            break;
+        }
+        flow = hsb_response_write(req, (hsb_str){ p.data, p.len });
+    }
+    if (l->done)
+        hsb_response_end(req);
+    free(p.data);
+}
+
+static void close_listing(listing *l)
+{
+    free(l->name);
+    free(l->real);
+    free(l);
+}
+
+static listing *open_listing(const char *name, const char *real)
+{
+    listing *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->kind = LISTING;
+    l->name = strdup(name);
+    l->real = strdup(real);
+    if (l->name && l->real)
+        return l;
+    close_listing(l);
+    return NULL;
+}
+
+/* A page of one part is sent as a whole, with its length.                                  */
+static void respond_listing(hsb_request *req, const char *name, const char *real)
+{
+    page p = { NULL, 0, 0, false };
+    listing *l = open_listing(name, real);
+    int failed = l ? next_part(&p, l) : ENOMEM;
+    hsb_str part = { p.data, p.len };
+    hsb_request_set_user(req, l);               /* on_finish closes it                       */
+    hsb_response_header(req, "Cache-Control", "no-cache");
+    hsb_response_header(req, "Content-Security-Policy",
+                        upload_mib ? page_upload_policy : page_policy);
     if (failed) {
         int status = failed == EACCES ? 403 : failed == ENOENT || failed == ELOOP ? 404 : 503;
         hsb_respond(req, status, "text/plain", hsb_text(status == 403 ? "403 Forbidden\n" :
                     status == 404 ? "404 Not Found\n" : "503 Service Unavailable\n"));
-        free_entries(&list);
-        return;
+    } else if (l->done) {
+        hsb_respond(req, 200, "text/html; charset=utf-8", part);
+    } else {
+        hsb_response_header(req, "Content-Type", "text/html; charset=utf-8");
+        hsb_response_begin(req, 200, -1);
+        l->done = hsb_equal(hsb_request_method(req), "HEAD");
+        hsb_response_write(req, part);
+        send_listing(req, l);
     }
-    page p = make_page(name, &list);
-    free_entries(&list);
-    hsb_response_header(req, "Cache-Control", "no-cache");
-    hsb_response_header(req, "Content-Security-Policy",
-                        upload_mib ? page_upload_policy : page_policy);
-    if (p.failed) {
-        hsb_respond(req, 503, "text/plain", hsb_text("503 Service Unavailable\n"));
-        free(p.data);
-        return;
-    }
-    hsb_str body = { p.data, p.len };
-    hsb_respond_owned(req, 200, "text/html; charset=utf-8", body, free, p.data);
+    free(p.data);
 }
 
 /* --- uploads -------------------------------------------------------------------------------
    PUT makes a file, and never replaces one.  It has its name when all of it is there.  No other
    site's page can make a browser send PUT: it would ask with OPTIONS first, and is told 405. */
 typedef struct upload {
+    task kind;
     int  folder, file;                  /* descriptors                                     */
     char name[NAME_MAX + 1];
     char part[64];                      /* what it is called until it is whole; "": gone   */
+    int64_t counted;                    /* bytes of the quota                              */
+    bool stored;
 } upload;
+
+enum { SMALLEST = 4096 };               /* an empty file takes room, too                   */
+
+/* Guards the two below, and the moment in which a file gets its name.                      */
+static pthread_mutex_t upload_lock = PTHREAD_MUTEX_INITIALIZER;
+static int64_t upload_room;             /* what is left of the quota                       */
+
+/* The upload has so many bytes, or will have.  False: that is more than there is room for. */
+static bool count_bytes(upload *u, int64_t bytes)
+{
+    int64_t more = (bytes < SMALLEST ? SMALLEST : bytes) - u->counted;
+    pthread_mutex_lock(&upload_lock);
+    bool fits = more <= upload_room;
+    if (fits && more > 0) {
+        upload_room -= more;
+        u->counted += more;
+    }
+    pthread_mutex_unlock(&upload_lock);
+    return fits;
+}
+
+/* Removes what a run that was killed has left.  A part that is locked belongs to a process that
+   is still writing it.  Closes the descriptor.                                             */
+static void remove_parts(int where)
+{
+    DIR *dir = fdopendir(where);
+    if (!dir)
+        close(where);
+    for (struct dirent *d; dir && (d = readdir(dir)) != NULL;) {
+        bool part = is_part(d->d_name);
+        int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (part ? O_RDWR : O_RDONLY | O_DIRECTORY);
+        if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
+            continue;
+        int fd = openat(where, d->d_name, flags);
+        if (fd >= 0 && !part)
+            remove_parts(fd);
+        if (fd >= 0 && part) {
+            if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+                unlinkat(where, d->d_name, 0);
+            close(fd);
+        }
+    }
+    if (dir)
+        closedir(dir);
+}
 
 static void respond_text(hsb_request *req, int status, const char *text)
 {
@@ -409,13 +600,26 @@ static bool good_name(const char *name)
     return true;
 }
 
+/* hsb_respond_dir sends NAME.gz for NAME to whoever takes gzip.  So only one of the two may be
+   here: what comes under one name must not change what the other gives.                    */
+static bool twin_exists(const upload *u)
+{
+    char twin[NAME_MAX + 4];
+    struct stat st;
+    size_t len = strlen(u->name);
+    bool packed = len > 3 && strcasecmp(u->name + len - 3, ".gz") == 0;
+    snprintf(twin, sizeof twin, "%.*s%s", (int)(packed ? len - 3 : len), u->name, packed ? "" : ".gz");
+    return fstatat(u->folder, twin, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode);
+}
+
 /* The status to refuse with, or 0 and u is open.                                           */
 static int open_upload(upload *u, hsb_request *req)
 {
     char path[PATH_MAX], real[PATH_MAX];
     struct stat st;
     size_t len;
-    if (!hsb_percent_decode(hsb_request_path(req), false, path, sizeof path, &len) || path[0] != '/')
+    if (hsb_request_header(req, "Content-Range").ptr ||             /* RFC 9110 14.5        */
+        !hsb_percent_decode(hsb_request_path(req), false, path, sizeof path, &len) || path[0] != '/')
         return 400;
     char *name = strrchr(path, '/') + 1;
     if (!good_name(name))
@@ -424,13 +628,16 @@ static int open_upload(upload *u, hsb_request *req)
     *name = '\0';
     if (!find_folder(path, real) || (u->folder = open_folder(real)) < 0)
         return 404;
-    if (fstatat(u->folder, u->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    if (fstatat(u->folder, u->name, &st, AT_SYMLINK_NOFOLLOW) == 0 || twin_exists(u))
         return 409;
-    snprintf(u->part, sizeof u->part, UPLOAD_PART "%ld-%p", (long)getpid(), (void *)u);
+    if (!count_bytes(u, hsb_request_content_length(req)))
+        return 507;
+    snprintf(u->part, sizeof u->part, ".upload-%ld-%p", (long)getpid(), (void *)u);
     u->file = openat(u->folder, u->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (u->file >= 0)
+    if (u->file >= 0 && flock(u->file, LOCK_EX | LOCK_NB) == 0)
         return 0;
-    u->part[0] = '\0';
+    if (u->file < 0)
+        u->part[0] = '\0';
     return errno == EACCES || errno == EPERM || errno == EROFS ? 403 : 507;
 }
 
@@ -442,7 +649,20 @@ static void close_upload(upload *u)
         close(u->file);
     if (u->folder >= 0)
         close(u->folder);
+    pthread_mutex_lock(&upload_lock);
+    upload_room += u->stored ? 0 : u->counted;
+    pthread_mutex_unlock(&upload_lock);
     free(u);
+}
+
+static void refuse_upload(hsb_request *req, int status)
+{
+    respond_text(req, status,
+        status == 400 ? "not a name for a file, or a part of a file (Content-Range)\n" :
+        status == 403 ? "nobody may write there\n" :
+        status == 404 ? "no such folder\n" :
+        status == 409 ? "there is one of that name, or of that name with or without .gz\n" :
+                        "cannot be stored: there is no room, or the quota is used up\n");
 }
 
 static void on_head(hsb_request *req, void *user)
@@ -455,46 +675,59 @@ static void on_head(hsb_request *req, void *user)
         respond_text(req, 503, "out of memory\n");
         return;
     }
+    u->kind = UPLOAD;
     u->folder = u->file = -1;
     hsb_request_set_user(req, u);               /* on_finish lets go of it, whatever happens */
-    switch (open_upload(u, req)) {
-    case 0:   hsb_request_stream(req); break;
-    case 400: respond_text(req, 400, "not a name for a file\n"); break;
-    case 403: respond_text(req, 403, "nobody may write there\n"); break;
-    case 404: respond_text(req, 404, "no such folder\n"); break;
-    case 409: respond_text(req, 409, "there is one of that name\n"); break;
-    default:  respond_text(req, 507, "cannot be stored\n"); break;
-    }
+    int status = open_upload(u, req);
+    if (status)
+        refuse_upload(req, status);
+    else
+        hsb_request_stream(req);
 }
 
 static void on_body(hsb_request *req, hsb_str part, void *user)
 {
     upload *u = hsb_request_user(req);
+    bool stored = count_bytes(u, hsb_request_received(req));
     (void)user;
-    while (part.len) {
+    while (stored && part.len) {
         ssize_t n = write(u->file, part.ptr, part.len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            respond_text(req, 507, "cannot be stored\n");
-            return;
-        }
-        part = (hsb_str){ part.ptr + n, part.len - (size_t)n };
+        stored = n > 0 || (n < 0 && errno == EINTR);
+        if (n > 0)
+            part = (hsb_str){ part.ptr + n, part.len - (size_t)n };
     }
+    if (!stored)
+        refuse_upload(req, 507);
 }
 
 /* link and not rename, which would replace what somebody else has put there meanwhile.     */
-static void end_upload(hsb_request *req)
+static void end_upload(hsb_request *req, upload *u)
 {
-    upload *u = hsb_request_user(req);
-    bool stored = close(u->file) == 0;
+    int status = close(u->file) == 0 ? 0 : 507;
     u->file = -1;
-    if (stored && linkat(u->folder, u->part, u->folder, u->name, 0) == 0)
+    pthread_mutex_lock(&upload_lock);
+    if (!status && twin_exists(u))
+        status = 409;
+    else if (!status && linkat(u->folder, u->part, u->folder, u->name, 0) != 0)
+        status = errno == EEXIST ? 409 : 507;
+    pthread_mutex_unlock(&upload_lock);
+    u->stored = status == 0;
+    if (u->stored)
         respond_text(req, 201, "stored\n");
-    else if (stored && errno == EEXIST)
-        respond_text(req, 409, "there is one of that name\n");
     else
-        respond_text(req, 507, "cannot be stored\n");
+        refuse_upload(req, status);
+}
+
+/* --- hooks ------------------------------------------------------------------------------------- */
+/* The path names a file that is not whole yet.                                             */
+static bool wants_part(hsb_str path)
+{
+    char name[PATH_MAX];
+    size_t len;
+    if (!hsb_percent_decode(path, false, name, sizeof name, &len))
+        return false;
+    const char *slash = strrchr(name, '/');
+    return is_part(slash ? slash + 1 : name);
 }
 
 static void on_request(hsb_request *req, void *user)
@@ -503,14 +736,36 @@ static void on_request(hsb_request *req, void *user)
     hsb_str method = hsb_request_method(req), path = hsb_request_path(req);
     (void)user;
     if (hsb_request_user(req)) {
-        end_upload(req);
+        end_upload(req, hsb_request_user(req));
         return;
     }
     hsb_response_header(req, "X-Content-Type-Options", "nosniff");
-    if ((hsb_equal(method, "GET") || hsb_equal(method, "HEAD")) && wants_listing(path, name, real))
+    if (wants_part(path)) {
+        respond_text(req, 404, "404 Not Found\n");
+    } else if ((hsb_equal(method, "GET") || hsb_equal(method, "HEAD")) &&
+               wants_listing(path, name, real)) {
         respond_listing(req, name, real);
-    else
+    } else {
+        if (upload_mib)                         /* no scripts, and an origin of its own      */
+            hsb_response_header(req, "Content-Security-Policy", "sandbox");
         hsb_respond_dir(req, root, path);
+    }
+}
+
+static void on_drain(hsb_request *req, void *user)
+{
+    task *kind = hsb_request_user(req);
+    (void)user;
+    if (kind && *kind == LISTING)
+        send_listing(req, (listing *)kind);
+}
+
+static void close_task(task *kind)
+{
+    if (kind && *kind == UPLOAD)
+        close_upload((upload *)kind);
+    else if (kind)
+        close_listing((listing *)kind);
 }
 
 /* --- the log: combined format, as log readers know it ------------------------------------------- */
@@ -538,7 +793,6 @@ static void on_error(hsb_server *server, hsb_conn *conn, const hsb_error *err, v
 /* 499, as nginx has it: the client left before there was an answer.                        */
 static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
 {
-    upload *u = hsb_request_user(req);
     page p = { NULL, 0, 0, false };
     struct tm local;
     time_t now = time(NULL);
@@ -562,10 +816,9 @@ static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
     log_field(&p, hsb_request_header(req, "User-Agent"));
     page_text(&p, "\"\n");
     if (!p.failed)
-        fwrite(p.data, 1, p.len, stdout);       /* at once, so that threads do not mix lines  */
+        common_say(&common_out, p.data, p.len);
     free(p.data);
-    if (u)
-        close_upload(u);
+    close_task(hsb_request_user(req));
 }
 
 /* --- signals ------------------------------------------------------------------------------------- */
@@ -580,27 +833,31 @@ static void on_hangup(int sig)
     common_wake(sig);
 }
 
-static void print_fingerprint(FILE *out, hsb_security *security, const char *between)
+/* "AB:CD: ...", with between in the middle; returns buf.                                   */
+static const char *fingerprint(char buf[128], hsb_security *security, const char *between)
 {
     const uint8_t *sha256 = hsb_security_sha256(security);
+    size_t len = 0;
     for (int i = 0; i < 32; i++)
-        fprintf(out, "%s%02X", i == 0 ? "" : i == 16 ? between : ":", (unsigned)sha256[i]);
-    fputc('\n', out);
+        len += (size_t)snprintf(buf + len, 128 - len, "%s%02X", i == 0 ? "" : i == 16 ? between : ":",
+                                (unsigned)sha256[i]);
+    return buf;
 }
 
 /* Renewed files, or the reason why the old pair stays.                                     */
 static void reload(common *c)
 {
     hsb_error err;
+    char text[128];
     hsb_security *fresh = common_security(c, &err);
     if (!fresh) {
-        fprintf(stderr, "%s: keeping the old certificate: %s\n", common_program, err.text);
+        common_print(&common_err, "%s: keeping the old certificate: %s\n", common_program, err.text);
         return;
     }
     hsb_security_free(c->security);             /* the servers still hold it                 */
     c->security = fresh;
-    fprintf(stderr, "%s: new certificate, SHA-256 ", common_program);
-    print_fingerprint(stderr, fresh, ":");
+    common_print(&common_err, "%s: new certificate, SHA-256 %s\n", common_program,
+                 fingerprint(text, fresh, ":"));
 }
 
 /* On every server's thread; the first one to come reads the files.                          */
@@ -614,9 +871,9 @@ static void on_wake(hsb_server *server, void *user)
         reload(c);
     }
     if (!hsb_server_set_security(server, -1, c->security, &err))
-        fprintf(stderr, "%s: keeping the old certificate: %s\n", common_program, err.text);
+        common_print(&common_err, "%s: keeping the old certificate: %s\n", common_program, err.text);
     if (common_stops && !stopping)
-        fprintf(stderr, "%s: finishing what is open; once more stops at once\n", common_program);
+        common_print(&common_err, "%s: finishing what is open; once more stops at once\n", common_program);
     stopping = common_stops;
     pthread_mutex_unlock(&lock);
 }
@@ -624,28 +881,33 @@ static void on_wake(hsb_server *server, void *user)
 /* --- start ---------------------------------------------------------------------------------------- */
 static void banner(const common *c, hsb_server *server)
 {
-    char address[HSB_ADDRESS_TEXT_MAX];
+    char address[HSB_ADDRESS_TEXT_MAX], sha256[128];
     hsb_address bound = hsb_server_address(server, 0);
-    fprintf(stderr, "%s: sharing %s\n\n", common_program, root);
+    common_print(&common_err, "%s: sharing %s\n\n", common_program, root);
     if (c->address)
-        fprintf(stderr, "  open         https://%s/\n", hsb_address_text(&bound, address));
+        common_print(&common_err, "  open         https://%s/\n", hsb_address_text(&bound, address));
     else
-        fprintf(stderr, "  open         https://localhost:%d/\n", hsb_server_port(server));
+        common_print(&common_err, "  open         https://localhost:%d/\n", hsb_server_port(server));
     if (c->cert)
-        fprintf(stderr, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
+        common_print(&common_err, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
     else
-        fprintf(stderr, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
-    fprintf(stderr, "  SHA-256      ");
-    print_fingerprint(stderr, c->security, "\n               ");
+        common_print(&common_err, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
+    common_print(&common_err, "  SHA-256      %s\n",
+                 fingerprint(sha256, c->security, "\n               "));
     if (upload_mib)
-        fprintf(stderr, "  upload       from the listing, or curl -T; up to %d MiB a file\n", upload_mib);
-    fprintf(stderr, "  stop         Ctrl-C lets downloads finish; twice stops at once\n\n");
+        common_print(&common_err, "  upload       from the listing, or curl -T; up to %d MiB a file, %d in all\n",
+                     upload_mib, quota_mib);
+    common_print(&common_err, "  stop         Ctrl-C lets downloads finish; twice stops at once\n\n");
 }
 
 static int flag(const char *argument, const char *next)
 {
     if (strcmp(argument, "--upload") == 0 && next) {
         upload_mib = common_number(argument, next, 1, 1 << 20);
+        return 2;
+    }
+    if (strcmp(argument, "--quota") == 0 && next) {
+        quota_mib = common_number(argument, next, 1, 1 << 29);
         return 2;
     }
     if (argument[0] == '-')
@@ -661,20 +923,26 @@ int main(int argc, char **argv)
     common c = { .about = "shares a folder over HTTPS", .arguments = "[DIR]", .flag = flag,
                  .banner = banner, .threads = 1,
                  .help = "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
+                         "  --quota N              and N MiB in all while it runs (10 times --upload)\n"
                          "  DIR                    the folder (the one you are in)\n\n"
                          "Nothing outside DIR is ever sent.  SIGHUP reads --cert and --key again.\n" };
     hsb_options options = { .hooks = { .user = &c, .on_head = on_head, .on_body = on_body,
-                                       .on_request = on_request, .on_error = on_error,
-                                       .on_finish = on_finish, .on_wake = on_wake } };
+                                       .on_request = on_request, .on_drain = on_drain,
+                                       .on_error = on_error, .on_finish = on_finish,
+                                       .on_wake = on_wake },
+                            .limits.queued_bytes = 16384 };
     struct stat st;
     common_flags(&c, argc, argv);
+    quota_mib = quota_mib ? quota_mib : 10 * upload_mib;
+    upload_room = (int64_t)quota_mib << 20;
     options.limits.stream_bytes = (int64_t)upload_mib << 20;
     folder = folder ? folder : ".";
     if (!realpath(folder, root) || stat(root, &st) != 0)
         common_die("%s: %s", folder, strerror(errno));
     if (!S_ISDIR(st.st_mode) || access(root, R_OK | X_OK) != 0)
         common_die("%s: %s", folder, S_ISDIR(st.st_mode) ? strerror(errno) : "not a folder");
-    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (upload_mib)
+        remove_parts(open_folder(root));
     if (c.cert)
         common_on_signal(SIGHUP, on_hangup);
     return common_serve(&c, &options);
