@@ -1,6 +1,6 @@
 /* A chat room: open https://localhost:8443 in several tabs.  Shows hsb_request_websocket,
-   whose pages may open one, members that read too slowly, pings that keep a silent
-   connection alive, and a goodbye with a code when the server closes.
+   whose pages may open one, members that read slowly and others that talk too fast, pings
+   that find out who is gone, and a goodbye with a code when the server closes.
    cc -I. examples/chat.c -o chat -lbearssl                                              */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
@@ -90,25 +90,65 @@ static const char body[] =
 
 /* --- the room ----------------------------------------------------------------------------- */
 
-/* Members send "name LF text", and that goes to everybody; a text without LF is the room's. */
+/* Members send "name LF text", and that goes to everybody; a text without LF is the room's.
+   What was said last is kept once for all, so that members may read at their own pace.  One
+   that is too far behind misses what is kept no more, and is told so.                     */
+enum { KEPT = 4096, KEPT_BYTES = 1 << 20 };
+
+typedef struct line { char *text; size_t len; } line;
+
+static line     kept[KEPT];             /* the Nth that was said is kept[N % KEPT]        */
+static uint64_t oldest, said;           /* those from oldest up to said - 1 are kept      */
+static size_t   kept_bytes;
+
 typedef struct member {
     struct member *next, **link;
     hsb_websocket *ws;
+    uint64_t       heard;       /* the message that comes next to this member             */
     bool           slow;        /* from HSB_FLOW_WAIT to on_drain                         */
+    bool           silent;      /* nothing has come since the last ping                   */
+    bool           resting;     /* not read from for a moment                             */
 } member;
 
 static member *members;
 static int     member_count;
+static int     ping_seconds = 30;
 
-/* Who does not read what was said before is let go, and comes back when he can.          */
-static void tell_all(hsb_str message)
+static void forget_oldest(void)
 {
-    for (member *m = members; m; m = m->next) {
-        if (m->slow)
-            hsb_websocket_close(m->ws, 1008, hsb_text("too slow"));
-        else
-            m->slow = hsb_websocket_send(m->ws, true, message) == HSB_FLOW_WAIT;
+    line *m = &kept[oldest++ % KEPT];
+    kept_bytes -= m->len;
+    free(m->text);
+}
+
+static void catch_up(member *m)
+{
+    char text[64];
+    if (m->heard < oldest) {
+        snprintf(text, sizeof text, "%d here, %d messages missed", member_count,
+                 (int)(oldest - m->heard));
+        m->heard = oldest;
+        m->slow = hsb_websocket_send(m->ws, true, hsb_text(text)) != HSB_FLOW_GO;
     }
+    while (!m->slow && m->heard < said) {
+        line *next = &kept[m->heard++ % KEPT];
+        m->slow = hsb_websocket_send(m->ws, true, (hsb_str){ next->text, next->len }) != HSB_FLOW_GO;
+    }
+}
+
+static void tell_all(hsb_str text)
+{
+    line m = { malloc(text.len), text.len };
+    if (!m.text)
+        return;
+    memcpy(m.text, text.ptr, text.len);
+    while (said - oldest == KEPT || (oldest < said && kept_bytes + m.len > KEPT_BYTES))
+        forget_oldest();
+    kept[said++ % KEPT] = m;
+    kept_bytes += m.len;
+    for (member *to = members; to; to = to->next)
+        if (!to->slow)
+            catch_up(to);
 }
 
 static void tell_count(void)
@@ -118,20 +158,49 @@ static void tell_count(void)
     tell_all(hsb_text(text));
 }
 
+/* A member that is gone without a word, its cable pulled out, does not answer the ping.   */
 static void keep_alive(hsb_stream *stream, void *arg)
 {
     member *m = arg;
+    if (m->silent) {
+        hsb_websocket_close(m->ws, 1008, hsb_text("no answer to a ping"));
+        return;
+    }
+    m->silent = true;
     hsb_websocket_ping(m->ws, hsb_text(""));
-    hsb_stream_after(stream, 30000, keep_alive, m);
+    hsb_stream_after(stream, ping_seconds * 1000, keep_alive, m);
 }
 
+static void on_pong(hsb_websocket *ws, hsb_str payload, void *user)
+{
+    member *m = user;
+    (void)ws, (void)payload;
+    m->silent = false;
+}
+
+static void listen_again(hsb_stream *stream, void *arg)
+{
+    member *m = arg;
+    m->resting = false;
+    hsb_stream_resume(stream);
+}
+
+/* A member is heard twenty times a second, with what came in one piece (16 KiB at most): a
+   burst does not come faster than others can read.                                        */
 static void on_message(hsb_websocket *ws, bool text, hsb_str message, void *user)
 {
-    (void)user;
-    if (text && message.len && memchr(message.ptr, '\n', message.len))
+    hsb_stream *stream = hsb_websocket_stream(ws);
+    member *m = user;
+    m->silent = false;
+    if (text && message.len && memchr(message.ptr, '\n', message.len)) {
+        if (!m->resting && hsb_stream_after(stream, 50, listen_again, m)) {
+            hsb_stream_pause(stream);
+            m->resting = true;
+        }
         tell_all(message);
-    else
+    } else {
         hsb_websocket_close(ws, 1003, hsb_text("name, line feed, text"));
+    }
 }
 
 static void on_drain(hsb_websocket *ws, void *user)
@@ -139,6 +208,7 @@ static void on_drain(hsb_websocket *ws, void *user)
     member *m = user;
     (void)ws;
     m->slow = false;
+    catch_up(m);
 }
 
 static void on_close(hsb_websocket *ws, int code, hsb_str reason, void *user)
@@ -158,7 +228,7 @@ static void join(hsb_request *req)
     static const char *const subprotocols[] = { "chat.v1", NULL };
     member *m = calloc(1, sizeof *m);
     hsb_websocket_hooks hooks = { .user = m, .on_message = on_message, .on_drain = on_drain,
-                                  .on_close = on_close, .subprotocols = subprotocols,
+                                  .on_pong = on_pong, .on_close = on_close, .subprotocols = subprotocols,
                                   .message_bytes = 4096 };
     if (!m || !(m->ws = hsb_request_websocket(req, &hooks))) {
         free(m);
@@ -169,8 +239,9 @@ static void join(hsb_request *req)
     if (m->next)
         m->next->link = &m->next;
     members = m;
+    m->heard = said;
     member_count++;
-    hsb_stream_after(hsb_websocket_stream(m->ws), 30000, keep_alive, m);
+    hsb_stream_after(hsb_websocket_stream(m->ws), ping_seconds * 1000, keep_alive, m);
     tell_count();
 }
 
@@ -211,10 +282,22 @@ static void on_wake(hsb_server *server, void *user)
         hsb_websocket_close(m->ws, 1001, hsb_text("the server is going away"));
 }
 
+static int flag(const char *argument, const char *next)
+{
+    if (strcmp(argument, "--ping") != 0 || !next)
+        return 0;
+    ping_seconds = common_number(argument, next, 1, 3600);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
-    common c = { .about = "a chat room over WebSocket" };
+    common c = { .about = "a chat room over WebSocket", .flag = flag,
+                 .help = "  --ping N               seconds between pings; whoever answers none goes (30)\n" };
     hsb_options options = { .hooks = { .on_request = answer, .on_wake = on_wake } };
     common_flags(&c, argc, argv);
-    return common_serve(&c, &options);
+    int status = common_serve(&c, &options);
+    while (oldest < said)
+        forget_oldest();
+    return status;
 }
