@@ -1,6 +1,6 @@
 /* Slow work in other threads: GET /primes waits in a queue for one of --threads workers and
    is answered when that one is done; meanwhile the server's own thread serves everybody
-   else.  The peer may leave and the server may close: what was given to hsb_ticket_resume
+   else.  When the queue is full, 503 says so at once.  The peer may leave and the server may close: what was given to hsb_ticket_resume
    is called exactly once all the same, with NULL for the request.
    cc -I. examples/deferred.c -o deferred -lbearssl -pthread                             */
 #define HTTPSBIND_IMPLEMENTATION
@@ -9,7 +9,10 @@
 
 typedef struct job { struct job *next; hsb_ticket ticket; int primes; } job;
 
-static job            *first, **last = &first;      /* guarded by lock, and so is:       */
+enum { WAITING = 64 };                              /* jobs that no worker has begun     */
+
+static job            *first, **last = &first;      /* guarded by lock, and so are:      */
+static int             waiting;
 static bool            stopping;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t  changed = PTHREAD_COND_INITIALIZER;
@@ -46,6 +49,7 @@ static job *take(void)
     job *j = stopping ? NULL : first;
     if (j && !(first = j->next))
         last = &first;
+    waiting -= j != NULL;
     pthread_mutex_unlock(&lock);
     return j;
 }
@@ -60,19 +64,36 @@ static void *work(void *unused)
     return unused;
 }
 
+static bool is_full(void)
+{
+    pthread_mutex_lock(&lock);
+    bool full = waiting >= WAITING;
+    pthread_mutex_unlock(&lock);
+    return full;
+}
+
+static void put(job *j)
+{
+    pthread_mutex_lock(&lock);
+    *last = j;
+    last = &j->next;
+    waiting++;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
 static void answer(hsb_request *req, void *user)
 {
     job *j;
     (void)user;
     if (!hsb_equal(hsb_request_path(req), "/primes")) {
         hsb_respond(req, 200, "text/plain", hsb_text("ask for /primes\n"));
+    } else if (is_full()) {                         /* and no other thread puts jobs there */
+        hsb_response_header(req, "Retry-After", "10");
+        hsb_respond(req, 503, "text/plain", hsb_text("too many are waiting already\n"));
     } else if ((j = calloc(1, sizeof *j)) != NULL) {    /* else: not answered is a 500   */
         j->ticket = hsb_request_defer(req);
-        pthread_mutex_lock(&lock);
-        *last = j;
-        last = &j->next;
-        pthread_cond_signal(&changed);
-        pthread_mutex_unlock(&lock);
+        put(j);
     }
 }
 
@@ -100,8 +121,7 @@ int main(int argc, char **argv)
     common_flags(&c, argc, argv);
     hsb_server *server = common_bind(&c, &options);
     for (int i = 0; i < c.threads; i++)
-        if (pthread_create(&workers[i], NULL, work, NULL) != 0)
-            common_die("cannot start a thread");
+        common_start(&workers[i], work, NULL);
     common_ready(server);
     hsb_server_run(server, NULL);
     stop(workers, c.threads);
