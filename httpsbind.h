@@ -69,12 +69,14 @@
      >>body            length and chunked framing in
      >>outgoing        what waits to be sent
      >>frame           status line, fields, chunks out
+     >>channel         what requests and streams have in common
      >>request         the request object
-     >>response        framing of the answer, flow
+     >>response        the answer: states, framing
      >>files           files and folders as answers
      >>stream          after detach: bytes only
      >>websocket       RFC 6455 over a stream
-     >>conn            the state machine
+     >>http1           what a connection receives as HTTP/1
+     >>conn            the state machine: moving bytes, ends, deadlines
      >>server          accept, inbox, closing, one turn of the loop
      >>public          every hsb_ function
      >>changes         versions, and what is promised
@@ -10157,7 +10159,16 @@ static void hsb__outgoing_clear(hsb__outgoing *o)
     hsb__buffer_release(&o->bytes);
 }
 
-/* A zeroed source, queued behind the bytes; NULL: out of memory.                        */
+/* All of `from` goes to `to`, which is empty.                                           */
+static void hsb__outgoing_move(hsb__outgoing *to, hsb__outgoing *from)
+{
+    hsb__pool *pool = from->bytes.pool;
+    *to = *from;
+    memset(from, 0, sizeof *from);
+    from->bytes.pool = pool;
+}
+
+/* A zeroed source, queued after the bytes; NULL: out of memory.                         */
 static hsb__source *hsb__outgoing_add_source(hsb__outgoing *o)
 {
     size_t size = sizeof(hsb__source);
@@ -10340,29 +10351,143 @@ static bool hsb__frame_chunk(hsb__buffer *out, hsb_str part)
     return true;
 }
 
+/* ===== >>channel =================================================================
+   Purpose  what a request has in common with the stream that it may become: the way to
+            the peer, the end that was asked for, flow marks, timers, tickets
+   Uses     >>buffer >>error >>inbox >>loop >>outgoing
+   Names    hsb__channel_*, hsb__ending
+   Tests    tests/live/streams.c, tests/live/responses.c, tests/live/closing.c       */
+
+/* "Please end": how the connection is to end, as far as somebody has asked for it.  This is
+   the only place where that is kept.  It never goes back down, and it outlives a request.  */
+typedef enum hsb__ending {
+    HSB__STAYS,
+    HSB__LAST_ANSWER,           /* after this answer; a stream made of the request stays */
+    HSB__ENDS,                  /* after this answer, or after what the stream queued    */
+    HSB__ENDS_NOW
+} hsb__ending;
+
+/* How a request or a stream reaches its connection: through this struct only.           */
+typedef struct hsb__channel {
+    hsb__loop    *loop;
+    hsb_conn     *conn;                 /* opaque here; for schedule and for hooks       */
+    void        (*schedule)(hsb_conn *);    /* step the connection before the loop waits */
+    hsb_error    *why;                  /* the connection's: the first error counts      */
+    hsb__outgoing out;                  /* what waits to be sent                         */
+    hsb__ending   ending;
+    bool          paused;               /* the application wants no bytes for now        */
+    bool          drain_due;            /* it was told to wait, so on_drain is owed      */
+    hsb__link     afters;               /* timers of hsb_request_after, hsb_stream_after */
+    uint32_t      promises;             /* open tickets; a list in the inbox             */
+} hsb__channel;
+
+static void hsb__channel_init(hsb__channel *ch, hsb__loop *loop, hsb_conn *conn, hsb_error *why,
+                              void (*schedule)(hsb_conn *))
+{
+    memset(ch, 0, sizeof *ch);
+    ch->loop = loop;
+    ch->conn = conn;
+    ch->why = why;
+    ch->schedule = schedule;
+    ch->out.bytes.pool = &loop->pool;
+}
+
+static void hsb__channel_schedule(const hsb__channel *ch)
+{
+    ch->schedule(ch->conn);
+}
+
+/* Records an error of the connection, unless one was recorded before.                   */
+__attribute__((format(printf, 3, 4)))
+static void hsb__channel_record(const hsb__channel *ch, hsb_status status, const char *format, ...)
+{
+    char text[sizeof ch->why->text];
+    va_list args;
+    if (ch->why->status != HSB_OK)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    hsb__error_set(ch->why, status, 0, 0, "%s", text);
+}
+
+static void hsb__channel_end(hsb__channel *ch, hsb__ending ending)
+{
+    if (ch->ending < ending)
+        ch->ending = ending;
+    hsb__channel_schedule(ch);
+}
+
+/* --- flow marks ----------------------------------------------------------------------- */
+/* Above the mark the writer should wait for on_drain.                                   */
+static hsb_flow hsb__channel_flow(hsb__channel *ch)
+{
+    size_t mark = hsb__options_limit(ch->loop->options.limits.queued_bytes);
+    if (hsb__buffer_len(&ch->out.bytes) <= mark)
+        return HSB_FLOW_GO;
+    ch->drain_due = true;
+    return HSB_FLOW_WAIT;
+}
+
+/* A writer that goes on after HSB_FLOW_WAIT is stopped at 16 times the mark.            */
+static bool hsb__channel_is_flooded(const hsb__channel *ch, size_t more)
+{
+    size_t mark = hsb__options_limit(ch->loop->options.limits.queued_bytes);
+    size_t len = hsb__buffer_len(&ch->out.bytes);
+    return ch->drain_due && mark <= SIZE_MAX / 16 && (len > mark * 16 || more > mark * 16 - len);
+}
+
+static bool hsb__channel_is_drained(const hsb__channel *ch)
+{
+    size_t mark = hsb__options_limit(ch->loop->options.limits.queued_bytes);
+    return ch->drain_due && hsb__buffer_len(&ch->out.bytes) <= mark / 2;
+}
+
+/* --- later ---------------------------------------------------------------------------- */
+static hsb_ticket hsb__channel_ticket(hsb__channel *ch, void *owner, hsb__caller *call)
+{
+    hsb_ticket t;
+    t.inbox = ch->loop->inbox;
+    t.id = hsb__inbox_promise(ch->loop->inbox, owner, call, &ch->promises);
+    return t;
+}
+
+/* Cancels all that could still call the owner: timers go, and tickets will find NULL.   */
+static void hsb__channel_call_off(hsb__channel *ch)
+{
+    hsb__after_cancel_all(&ch->afters);
+    if (ch->promises)
+        hsb__inbox_orphan(ch->loop->inbox, &ch->promises);
+}
+
 /* ===== >>request =================================================================
-   Purpose  the request object: head storage, kept body, pause, what was asked for later
-   Uses     >>head >>body >>outgoing >>loop
+   Purpose  the request object: its states, the head's storage, what fields say
+   Uses     >>memory >>text >>buffer >>loop >>head >>body >>channel
    Names    hsb__request_*
-   Tests    tests/wire, tests/live/requests.c                                        */
+   Tests    tests/wire, tests/live/getters.c                                         */
 
-/* Two of the three machines of a connection (the third, phase, stands in >>conn); each
-   transition beside the only function that makes it.
+/* Two of the three state machines of a connection (the third, phase, is in >>conn), each
+   transition with the only function that makes it.
 
-   receiving   WAIT -> HEAD         [hsb__conn_start_request]   the first byte came
-               HEAD -> BODY or END  [hsb__conn_start_body]      a body is expected, or none
-               BODY -> END          [hsb__conn_end_body]        all of it, or nobody wants it
-               END  -> WAIT         [hsb__request_reset]        the answer is DONE
+   receiving   WAIT -> HEAD         [hsb__http1_start]          the first byte came
+               HEAD -> BODY         [hsb__http1_start_body]     on_head has returned
+               BODY -> END          [hsb__http1_end_body]       all of it is here: on_request
+               HEAD, BODY -> END    [hsb__http1_refuse, hsb__http1_skip_part,
+                                     hsb__conn_peer_left]       no more of it will be read
+               END  -> WAIT         [hsb__request_reset]        the answer is out
    sending     NONE -> OPEN         [hsb__response_head]        more may be written
                OPEN -> LAST         [hsb__response_last]        only the queue is left
-               LAST -> DONE         [hsb__conn_finish]          the socket took all of it
-               DONE -> NONE         [hsb__request_reset]
+               any  -> ABORTED      [hsb__response_fail, hsb__http1_refuse]
+                                                the answer cannot be completed: the next turn
+                                                cuts the connection
+               any  -> NONE         [hsb__request_reset]
 
    In WAIT there is no request; text, fields and kept hold no memory.  From HEAD on text
    holds the head's bytes and head's spans point into it.  opened is true from on_head to
-   on_finish, and only then does a user hold this object.                               */
+   on_finish, and only then does a user hold this object.  A request without a body passes
+   through BODY as well.                                                                */
 typedef enum hsb__receiving { HSB__WAIT, HSB__HEAD, HSB__BODY, HSB__END } hsb__receiving;
-typedef enum hsb__sending { HSB__NONE, HSB__OPEN, HSB__LAST, HSB__DONE } hsb__sending;
+typedef enum hsb__sending { HSB__NONE, HSB__OPEN, HSB__LAST, HSB__ABORTED } hsb__sending;
 
 /* Framings of a response's body, where a length of 0 or more is a Content-Length.       */
 enum {
@@ -10372,23 +10497,21 @@ enum {
 };
 
 struct hsb_request {
-    hsb__loop     *loop;
-    hsb_conn      *conn;
-    hsb__outgoing *out;         /* the connection's queue                              */
-    hsb_error     *why;         /* the connection's: the first thing that went wrong    */
-    void         (*kick)(hsb_conn *);   /* conn: step me before you wait                */
+    hsb__channel   channel;
+    int            earlier;     /* requests of this connection that have finished      */
 
-    hsb__receiving receiving;   /* writer: >>conn                                      */
-    hsb__sending   sending;     /* writer: >>response, and >>conn for DONE              */
+    hsb__receiving receiving;   /* writer: >>http1                                     */
+    hsb__sending   sending;     /* writer: >>response                                  */
     hsb__head      head;
-    hsb__buffer    text;        /* the head's bytes, behind them the trailers'          */
+    hsb__buffer    text;        /* the head's bytes, then the trailers'                */
     size_t         fields_size; /* bytes of head.fields' block                         */
     hsb__body      body;
     hsb__buffer    kept;        /* the body, unless streamed                           */
     int64_t        received;    /* bytes of the body                                    */
     int64_t        skipped;     /* of these, came when nobody wanted them any more      */
+    hsb__pace      pace;        /* of the body                                         */
     uint64_t       began_us;
-    bool opened, head_hook_done, streamed, paused, in_trailers;
+    bool opened, streamed;
     bool continue_due;          /* RFC 9110 10.1.1: a 100 is owed before the body       */
 
     hsb__buffer    fields_out;  /* lines of fields that the user set                    */
@@ -10396,60 +10519,67 @@ struct hsb_request {
     int            status;      /* 0: none yet                                         */
     int64_t        promised;    /* the body's length in the head, or HSB__LENGTH_*      */
     int64_t        written;     /* bytes of body queued                                */
-    bool keep_alive;            /* decided when the head is written; before: what came  */
     bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
-    bool in_parts;              /* hsb_response_begin                                    */
-    bool refused;               /* we answered in the user's place: his comes too late   */
-    bool close_after, aborted, drain_due;
+    bool refused;               /* answered for the application: its answer is too late  */
 
-    hsb_stream    *detached;    /* leaves HTTP when the hook returns                    */
+    hsb_stream    *detached;    /* the connection leaves HTTP when the hook returns     */
     void          *user;
-    hsb__link      afters;      /* hsb_request_after                                   */
-    uint32_t       promises;    /* open tickets; list in the inbox                      */
 };
 
-static void hsb__request_init(hsb_request *req, hsb__loop *loop, hsb_conn *conn, hsb__outgoing *out,
-                              hsb_error *why, void (*kick)(hsb_conn *))
+static void hsb__request_set_pools(hsb_request *req)
+{
+    hsb__pool *pool = &req->channel.loop->pool;
+    req->text.pool = req->kept.pool = req->fields_out.pool = req->trailers_out.pool = pool;
+}
+
+static void hsb__request_init(hsb_request *req, hsb__loop *loop, hsb_conn *conn, hsb_error *why,
+                              void (*schedule)(hsb_conn *))
 {
     memset(req, 0, sizeof *req);
-    req->loop = loop;
-    req->conn = conn;
-    req->out = out;
-    req->why = why;
-    req->kick = kick;
-    req->text.pool = req->kept.pool = req->fields_out.pool = req->trailers_out.pool = &loop->pool;
+    hsb__channel_init(&req->channel, loop, conn, why, schedule);
+    hsb__request_set_pools(req);
 }
 
-/* Whoever would answer later need not any more: timers are gone, tickets get NULL.     */
-static void hsb__request_call_off(hsb_request *req)
-{
-    hsb__after_cancel_all(&req->afters);
-    if (req->promises)
-        hsb__inbox_orphan(req->loop->inbox, &req->promises);
-}
-
-/* Everything of this request is released; the object waits for the next one.           */
+/* Everything of this request is released; the object waits for the next one.  The queue
+   and the end that was asked for are the connection's, and stay.                       */
 static void hsb__request_reset(hsb_request *req)
 {
-    hsb__request_call_off(req);
-    hsb__pool_put(&req->loop->pool, req->head.fields, req->fields_size);
+    int earlier = req->earlier + 1;
+    hsb__channel_call_off(&req->channel);
+    hsb__pool_put(&req->channel.loop->pool, req->head.fields, req->fields_size);
     hsb__buffer_release(&req->text);
     hsb__buffer_release(&req->kept);
     hsb__buffer_release(&req->fields_out);
     hsb__buffer_release(&req->trailers_out);
-    hsb__request_init(req, req->loop, req->conn, req->out, req->why, req->kick);
+    hsb__channel channel = req->channel;
+    memset(req, 0, sizeof *req);
+    channel.paused = channel.drain_due = false;
+    req->channel = channel;
+    req->earlier = earlier;
+    hsb__request_set_pools(req);
 }
 
-/* Room for twice the fields; moves them.                                               */
+/* on_head is being called.                                                             */
+static bool hsb__request_in_head_hook(const hsb_request *req)
+{
+    return req->opened && req->receiving == HSB__HEAD;
+}
+
+static bool hsb__request_has_no_body(const hsb_request *req)
+{
+    return !req->head.chunked && req->head.content_length == 0;
+}
+
+/* Doubles the array of fields, or makes the first one.                                 */
 static bool hsb__request_more_fields(hsb_request *req)
 {
     size_t size = req->fields_size ? req->fields_size * 2 : 32 * sizeof(hsb__field);
-    hsb__field *more = hsb__pool_get(&req->loop->pool, &size);
+    hsb__field *more = hsb__pool_get(&req->channel.loop->pool, &size);
     if (!more)
         return false;
     if (req->head.field_count)
         memcpy(more, req->head.fields, (size_t)req->head.field_count * sizeof *more);
-    hsb__pool_put(&req->loop->pool, req->head.fields, req->fields_size);
+    hsb__pool_put(&req->channel.loop->pool, req->head.fields, req->fields_size);
     req->head.fields = more;
     req->head.field_space = (int)(size / sizeof *more);
     req->fields_size = size;
@@ -10554,7 +10684,7 @@ static hsb_str hsb__request_body(const hsb_request *req)
 
 static hsb__memory *hsb__request_memory(hsb_request *req)
 {
-    return &req->loop->memory;
+    return &req->channel.loop->memory;
 }
 
 /* --- later ------------------------------------------------------------------------------- */
@@ -10564,48 +10694,52 @@ static void hsb__request_call(void *owner, hsb__resume fn, void *arg)
     if (fn.request)
         fn.request(req, arg);
     if (req)
-        req->kick(req->conn);
+        hsb__channel_schedule(&req->channel);
 }
 
 static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_request *, void *),
                                void *arg)
 {
+    hsb__channel *ch = &req->channel;
     hsb__resume resume;
     resume.request = fn;
-    return hsb__after_add(&req->afters, req->loop, delay_ms, hsb__request_call, req, resume, arg);
+    return hsb__after_add(&ch->afters, ch->loop, delay_ms, hsb__request_call, req, resume, arg);
 }
 
 static hsb_ticket hsb__request_defer(hsb_request *req)
 {
-    hsb_ticket t;
-    t.inbox = req->loop->inbox;
-    t.id = hsb__inbox_promise(req->loop->inbox, req, hsb__request_call, &req->promises);
-    return t;
+    return hsb__channel_ticket(&req->channel, req, hsb__request_call);
+}
+
+static void hsb__request_resume(hsb_request *req)
+{
+    req->channel.paused = false;
+    hsb__channel_schedule(&req->channel);
 }
 
 /* ===== >>response ================================================================
-   Purpose  which framing, what is allowed when, flow marks
-   Uses     >>request >>frame
+   Purpose  the answer: what is allowed when, which framing, what is written
+   Uses     >>memory >>text >>buffer >>error >>loop >>head >>body >>outgoing >>frame >>channel
+            >>request
    Names    hsb__response_*
    Tests    tests/live/responses.c, tests/wire                                       */
 
-/* A body that nobody wanted is read and dropped up to so many bytes; beyond, the
-   connection ends after the answer.                                                    */
+/* What comes of a body that nobody wanted is read and dropped up to so many bytes; beyond
+   that, the connection ends after the answer.                                          */
 enum { HSB__SKIP = 65536 };
 
-/* The connection must end so that the peer cannot take what it has for whole.           */
+/* The connection will be cut, so that the peer cannot take what it has for whole.       */
 __attribute__((format(printf, 3, 4)))
 static void hsb__response_fail(hsb_request *req, hsb_status status, const char *format, ...)
 {
-    char text[sizeof req->why->text];
+    char text[sizeof req->channel.why->text];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    req->aborted = true;
-    if (req->why->status == HSB_OK)
-        hsb__error_set(req->why, status, 0, 0, "%s", text);
-    req->kick(req->conn);
+    req->sending = HSB__ABORTED;
+    hsb__channel_record(&req->channel, status, "%s", text);
+    hsb__channel_schedule(&req->channel);
 }
 
 static void hsb__response_no_memory(hsb_request *req)
@@ -10615,7 +10749,22 @@ static void hsb__response_no_memory(hsb_request *req)
 
 static bool hsb__response_may_begin(const hsb_request *req)
 {
-    return req->opened && req->sending == HSB__NONE && !req->aborted;
+    return req->opened && req->sending == HSB__NONE;
+}
+
+/* The peer or the network ended this answer, or we gave one: what the application does
+   about it now comes too late, and is no mistake of its own.                            */
+static bool hsb__response_is_too_late(const hsb_request *req)
+{
+    return req->sending == HSB__ABORTED || req->refused;
+}
+
+/* Before the head: what the client asks for.                                            */
+static bool hsb__response_keeps_alive(const hsb_request *req)
+{
+    if (req->sending == HSB__NONE)
+        return req->head.keep_alive;
+    return req->channel.ending == HSB__STAYS && req->sending != HSB__ABORTED;
 }
 
 static bool hsb__response_header(hsb_request *req, const char *name, const char *value)
@@ -10625,85 +10774,132 @@ static bool hsb__response_header(hsb_request *req, const char *name, const char 
     return hsb__frame_field(&req->fields_out, name, hsb__text_of(value));
 }
 
-/* The rest of the request's body can be skipped cheaply enough to go on after it.       */
-static bool hsb__response_can_skip_body(const hsb_request *req)
+/* --- HTTP/1's framing ------------------------------------------------------------------
+   An answer is written by these: a head, data, an end.  Nothing else in this file writes
+   what is between the application's bytes, so another version of HTTP is another set of
+   the same functions.  False: out of memory.                                            */
+static bool hsb__response_put_continue(hsb_request *req)
 {
-    if (req->receiving == HSB__END || req->receiving == HSB__WAIT)
-        return true;
-    if (req->continue_due)          /* RFC 9110 10.1.1: it may come, or it may not       */
-        return false;
-    if (req->in_parts && req->streamed)     /* on_body reads on; or see hsb__conn_skip_part */
-        return true;
-    return req->head.chunked || req->head.content_length - req->received <= HSB__SKIP;
+    return hsb__frame_status_line(&req->channel.out.bytes, 100) &&
+           hsb__buffer_append(&req->channel.out.bytes, "\r\n", 2);
 }
 
-/* Chooses the framing (RFC 9112 6.3); true for a response that has a body.              */
-static bool hsb__response_frame(hsb_request *req, int status, int64_t length)
+/* Content-Length or Transfer-Encoding, and Connection where it matters.                 */
+static bool hsb__response_put_framing(hsb_request *req)
 {
-    bool head = hsb__request_method_is(req, "HEAD");
-    bool body = hsb__frame_has_body(status);
-    req->bodiless = head || !body || status == 205;
-    req->promised = status == 205 ? 0 : length;         /* RFC 9110 15.3.6: always empty */
-    if (req->promised == HSB__LENGTH_CHUNKED && req->head.minor == 0)
-        req->promised = HSB__LENGTH_CLOSE;
-    req->keep_alive = req->head.keep_alive && !req->close_after &&
-                      !req->loop->options.no_keep_alive && !req->loop->closing &&
-                      hsb__response_can_skip_body(req) &&
-                      (req->promised != HSB__LENGTH_CLOSE || req->bodiless);
-    return body;
-}
-
-static bool hsb__response_framing_fields(hsb_request *req, int status, bool body)
-{
-    hsb__buffer *out = &req->out->bytes;
+    hsb__buffer *out = &req->channel.out.bytes;
+    bool body = hsb__frame_has_body(req->status), stays = req->channel.ending == HSB__STAYS;
     bool ok = true;
     if (body && req->promised >= 0)
         ok = hsb__frame_number_field(out, "Content-Length", req->promised);
     else if (body && req->promised == HSB__LENGTH_CHUNKED)
         ok = hsb__buffer_append_text(out, "Transfer-Encoding: chunked\r\n");
     if (req->promised == HSB__LENGTH_NONE)
-        return status != 101 || hsb__buffer_append_text(out, "Connection: Upgrade\r\n");
-    if (status == 426)                          /* RFC 9110 7.8: it has an Upgrade field   */
+        return req->status != 101 || hsb__buffer_append_text(out, "Connection: Upgrade\r\n");
+    if (req->status == 426)                     /* RFC 9110 7.8: it has an Upgrade field */
         return ok && hsb__buffer_append_text(out, "Connection: Upgrade") &&
-               hsb__buffer_append_text(out, req->keep_alive ? "\r\n" : ", close\r\n");
-    if (!req->keep_alive)
+               hsb__buffer_append_text(out, stays ? "\r\n" : ", close\r\n");
+    if (!stays)
         return ok && hsb__buffer_append_text(out, "Connection: close\r\n");
     if (req->head.minor == 0)
         return ok && hsb__buffer_append_text(out, "Connection: keep-alive\r\n");
     return ok;
 }
 
-/* Writes the head; NONE -> OPEN.  False: memory ran out and the connection is cut.      */
-static bool hsb__response_head(hsb_request *req, int status, const char *type, int64_t length)
+static bool hsb__response_put_head(hsb_request *req, const char *type)
 {
-    hsb__buffer *out = &req->out->bytes;
-    const char *server = req->loop->options.server_header;
-    hsb_str date = hsb__text_make(hsb__loop_date(req->loop), HSB__DATE_TEXT - 1);
-    hsb_str fields =
-        hsb__text_make(hsb__buffer_data(&req->fields_out), hsb__buffer_len(&req->fields_out));
-    bool body = hsb__response_frame(req, status, length);
-    req->status = status;
-    req->sending = HSB__OPEN;
-    req->continue_due = false;      /* never after a final answer                        */
-    bool ok = hsb__frame_status_line(out, status) && hsb__frame_field(out, "Date", date) &&
-              (!server || hsb__frame_field(out, "Server", hsb__text_of(server))) &&
-              (!type || !body || hsb__frame_field(out, "Content-Type", hsb__text_of(type))) &&
-              hsb__response_framing_fields(req, status, body) &&
-              hsb__buffer_append(out, fields.ptr, fields.len) && hsb__buffer_append(out, "\r\n", 2);
-    hsb__buffer_release(&req->fields_out);
-    if (!ok)
-        hsb__response_no_memory(req);
-    req->kick(req->conn);
+    hsb__loop *loop = req->channel.loop;
+    hsb__buffer *out = &req->channel.out.bytes, *fields = &req->fields_out;
+    const char *server = loop->options.server_header;
+    hsb_str date = hsb__text_make(hsb__loop_date(loop), HSB__DATE_TEXT - 1);
+    bool body = hsb__frame_has_body(req->status);
+    bool ok =
+        hsb__frame_status_line(out, req->status) && hsb__frame_field(out, "Date", date) &&
+        (!server || hsb__frame_field(out, "Server", hsb__text_of(server))) &&
+        (!type || !body || hsb__frame_field(out, "Content-Type", hsb__text_of(type))) &&
+        hsb__response_put_framing(req) &&
+        hsb__buffer_append(out, hsb__buffer_data(fields), hsb__buffer_len(fields)) &&
+        hsb__buffer_append(out, "\r\n", 2);
+    hsb__buffer_release(fields);
     return ok;
 }
 
-/* OPEN -> LAST.  How long the peer takes to read it is nothing that a second answer, which
-   comes late, may depend on.                                                            */
+static bool hsb__response_put_data(hsb_request *req, hsb_str part)
+{
+    hsb__buffer *out = &req->channel.out.bytes;
+    if (req->promised == HSB__LENGTH_CHUNKED)
+        return hsb__frame_chunk(out, part);
+    return hsb__buffer_append(out, part.ptr, part.len);
+}
+
+/* RFC 9112 7.1: the last chunk, the trailers, an empty line.                             */
+static bool hsb__response_put_end(hsb_request *req)
+{
+    hsb__buffer *out = &req->channel.out.bytes, *trailers = &req->trailers_out;
+    if (req->bodiless || req->promised != HSB__LENGTH_CHUNKED)
+        return true;
+    return hsb__buffer_append(out, "0\r\n", 3) &&
+           hsb__buffer_append(out, hsb__buffer_data(trailers), hsb__buffer_len(trailers)) &&
+           hsb__buffer_append(out, "\r\n", 2);
+}
+
+/* --- head and end: the states ------------------------------------------------------------- */
+/* What is still to come of the request's body can be skipped cheaply enough to go on with
+   the connection.  An answer in parts lets on_body read it: see hsb__http1_wants_body.     */
+static bool hsb__response_can_skip_body(const hsb_request *req, bool in_parts)
+{
+    if (req->receiving == HSB__END)
+        return true;
+    if (req->continue_due)          /* RFC 9110 10.1.1: it may come, or it may not       */
+        return false;
+    if (in_parts && req->streamed)
+        return true;
+    return req->head.chunked || req->head.content_length - req->received <= HSB__SKIP;
+}
+
+/* Chooses the framing (RFC 9112 6.3), and whether the connection goes on after it.      */
+static void hsb__response_choose_framing(hsb_request *req, int64_t length, bool in_parts)
+{
+    hsb__loop *loop = req->channel.loop;
+    int status = req->status;
+    req->bodiless = status == 205 || !hsb__frame_has_body(status) ||
+                    hsb__request_method_is(req, "HEAD");
+    req->promised = status == 205 ? 0 : length;         /* RFC 9110 15.3.6: always empty */
+    if (req->promised == HSB__LENGTH_CHUNKED && req->head.minor == 0)
+        req->promised = HSB__LENGTH_CLOSE;
+    if (!req->head.keep_alive || loop->options.no_keep_alive || loop->closing ||
+        !hsb__response_can_skip_body(req, in_parts) ||
+        (req->promised == HSB__LENGTH_CLOSE && !req->bodiless))
+        hsb__channel_end(&req->channel, HSB__LAST_ANSWER);
+}
+
+/* NONE -> OPEN.  False: memory ran out and the connection will be cut.                  */
+static bool hsb__response_open(hsb_request *req, int status, const char *type, int64_t length,
+                               bool in_parts)
+{
+    req->status = status;
+    req->sending = HSB__OPEN;
+    hsb__response_choose_framing(req, length, in_parts);
+    bool ok = hsb__response_put_head(req, type);
+    if (!ok)
+        hsb__response_no_memory(req);
+    hsb__channel_schedule(&req->channel);
+    return ok;
+}
+
+/* The head of an answer whose body is queued at once.                                   */
+static bool hsb__response_head(hsb_request *req, int status, const char *type, int64_t length)
+{
+    return hsb__response_open(req, status, type, length, false);
+}
+
+/* OPEN -> LAST.  From here on timers and tickets of this request serve nothing, however
+   long the peer takes to read the answer.                                               */
 static void hsb__response_last(hsb_request *req)
 {
     req->sending = HSB__LAST;
-    hsb__request_call_off(req);
-    req->kick(req->conn);
+    hsb__channel_call_off(&req->channel);
+    hsb__channel_schedule(&req->channel);
 }
 
 static bool hsb__response_type_allowed(const char *type)
@@ -10719,7 +10915,8 @@ static bool hsb__response_status_allowed(const hsb_request *req, int status)
     return status >= 300 || !hsb__request_method_is(req, "CONNECT");
 }
 
-/* One whole answer.  What cannot be sent as asked for is answered 500.                   */
+/* --- whole answers ---------------------------------------------------------------------- */
+/* An answer that cannot be sent as asked for becomes a 500.                              */
 static void hsb__response_whole(hsb_request *req, int status, const char *type, hsb_str body)
 {
     if (!hsb__response_status_allowed(req, status) || !hsb__response_type_allowed(type)) {
@@ -10730,7 +10927,7 @@ static void hsb__response_whole(hsb_request *req, int status, const char *type, 
     if (!hsb__response_head(req, status, type, (int64_t)body.len))
         return;
     if (!req->bodiless) {
-        if (!hsb__buffer_append(&req->out->bytes, body.ptr, body.len)) {
+        if (!hsb__response_put_data(req, body)) {
             hsb__response_no_memory(req);
             return;
         }
@@ -10754,32 +10951,38 @@ static void hsb__response_plain_status(hsb_request *req, int status)
     hsb__response_text(req, status, text);
 }
 
+/* The source of an answer whose head was just written with this length; then LAST.  NULL:
+   nothing is to be sent, or memory ran out.                                              */
+static hsb__source *hsb__response_source(hsb_request *req, int64_t length)
+{
+    hsb__source *s = NULL;
+    if (!req->bodiless && length > 0) {
+        s = hsb__outgoing_add_source(&req->channel.out);
+        if (!s) {
+            hsb__response_no_memory(req);
+            return NULL;
+        }
+        s->left = req->written = length;
+    }
+    hsb__response_last(req);
+    return s;
+}
+
 static void hsb__response_owned(hsb_request *req, int status, const char *type, hsb_str body,
                                 void (*release)(void *), void *arg)
 {
     hsb__source *s = NULL;
-    bool ok = hsb__response_status_allowed(req, status) && hsb__response_type_allowed(type);
-    if (!ok)
+    if (!hsb__response_status_allowed(req, status) || !hsb__response_type_allowed(type))
         hsb__response_whole(req, 500, NULL, hsb__text_absent());
-    else if (hsb__response_head(req, status, type, (int64_t)body.len)) {
-        if (!req->bodiless && body.len > 0) {
-            s = hsb__outgoing_add_source(req->out);
-            if (!s)
-                hsb__response_no_memory(req);
-        }
-        if (!req->aborted)
-            hsb__response_last(req);
+    else if (hsb__response_head(req, status, type, (int64_t)body.len))
+        s = hsb__response_source(req, (int64_t)body.len);
+    if (s) {
+        s->bytes = body.ptr;
+        s->release = release;
+        s->arg = arg;
+    } else if (release) {
+        release(arg);
     }
-    if (!s) {
-        if (release)
-            release(arg);
-        return;
-    }
-    s->bytes = body.ptr;
-    s->release = release;
-    s->arg = arg;
-    s->left = (int64_t)body.len;
-    req->written = (int64_t)body.len;
 }
 
 static void hsb__response_redirect(hsb_request *req, int status, const char *location)
@@ -10790,44 +10993,22 @@ static void hsb__response_redirect(hsb_request *req, int status, const char *loc
     hsb__response_plain_status(req, status);
 }
 
-/* --- in parts ------------------------------------------------------------------------------ */
+/* --- answers in parts --------------------------------------------------------------------- */
 static void hsb__response_begin(hsb_request *req, int status, int64_t length)
 {
-    req->in_parts = hsb__response_status_allowed(req, status);
-    req->refused = !req->in_parts;              /* the method is the client's choice          */
+    req->refused = !hsb__response_status_allowed(req, status);  /* the client chose the method */
     if (req->refused)
         hsb__response_whole(req, status, NULL, hsb__text_absent());
     else
-        hsb__response_head(req, status, NULL, length < 0 ? HSB__LENGTH_CHUNKED : length);
-}
-
-/* Above the mark the writer should wait for on_drain.                                     */
-static hsb_flow hsb__response_flow(hsb_request *req)
-{
-    size_t mark = hsb__options_limit(req->loop->options.limits.queued_bytes);
-    if (hsb__buffer_len(&req->out->bytes) <= mark)
-        return HSB_FLOW_GO;
-    req->drain_due = true;
-    return HSB_FLOW_WAIT;
-}
-
-/* Who goes on writing after WAIT is stopped at 16 times the mark.                         */
-static bool hsb__response_flooded(const hsb_request *req, size_t more)
-{
-    size_t mark = hsb__options_limit(req->loop->options.limits.queued_bytes);
-    if (!req->drain_due || mark > SIZE_MAX / 16)
-        return false;
-    size_t len = hsb__buffer_len(&req->out->bytes);
-    return len > mark * 16 || more > mark * 16 - len;
+        hsb__response_open(req, status, NULL, length < 0 ? HSB__LENGTH_CHUNKED : length, true);
 }
 
 static hsb_flow hsb__response_write(hsb_request *req, hsb_str part)
 {
-    bool ok;
-    if (req->aborted || !req->opened)
+    if (req->sending == HSB__ABORTED || !req->opened)
         return HSB_FLOW_GONE;
     if (part.len == 0)
-        return hsb__response_flow(req);
+        return hsb__channel_flow(&req->channel);
     if (req->promised >= 0 && (uint64_t)part.len > (uint64_t)(req->promised - req->written)) {
         hsb__response_fail(req, HSB_ERR_MISUSE, "more body bytes written than promised");
         return HSB_FLOW_GONE;
@@ -10835,20 +11016,22 @@ static hsb_flow hsb__response_write(hsb_request *req, hsb_str part)
     req->written += (int64_t)part.len;
     if (req->bodiless)
         return HSB_FLOW_GO;
-    if (hsb__response_flooded(req, part.len)) {
+    if (hsb__channel_is_flooded(&req->channel, part.len)) {
         hsb__response_fail(req, HSB_ERR_LIMIT, "response written on after HSB_FLOW_WAIT");
         return HSB_FLOW_GONE;
     }
-    if (req->promised == HSB__LENGTH_CHUNKED)
-        ok = hsb__frame_chunk(&req->out->bytes, part);
-    else
-        ok = hsb__buffer_append(&req->out->bytes, part.ptr, part.len);
-    if (!ok) {
+    if (!hsb__response_put_data(req, part)) {
         hsb__response_no_memory(req);
         return HSB_FLOW_GONE;
     }
-    req->kick(req->conn);
-    return hsb__response_flow(req);
+    hsb__channel_schedule(&req->channel);
+    return hsb__channel_flow(&req->channel);
+}
+
+static hsb_flow hsb__response_flush(hsb_request *req)
+{
+    hsb__channel_schedule(&req->channel);
+    return hsb__channel_flow(&req->channel);
 }
 
 /* RFC 9110 6.5.1: no framing, routing or authentication in trailers; the framing fields
@@ -10862,30 +11045,21 @@ static bool hsb__response_trailer(hsb_request *req, const char *name, const char
 
 static void hsb__response_end(hsb_request *req)
 {
-    hsb__buffer *out = &req->out->bytes;
-    bool ok = true;
-    if (req->aborted)
+    if (req->sending == HSB__ABORTED)
         return;
-    if (!req->bodiless && req->promised >= 0 && req->written < req->promised) {
+    if (!req->bodiless && req->promised >= 0 && req->written < req->promised)
         hsb__response_fail(req, HSB_ERR_MISUSE, "fewer body bytes written than promised");
-        return;
-    }
-    if (!req->bodiless && req->promised == HSB__LENGTH_CHUNKED)     /* RFC 9112 7.1       */
-        ok = hsb__buffer_append(out, "0\r\n", 3) &&
-             hsb__buffer_append(out, hsb__buffer_data(&req->trailers_out),
-                                hsb__buffer_len(&req->trailers_out)) &&
-             hsb__buffer_append(out, "\r\n", 2);
-    if (!ok)
+    else if (!hsb__response_put_end(req))
         hsb__response_no_memory(req);
     else
         hsb__response_last(req);
 }
 
-/* Body bytes that the transport has taken; the queue behind the body is empty of others'
-   until the request is finished.                                                          */
+/* Body bytes that the transport has taken.  Until the request has finished, nothing is
+   queued after its body.                                                                  */
 static int64_t hsb__response_bytes(const hsb_request *req)
 {
-    uint64_t waiting = hsb__outgoing_len(req->out);
+    uint64_t waiting = hsb__outgoing_len(&req->channel.out);
     if (req->bodiless)
         return 0;
     return waiting < (uint64_t)req->written ? req->written - (int64_t)waiting : 0;
@@ -11150,21 +11324,16 @@ static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *ra
                hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n")) &&
               (!range || hsb__files_content_range(req, range, f->size)) &&
               hsb__response_head(req, range ? 206 : 200, f->type, length);
-    if (ok && !req->bodiless && length > 0) {
-        hsb__source *s = hsb__outgoing_add_source(req->out);
-        if (s) {
-            s->fd = f->fd;
-            s->from = range ? range->from : 0;
-            s->left = length;
-            f->fd = -1;
-            req->written = length;
-        }
-        ok = s != NULL;
-    }
-    if (!ok)
+    if (!ok) {
         hsb__response_no_memory(req);
-    else
-        hsb__response_last(req);
+        return;
+    }
+    hsb__source *s = hsb__response_source(req, length);
+    if (s) {
+        s->fd = f->fd;
+        s->from = range ? range->from : 0;
+        f->fd = -1;
+    }
 }
 
 static void hsb__files_answer(hsb_request *req, hsb__file *f)
@@ -11359,23 +11528,15 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
 }
 
 /* ===== >>stream ==================================================================
-   Purpose  after detach: bytes only
-   Uses     >>response
+   Purpose  after hsb_request_detach: bytes only
+   Uses     >>memory >>text >>buffer >>inbox >>loop >>head >>channel >>request >>response
    Names    hsb__stream_*
    Tests    tests/live/streams.c                                                     */
 
 struct hsb_stream {
-    hsb__loop       *loop;
-    hsb_conn        *conn;
-    hsb__outgoing   *out;           /* the connection's queue                            */
-    hsb_error       *why;
-    void           (*kick)(hsb_conn *);
+    hsb__channel     channel;
     hsb_stream_hooks hooks;
-    bool             paused, drain_due;
-    bool             ended;         /* on_end was called                                 */
-    bool             closing, cut;  /* by close(false), close(true)                      */
-    hsb__link        afters;
-    uint32_t         promises;
+    bool             ended;         /* the peer's end was told by on_end                 */
 };
 
 static bool hsb__stream_may_detach(const hsb_request *req, int status)
@@ -11385,56 +11546,45 @@ static bool hsb__stream_may_detach(const hsb_request *req, int status)
                    hsb__request_header(req, "Upgrade").ptr;
     bool tunnel = status >= 200 && status < 300 && hsb__request_method_is(req, "CONNECT");
     bool whole = req->receiving == HSB__END ||
-                 (!req->head_hook_done && !req->head.chunked && req->head.content_length == 0);
+                 (hsb__request_in_head_hook(req) && hsb__request_has_no_body(req));
     return hsb__response_may_begin(req) && whole && (upgrade || tunnel);
 }
 
-/* Writes the head; the connection's own step makes the change once the hook returned.    */
+/* Writes the head, whose bytes become the first in the stream's queue.  The connection's own
+   step makes the change, after the hook has returned.                                    */
 static hsb_stream *hsb__request_detach(hsb_request *req, int status, const hsb_stream_hooks *hooks)
 {
+    hsb__channel *from = &req->channel;
     if (!hsb__stream_may_detach(req, status))
         return NULL;
-    hsb_stream *s = hsb__memory_zeroed(&req->loop->memory, sizeof *s);
+    hsb_stream *s = hsb__memory_zeroed(&from->loop->memory, sizeof *s);
     if (!s)
         return NULL;
     if (!hsb__response_head(req, status, NULL, HSB__LENGTH_NONE)) {
-        hsb__memory_free(&req->loop->memory, s, sizeof *s);
+        hsb__memory_free(&from->loop->memory, s, sizeof *s);
         return NULL;
     }
-    s->loop = req->loop;
-    s->conn = req->conn;
-    s->out = req->out;
-    s->why = req->why;
-    s->kick = req->kick;
+    hsb__channel_init(&s->channel, from->loop, from->conn, from->why, from->schedule);
+    hsb__outgoing_move(&s->channel.out, &from->out);
     s->hooks = *hooks;
     req->detached = s;
     return s;
 }
 
+/* The stream ends, or its end was asked for: the application gets and sends no more.     */
 static bool hsb__stream_gone(const hsb_stream *s)
 {
-    return s->closing || s->cut;
-}
-
-static hsb_flow hsb__stream_flow(hsb_stream *s)
-{
-    if (hsb__buffer_len(&s->out->bytes) <= hsb__options_limit(s->loop->options.limits.queued_bytes))
-        return HSB_FLOW_GO;
-    s->drain_due = true;
-    return HSB_FLOW_WAIT;
+    return s->channel.ending != HSB__STAYS;
 }
 
 static void hsb__stream_close(hsb_stream *s, bool force)
 {
-    s->closing = true;
-    s->cut = s->cut || force;
-    s->kick(s->conn);
+    hsb__channel_end(&s->channel, force ? HSB__ENDS_NOW : HSB__ENDS);
 }
 
 static hsb_flow hsb__stream_fail(hsb_stream *s, hsb_status status, const char *text)
 {
-    if (s->why->status == HSB_OK)
-        hsb__error_set(s->why, status, 0, 0, "%s", text);
+    hsb__channel_record(&s->channel, status, "%s", text);
     hsb__stream_close(s, true);
     return HSB_FLOW_GONE;
 }
@@ -11442,17 +11592,16 @@ static hsb_flow hsb__stream_fail(hsb_stream *s, hsb_status status, const char *t
 /* Two parts as one write: a frame's head and its payload.                                */
 static hsb_flow hsb__stream_write_both(hsb_stream *s, hsb_str head, hsb_str body)
 {
-    size_t mark = hsb__options_limit(s->loop->options.limits.queued_bytes);
-    size_t len = hsb__buffer_len(&s->out->bytes);
+    hsb__buffer *out = &s->channel.out.bytes;
     if (hsb__stream_gone(s))
         return HSB_FLOW_GONE;
-    if (s->drain_due && mark <= SIZE_MAX / 16 && (len > mark * 16 || body.len > mark * 16 - len))
+    if (hsb__channel_is_flooded(&s->channel, body.len))
         return hsb__stream_fail(s, HSB_ERR_LIMIT, "stream written on after HSB_FLOW_WAIT");
-    if (!hsb__buffer_append(&s->out->bytes, head.ptr, head.len) ||
-        !hsb__buffer_append(&s->out->bytes, body.ptr, body.len))
+    if (!hsb__buffer_append(out, head.ptr, head.len) ||
+        !hsb__buffer_append(out, body.ptr, body.len))
         return hsb__stream_fail(s, HSB_ERR_MEMORY, "out of memory for a stream");
-    s->kick(s->conn);
-    return hsb__stream_flow(s);
+    hsb__channel_schedule(&s->channel);
+    return hsb__channel_flow(&s->channel);
 }
 
 static hsb_flow hsb__stream_write(hsb_stream *s, hsb_str part)
@@ -11464,19 +11613,19 @@ static hsb_flow hsb__stream_flush(hsb_stream *s)
 {
     if (hsb__stream_gone(s))
         return HSB_FLOW_GONE;
-    s->kick(s->conn);
-    return hsb__stream_flow(s);
+    hsb__channel_schedule(&s->channel);
+    return hsb__channel_flow(&s->channel);
 }
 
 static void hsb__stream_pause(hsb_stream *s)
 {
-    s->paused = true;
+    s->channel.paused = true;
 }
 
 static void hsb__stream_resume(hsb_stream *s)
 {
-    s->paused = false;
-    s->kick(s->conn);
+    s->channel.paused = false;
+    hsb__channel_schedule(&s->channel);
 }
 
 static void hsb__stream_call(void *owner, hsb__resume fn, void *arg)
@@ -11485,41 +11634,37 @@ static void hsb__stream_call(void *owner, hsb__resume fn, void *arg)
     if (fn.stream)
         fn.stream(s, arg);
     if (s)
-        s->kick(s->conn);
+        hsb__channel_schedule(&s->channel);
 }
 
 static bool hsb__stream_after(hsb_stream *s, int delay_ms, void (*fn)(hsb_stream *, void *),
                               void *arg)
 {
+    hsb__channel *ch = &s->channel;
     hsb__resume resume;
     resume.stream = fn;
-    return hsb__after_add(&s->afters, s->loop, delay_ms, hsb__stream_call, s, resume, arg);
+    return hsb__after_add(&ch->afters, ch->loop, delay_ms, hsb__stream_call, s, resume, arg);
 }
 
 static hsb_ticket hsb__stream_ticket(hsb_stream *s)
 {
-    hsb_ticket t;
-    t.inbox = s->loop->inbox;
-    t.id = hsb__inbox_promise(s->loop->inbox, s, hsb__stream_call, &s->promises);
-    return t;
+    return hsb__channel_ticket(&s->channel, s, hsb__stream_call);
 }
 
-/* Last call of its hooks, then released.                                                 */
+/* The connection has ended: the last call of its hooks, then the stream is released.     */
 static void hsb__stream_end(hsb_stream *s, const hsb_error *why)
 {
-    hsb__after_cancel_all(&s->afters);
-    if (s->promises)
-        hsb__inbox_orphan(s->loop->inbox, &s->promises);
-    s->closing = true;
+    hsb__loop *loop = s->channel.loop;
+    hsb__channel_call_off(&s->channel);
+    s->channel.ending = HSB__ENDS_NOW;
     if (s->hooks.on_close) {
-        s->loop->depth++;
+        loop->depth++;
         s->hooks.on_close(s, why, s->hooks.user);
-        s->loop->depth--;
+        loop->depth--;
     }
-    hsb__after_cancel_all(&s->afters);          /* what on_close still asked for            */
-    if (s->promises)
-        hsb__inbox_orphan(s->loop->inbox, &s->promises);
-    hsb__memory_free(&s->loop->memory, s, sizeof *s);
+    hsb__channel_call_off(&s->channel);         /* what on_close still asked for            */
+    hsb__outgoing_clear(&s->channel.out);
+    hsb__memory_free(&loop->memory, s, sizeof *s);
 }
 
 /* ===== >>websocket ===============================================================
@@ -12206,7 +12351,7 @@ static bool hsb__websocket_code_is_allowed(int code)
 /* The reason is cut where it is too long or not UTF-8.                                 */
 static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 {
-    int patience = ws->stream->loop->options.timeouts.close;
+    int patience = ws->stream->channel.loop->options.timeouts.close;
     if (ws->close_sent)
         return;
     hsb__websocket_put_close(ws, code, reason);
@@ -12400,39 +12545,425 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
     return NULL;
 }
 
+/* ===== >>http1 ===================================================================
+   Purpose  HTTP/1 as a connection receives it: head, body, trailers, 100-continue, limits,
+            refusals; from here the hooks of a request are called
+   Uses     >>text >>buffer >>error >>loop >>head >>body >>frame >>channel >>request >>response
+   Names    hsb__http1_*
+   Tests    tests/wire, tests/live/limits.c, tests/live/responses.c
+
+   A receiver is what >>conn hands a peer's bytes to, and it knows nothing of sockets and TLS.
+   >>conn calls it through these:
+
+     hsb__http1_wants_input   may bytes be read for it now?
+     hsb__http1_receive       here are some
+     hsb__http1_turn          something has moved: 100-continue, on_request, or a 500
+     hsb__http1_drained       the queue is short again: on_drain
+     hsb__http1_deadline      until when the peer must have sent what is awaited
+     hsb__http1_time_out      it has not
+     hsb__http1_finish        the answer is out, or the connection ends: on_finish
+
+   The way back is req->channel alone: the queue, the error, the end that is asked for.    */
+static void hsb__http1_hook(hsb_request *req, void (*hook)(hsb_request *, void *))
+{
+    hsb__loop *loop = req->channel.loop;
+    if (!hook)
+        return;
+    loop->depth++;
+    hook(req, loop->options.hooks.user);
+    loop->depth--;
+}
+
+/* on_finish, exactly once for every on_head; then the object is ready for the next request. */
+static void hsb__http1_finish(hsb_request *req)
+{
+    hsb__loop *loop = req->channel.loop;
+    const hsb_hooks *hooks = &loop->options.hooks;
+    const hsb_error *why = req->channel.why;
+    bool told = req->opened && hooks->on_finish;
+    req->opened = false;                        /* it is read for the last time, not answered */
+    if (told) {
+        loop->depth++;
+        hooks->on_finish(req, why->status == HSB_OK ? NULL : why, hooks->user);
+        loop->depth--;
+    }
+    hsb__request_reset(req);
+}
+
+/* --- a request that cannot be served ------------------------------------------------------ */
+static hsb_status hsb__http1_refusal_kind(int status)
+{
+    if (status == 408)
+        return HSB_ERR_TIMEOUT;
+    return status == 413 || status == 414 || status == 431 ? HSB_ERR_LIMIT : HSB_ERR_HTTP;
+}
+
+/* The only word for it in this file: on_error is told, the peer gets this status unless an
+   answer has begun, no more of the request is read, and the connection closes after the
+   answer.                                                                                    */
+static void hsb__http1_refuse(hsb_request *req, int status, const char *reason)
+{
+    hsb__channel *ch = &req->channel;
+    hsb__channel_record(ch, hsb__http1_refusal_kind(status), "%d %s: %s", status,
+                        hsb__frame_reason(status), reason);
+    req->receiving = HSB__END;
+    hsb__channel_end(ch, HSB__LAST_ANSWER);
+    if (req->sending == HSB__OPEN) {
+        req->sending = HSB__ABORTED;            /* on_error is told where it is cut           */
+        return;
+    }
+    hsb__loop_error(ch->loop, ch->conn, ch->why);
+    if (req->sending != HSB__NONE)
+        return;
+    char text[64];
+    req->refused = true;
+    snprintf(text, sizeof text, "%d %s\n", status, hsb__frame_reason(status));
+    hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
+}
+
+static void hsb__http1_no_memory(hsb_request *req, const char *what)
+{
+    hsb__channel_record(&req->channel, HSB_ERR_MEMORY, "out of memory for a request's %s", what);
+    hsb__channel_end(&req->channel, HSB__ENDS_NOW);
+}
+
+/* Nobody answered and nobody is going to: there is no ticket and no timer.                   */
+static bool hsb__http1_is_unanswered(const hsb_request *req)
+{
+    return req->opened && req->receiving == HSB__END && req->sending == HSB__NONE &&
+           !req->channel.promises && !hsb__link_first(&req->channel.afters);
+}
+
+/* The connection goes on, so this is no error of its own.                                    */
+static void hsb__http1_answer_500(hsb_request *req)
+{
+    hsb_str method = hsb__request_text(req, req->head.method);
+    hsb_str target = hsb__request_text(req, req->head.target);
+    hsb_error err;
+    hsb__error_set(&err, HSB_ERR_MISUSE, 0, 0, "no hook answered this request: %.*s %.*s",
+                   (int)(method.len < 32 ? method.len : 32), method.ptr,
+                   (int)(target.len < 160 ? target.len : 160), target.ptr);
+    hsb__loop_error(req->channel.loop, req->channel.conn, &err);
+    req->refused = true;
+    hsb__response_plain_status(req, 500);
+}
+
+/* --- the body ----------------------------------------------------------------------------- */
+/* The application still takes bytes of the body: it has not answered, or it reads the body in
+   parts while it answers in parts.                                                           */
+static bool hsb__http1_wants_body(const hsb_request *req)
+{
+    return req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
+}
+
+/* False is the back-pressure: the bytes stay in the socket.  A pause ends with the answer,
+   after which the body is only skipped.                                                      */
+static bool hsb__http1_wants_input(const hsb_request *req)
+{
+    if (req->detached || req->sending == HSB__ABORTED || req->receiving == HSB__END)
+        return false;
+    return req->receiving != HSB__BODY || !req->channel.paused || req->sending == HSB__LAST;
+}
+
+/* While the application pauses, a body is not over, even if its last byte was handled.       */
+static bool hsb__http1_is_whole(const hsb_request *req)
+{
+    const hsb__head *h = &req->head;
+    if (req->receiving != HSB__BODY)
+        return false;
+    if (hsb__request_has_no_body(req))
+        return true;
+    if (!hsb__http1_wants_input(req))
+        return false;
+    return h->chunked ? h->in_trailers && h->state == HSB__HEAD_FINISHED : req->body.left == 0;
+}
+
+/* BODY -> END.  The only place where on_request is called: the application answers now, unless
+   it has; or it learns that the body is whole which it reads in parts.                       */
+static void hsb__http1_end_body(hsb_request *req)
+{
+    req->receiving = HSB__END;
+    if (hsb__http1_wants_body(req) && !req->detached)
+        hsb__http1_hook(req, req->channel.loop->options.hooks.on_request);
+}
+
+static int64_t hsb__http1_body_limit(const hsb_request *req)
+{
+    const hsb_limits *l = &req->channel.loop->options.limits;
+    int64_t limit = req->streamed ? l->stream_bytes : l->body_bytes;
+    return limit < 0 ? INT64_MAX : limit;
+}
+
+/* Beyond the bound, the lingering close reads the rest.                                      */
+static void hsb__http1_skip_part(hsb_request *req, size_t len)
+{
+    req->skipped += (int64_t)len;
+    if (req->skipped <= HSB__SKIP)
+        return;
+    req->receiving = HSB__END;
+    hsb__channel_end(&req->channel, HSB__LAST_ANSWER);
+}
+
+static void hsb__http1_body_part(hsb_request *req, hsb_str part)
+{
+    hsb__loop *loop = req->channel.loop;
+    const hsb_hooks *hooks = &loop->options.hooks;
+    req->received += (int64_t)part.len;
+    hsb__pace_count(&req->pace, hsb__loop_now_ms(loop), part.len);
+    if (!hsb__http1_wants_body(req)) {
+        hsb__http1_skip_part(req, part.len);
+    } else if (req->received > hsb__http1_body_limit(req)) {
+        hsb__http1_refuse(req, 413, "the body is over the limit");
+    } else if (!req->streamed) {
+        if (!hsb__buffer_append(&req->kept, part.ptr, part.len))
+            hsb__http1_no_memory(req, "body");
+    } else if (hooks->on_body) {
+        loop->depth++;
+        hooks->on_body(req, part, hooks->user);
+        loop->depth--;
+    }
+}
+
+/* --- head and trailers -------------------------------------------------------------------- */
+/* Reads on, field by field, in what the head's storage holds.                                */
+static int hsb__http1_parse_text(hsb_request *req, bool trailers)
+{
+    for (;;) {
+        const char *bytes = hsb__buffer_data(&req->text);
+        size_t len = hsb__buffer_len(&req->text);
+        int outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, req->head.end)
+                               : hsb__head_parse(&req->head, bytes, len);
+        if (outcome != HSB__HEAD_SPACE)
+            return outcome;
+        if (!hsb__request_more_fields(req)) {
+            hsb__http1_no_memory(req, "head");
+            return HSB__HEAD_MORE;
+        }
+    }
+}
+
+enum { HSB__HEAD_PIECE = 1024 };        /* see hsb__http1_parse                               */
+
+/* Copies bytes to the head's storage and parses on.  Returns how many of them belonged to it;
+   *outcome becomes HSB__HEAD_MORE, _DONE or the status to refuse with.  It works piece by piece,
+   because many other requests may follow a small head, and they must not be copied each time. */
+static size_t hsb__http1_parse(hsb_request *req, hsb_str s, bool trailers, int *outcome)
+{
+    hsb__buffer *text = &req->text;
+    size_t used = 0;
+    *outcome = HSB__HEAD_MORE;
+    while (used < s.len && *outcome == HSB__HEAD_MORE && req->channel.ending != HSB__ENDS_NOW) {
+        size_t n = s.len - used < HSB__HEAD_PIECE ? s.len - used : HSB__HEAD_PIECE;
+        size_t before = hsb__buffer_len(text);
+        if (!hsb__buffer_append(text, s.ptr + used, n)) {
+            hsb__http1_no_memory(req, "head");
+            return 0;
+        }
+        *outcome = hsb__http1_parse_text(req, trailers);
+        if (*outcome == HSB__HEAD_DONE) {
+            n = req->head.end - before;
+            text->tail = text->head + req->head.end;        /* what follows is not ours       */
+        }
+        used += n;
+    }
+    return used;
+}
+
+static size_t hsb__http1_receive_trailers(hsb_request *req, hsb_str s)
+{
+    int outcome;
+    size_t used = hsb__http1_parse(req, s, true, &outcome);
+    if (outcome != HSB__HEAD_MORE && outcome != HSB__HEAD_DONE)
+        hsb__http1_refuse(req, outcome, hsb__head_reason(&req->head));
+    return used;
+}
+
+/* One part of the body, or what is between two; returns how many bytes that was.             */
+static size_t hsb__http1_receive_body(hsb_request *req, hsb_str s)
+{
+    size_t used = 0;
+    hsb_str part;
+    if (req->body.state == HSB__BODY_AT_TRAILERS)
+        return hsb__http1_receive_trailers(req, s);
+    switch (hsb__body_feed(&req->body, s.ptr, s.len, &used, &part)) {
+    case HSB__BODY_DATA:
+        hsb__http1_body_part(req, part);
+        break;
+    case HSB__BODY_BAD:
+        hsb__http1_refuse(req, req->body.status, hsb__body_reason(&req->body));
+        break;
+    case HSB__BODY_MORE:
+    case HSB__BODY_TRAILERS:                    /* of which the next bytes are                */
+    case HSB__BODY_DONE:                        /* see hsb__http1_is_whole                    */
+        break;
+    }
+    return used;
+}
+
+/* WAIT -> HEAD                                                                               */
+static void hsb__http1_start(hsb_request *req)
+{
+    hsb__loop *loop = req->channel.loop;
+    const hsb_limits *l = &loop->options.limits;
+    hsb__head_limits limits;
+    limits.target = hsb__options_limit(l->target_bytes);
+    limits.bytes = hsb__options_limit(l->head_bytes);
+    limits.fields = hsb__options_limit(l->head_fields);
+    hsb__head_start(&req->head, &limits);
+    req->receiving = HSB__HEAD;
+    req->began_us = loop->now_us;
+}
+
+/* HEAD -> BODY                                                                               */
+static void hsb__http1_start_body(hsb_request *req)
+{
+    const hsb__head *h = &req->head;
+    req->receiving = HSB__BODY;
+    hsb__body_start(&req->body, h->chunked, h->content_length,
+                    hsb__options_limit(req->channel.loop->options.limits.head_bytes));
+    if (h->content_length > hsb__http1_body_limit(req) && req->sending == HSB__NONE)
+        hsb__http1_refuse(req, 413, "Content-Length is over the limit");
+}
+
+static void hsb__http1_head_done(hsb_request *req)
+{
+    const hsb_options *o = &req->channel.loop->options;
+    req->opened = true;
+    req->continue_due = req->head.expect_continue;
+    if (o->limits.requests > 0 && req->earlier + 1 >= o->limits.requests)
+        hsb__channel_end(&req->channel, HSB__LAST_ANSWER);
+    hsb__http1_hook(req, o->hooks.on_head);
+    hsb__http1_start_body(req);
+}
+
+static size_t hsb__http1_receive_head(hsb_request *req, hsb_str s)
+{
+    int outcome;
+    size_t used = hsb__http1_parse(req, s, false, &outcome);
+    if (outcome == HSB__HEAD_DONE)
+        hsb__http1_head_done(req);
+    else if (outcome != HSB__HEAD_MORE)
+        hsb__http1_refuse(req, outcome, hsb__head_reason(&req->head));
+    return used;
+}
+
+/* Bytes of the peer, when they are wanted; returns how many were used.                       */
+static size_t hsb__http1_receive(hsb_request *req, hsb_str s)
+{
+    if (req->receiving == HSB__WAIT)
+        hsb__http1_start(req);
+    return req->receiving == HSB__HEAD ? hsb__http1_receive_head(req, s)
+                                       : hsb__http1_receive_body(req, s);
+}
+
+/* --- turns -------------------------------------------------------------------------------- */
+/* RFC 9110 10.1.1: asked for, and the application has not said no.                           */
+static void hsb__http1_send_continue(hsb_request *req)
+{
+    if (!req->continue_due || req->channel.paused || req->sending != HSB__NONE)
+        return;
+    req->continue_due = false;
+    if (!hsb__response_put_continue(req))
+        hsb__response_no_memory(req);
+    hsb__channel_schedule(&req->channel);
+}
+
+static void hsb__http1_drained(hsb_request *req)
+{
+    if (req->sending != HSB__OPEN)
+        return;
+    req->channel.drain_due = false;
+    hsb__http1_hook(req, req->channel.loop->options.hooks.on_drain);
+}
+
+/* True when something has changed.                                                           */
+static bool hsb__http1_turn(hsb_request *req)
+{
+    hsb__http1_send_continue(req);
+    bool whole = hsb__http1_is_whole(req);
+    if (whole)
+        hsb__http1_end_body(req);
+    bool unanswered = hsb__http1_is_unanswered(req);
+    if (unanswered)
+        hsb__http1_answer_500(req);
+    return whole || unanswered;
+}
+
+/* --- deadlines ---------------------------------------------------------------------------- */
+/* Only the time in which the peer's bytes are awaited counts for it.                         */
+static void hsb__http1_set_pace(hsb_request *req, bool awaited)
+{
+    if (awaited && req->receiving == HSB__BODY)
+        hsb__pace_start(&req->pace, hsb__loop_now_ms(req->channel.loop));
+    else
+        hsb__pace_stop(&req->pace);
+}
+
+/* In ms; UINT64_MAX: nothing of a request is awaited from the peer.                          */
+static uint64_t hsb__http1_deadline(const hsb_request *req)
+{
+    const hsb_options *o = &req->channel.loop->options;
+    if (req->receiving == HSB__HEAD && o->timeouts.head >= 0)
+        return req->began_us / 1000 + (uint64_t)o->timeouts.head;
+    if (req->receiving == HSB__BODY)
+        return hsb__pace_deadline(&req->pace, o->timeouts.body, o->limits.rate);
+    return UINT64_MAX;
+}
+
+static void hsb__http1_time_out(hsb_request *req)
+{
+    hsb__http1_refuse(req, 408, req->receiving == HSB__HEAD ? "the head took too long"
+                                                            : "the body is too slow");
+}
+
 /* ===== >>conn ====================================================================
-   Purpose  the state machine of a connection: phase, receiving side, sending side,
-            which timer
-   Uses     >>loop >>tls >>request >>response >>stream
+   Purpose  a connection: moves bytes between the socket, TLS and whoever receives them;
+            its phases, its ends, its deadlines
+   Uses     >>platform >>buffer >>error >>timer >>address >>poller >>listener >>inbox >>tls
+            >>loop >>outgoing >>channel >>request >>response >>stream >>http1
    Names    hsb__conn_*
    Tests    tests/wire, tests/live                                                   */
 
 /* phase   HANDSHAKE -> HTTP          [hsb__conn_turn_handshake]   (plain ones start in HTTP)
            HTTP      -> STREAM        [hsb__conn_enter_stream]     the request was detached
-           any       -> CLOSING       [hsb__conn_close]            what is queued goes out,
-                                                    close_notify, then we wait for the peer's end
-           any       -> DEAD          [hsb__conn_die]              nothing is sent any more
-   The other two machines stand in >>request.
+           any       -> CLOSING       [hsb__conn_close]
+           CLOSING   -> LINGER        [hsb__conn_turn_closing]     our last byte was sent
+           any       -> DEAD          [hsb__conn_drop]
+   The other two machines are in >>request.
 
    HANDSHAKE  no request, nothing queued; the engine talks.
    HTTP       receiving and sending tell.  While an answer is being made (receiving END)
               nothing is read: what the client pipelines waits in the socket.
    STREAM     c->stream is set; the request is back in WAIT.
-   CLOSING    what is received is dropped unread.
+   CLOSING    what is received is dropped unread; what is queued goes out.
+   LINGER     our side of the socket is shut; we wait for the peer's end, and still drop
+              what is received: the kernel would answer it with a reset, which could take our
+              last bytes away from the peer.
    DEAD       only until the step ends: hsb__conn_settle releases everything.
 
-   The step is the only place that moves bytes and calls hooks; a user's call sets a flag,
-   queues bytes and kicks.  Which deadline holds is derived from the state after each step
-   and never kept beside it.                                                               */
+   An end is asked for in channel->ending, by anybody.  It is made by one of three functions:
+
+             started by                         queued bytes  TLS           socket     phase
+     close   the last answer is out; the idle   go out        close_notify  FIN, then  CLOSING
+             timeout; the peer ended; a                                     lingering
+             stream was closed; HSB__ENDS
+     cut     HSB__ENDS_NOW; an answer that      are dropped   close_notify  FIN *      DEAD
+             cannot be completed; no handshake                if the socket
+             in time; another needs the place                 takes it
+     drop    the socket or memory failed; a     are dropped   nothing       FIN *      DEAD
+             peer that reads too slowly; the
+             end of lingering; on_accept said no
+     *  A reset where the end itself would tell the peer that a body is whole, which it is not
+        (hsb__conn_ends_body): close is a drop then, and a cut sends no close_notify.
+
+   The step is the only place that moves bytes and calls hooks; a user's call sets a state,
+   queues bytes and schedules.  Which deadline holds is derived from the state after each
+   step and never kept beside it.                                                          */
 typedef enum hsb__phase {
-    HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__DEAD
+    HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__LINGER, HSB__DEAD
 } hsb__phase;
 
-enum {
-    HSB__STEP_ROUNDS = 12,          /* then the others' turn: about 570 KiB of a download   */
-    HSB__HEAD_PIECE = 1024,         /* see hsb__conn_parse                                  */
-    HSB__DROP_SOON = 1, HSB__DROP_NOW = 2
-};
+enum { HSB__STEP_ROUNDS = 12 };     /* then the others' turn: about 570 KiB of a download   */
 
 struct hsb_conn {
     hsb__watch     watch;
@@ -12441,22 +12972,20 @@ struct hsb_conn {
     void         (*gone)(hsb_conn *);   /* server: off the lists, release                   */
     hsb__listener *listener;        /* NULL once it was closed                              */
     hsb__tls      *tls;             /* NULL: plain                                          */
-    hsb_str        input;           /* received, not taken yet: in loop->stage or in raw    */
+    hsb_str        input;           /* received, not used yet: in loop->stage or in raw     */
     hsb__buffer    raw;
-    hsb__outgoing  out;
+    hsb__channel  *channel;         /* the stream's, once there is one; else the request's  */
     hsb_stream    *stream;
     hsb__phase     phase;
-    unsigned char  drop;            /* HSB__DROP_*: asked for by hsb_conn_close             */
     bool readable, writable;        /* the socket, as far as we know                        */
     bool eof;                       /* recv returned 0                                      */
-    bool write_shut;                /* in CLOSING: our side of the socket is closed         */
-    bool stepping, again;           /* again: kicked during the step                        */
+    bool stepping, again;           /* again: scheduled during the step                     */
     bool kicked, idle;              /* on these lists                                       */
     bool grace;                     /* was in its handshake when the server began to close  */
-    hsb__pace      pace_in, pace_out;
+    hsb__pace      pace_out;        /* of what we send                                      */
+    hsb__pace      pace_linger;     /* of what still comes in CLOSING and LINGER            */
     uint64_t       since;           /* ms: accepted, idle, or closing since                 */
     uint64_t       id;
-    int            requests;        /* finished                                             */
     hsb__link      in_all;          /* the server's list of all connections                 */
     hsb_conn      *idle_before, *idle_next;     /* loop->idle_first..idle_last              */
     uint64_t       idle_since;                  /* since, when it entered that list         */
@@ -12474,7 +13003,7 @@ static uint64_t hsb__conn_now(const hsb_conn *c)
 }
 
 /* To be stepped before the loop waits again; from inside its own step: once more.           */
-static void hsb__conn_kick(hsb_conn *c)
+static void hsb__conn_schedule(hsb_conn *c)
 {
     if (c->stepping) {
         c->again = true;
@@ -12489,7 +13018,7 @@ static void hsb__conn_kick(hsb_conn *c)
         hsb__wake_ring(&c->loop->inbox->wake);
 }
 
-static void hsb__conn_unkick(hsb_conn *c)
+static void hsb__conn_unschedule(hsb_conn *c)
 {
     hsb_conn **link = &c->loop->kicked;
     if (!c->kicked)
@@ -12525,35 +13054,9 @@ static void hsb__conn_enter_idle(hsb_conn *c)
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
-__attribute__((format(printf, 3, 4)))
-static void hsb__conn_blame(hsb_conn *c, hsb_status status, const char *format, ...)
+static bool hsb__conn_is_closing(const hsb_conn *c)
 {
-    char text[sizeof c->why.text];
-    va_list args;
-    if (c->why.status != HSB_OK)
-        return;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    hsb__error_set(&c->why, status, 0, 0, "%s", text);
-}
-
-static void hsb__conn_die(hsb_conn *c)
-{
-    c->phase = HSB__DEAD;
-}
-
-/* The socket failed: nothing more can be read or written.  A handshake
-   that fails is told, in whatever way it does.                                              */
-static void hsb__conn_break(hsb_conn *c, int code)
-{
-    if (c->why.status == HSB_OK) {
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "connection lost: %s", hsb__os_error_text(code));
-        c->why.system_code = code;
-    }
-    if (c->phase == HSB__HANDSHAKE)
-        hsb__loop_error(c->loop, c, &c->why);
-    hsb__conn_die(c);
+    return c->phase == HSB__CLOSING || c->phase == HSB__LINGER;
 }
 
 /* The end of the connection is what ends the body that is being sent (RFC 9112 6.3): unless
@@ -12561,17 +13064,33 @@ static void hsb__conn_break(hsb_conn *c, int code)
 static bool hsb__conn_ends_body(const hsb_conn *c)
 {
     const hsb_request *req = &c->request;
-    bool under_way = req->sending == HSB__OPEN || req->sending == HSB__LAST;
-    return under_way && req->promised == HSB__LENGTH_CLOSE && !req->bodiless;
+    return req->sending != HSB__NONE && req->promised == HSB__LENGTH_CLOSE && !req->bodiless;
 }
 
-/* Gracefully: what is queued, close_notify, FIN, and a moment for the peer to read it.      */
+static void hsb__conn_drop(hsb_conn *c)
+{
+    c->phase = HSB__DEAD;
+}
+
+/* Nothing more can be read or written.  A handshake that fails is reported, whatever made
+   it fail.                                                                                  */
+static void hsb__conn_socket_failed(hsb_conn *c, int code)
+{
+    if (c->why.status == HSB_OK) {
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED, "connection lost: %s", hsb__os_error_text(code));
+        c->why.system_code = code;
+    }
+    if (c->phase == HSB__HANDSHAKE)
+        hsb__loop_error(c->loop, c, &c->why);
+    hsb__conn_drop(c);
+}
+
 static void hsb__conn_close(hsb_conn *c)
 {
     if (c->phase >= HSB__CLOSING)
         return;
     if (hsb__conn_ends_body(c)) {
-        hsb__conn_die(c);
+        hsb__conn_drop(c);
         return;
     }
     if (c->tls)
@@ -12579,23 +13098,24 @@ static void hsb__conn_close(hsb_conn *c)
     c->phase = HSB__CLOSING;
     c->input = hsb__text_absent();
     c->since = hsb__conn_now(c);
-    hsb__pace_stop(&c->pace_in);
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
 /* What the socket could take now.                                                           */
 static hsb_str hsb__conn_sendable(hsb_conn *c)
 {
+    const hsb__buffer *bytes = &c->channel->out.bytes;
     if (c->tls)
         return hsb__tls_records(c->tls);
-    return hsb__text_make(hsb__buffer_data(&c->out.bytes), hsb__buffer_len(&c->out.bytes));
+    return hsb__text_make(hsb__buffer_data(bytes), hsb__buffer_len(bytes));
 }
 
+/* After our close_notify, what was not made into records is never sent.                     */
 static bool hsb__conn_has_output(hsb_conn *c)
 {
-    return hsb__conn_sendable(c).len > 0 ||
-           (c->phase != HSB__CLOSING && !hsb__outgoing_empty(&c->out)) ||
-           (!c->tls && c->out.source);
+    if (hsb__conn_sendable(c).len > 0)
+        return true;
+    return !(c->tls && hsb__conn_is_closing(c)) && !hsb__outgoing_empty(&c->channel->out);
 }
 
 static void hsb__conn_sent(hsb_conn *c, size_t n)
@@ -12603,7 +13123,7 @@ static void hsb__conn_sent(hsb_conn *c, size_t n)
     if (c->tls)
         hsb__tls_records_sent(c->tls, n);
     else
-        hsb__buffer_taken(&c->out.bytes, n);
+        hsb__buffer_taken(&c->channel->out.bytes, n);
     hsb__pace_count(&c->pace_out, hsb__conn_now(c), n);
 }
 
@@ -12617,7 +13137,7 @@ static bool hsb__conn_push(hsb_conn *c)
     if (n < 0) {
         c->writable = false;
         if (!hsb__os_would_block())
-            hsb__conn_break(c, hsb__os_error());
+            hsb__conn_socket_failed(c, hsb__os_error());
         return false;
     }
     c->writable = (size_t)n == s.len;           /* less: the socket is full                   */
@@ -12625,7 +13145,16 @@ static bool hsb__conn_push(hsb_conn *c)
     return n > 0;
 }
 
-/* Bytes that the reader did not take yet move out of the stage: it is the next one's.            */
+static void hsb__conn_cut(hsb_conn *c)
+{
+    if (c->tls && c->phase != HSB__HANDSHAKE && !hsb__conn_ends_body(c)) {
+        hsb__tls_shut(c->tls);
+        hsb__conn_push(c);
+    }
+    hsb__conn_drop(c);
+}
+
+/* Bytes that were not used yet leave the stage, which the next connection needs.            */
 static bool hsb__conn_keep_input(hsb_conn *c)
 {
     if (!c->input.len) {
@@ -12644,21 +13173,23 @@ static bool hsb__conn_keep_input(hsb_conn *c)
 /* The next turn cuts, as it does whenever what was promised cannot be kept.                 */
 static void hsb__conn_source_failed(hsb_conn *c)
 {
-    hsb__conn_blame(c, HSB_ERR_SYSTEM, "a file shrank or could not be read while it was sent");
-    c->request.aborted = true;
-    if (c->phase == HSB__HTTP)
-        hsb__conn_kick(c);
-    else
-        hsb__conn_die(c);
+    static const char text[] = "a file shrank or could not be read while it was sent";
+    if (c->phase == HSB__HTTP) {
+        hsb__response_fail(&c->request, HSB_ERR_SYSTEM, "%s", text);
+        return;
+    }
+    hsb__channel_record(c->channel, HSB_ERR_SYSTEM, "%s", text);
+    hsb__conn_drop(c);
 }
 
 /* Plain: the source goes through the queue, one stage at a time.                            */
 static bool hsb__conn_fill_plain(hsb_conn *c)
 {
-    if (!c->out.source || hsb__buffer_len(&c->out.bytes) > 0 || !hsb__conn_keep_input(c))
+    hsb__outgoing *out = &c->channel->out;
+    if (!out->source || hsb__buffer_len(&out->bytes) > 0 || !hsb__conn_keep_input(c))
         return false;
-    ptrdiff_t n = hsb__outgoing_pull(&c->out, c->loop->stage, HSB__STAGE);
-    if (n < 0 || !hsb__buffer_append(&c->out.bytes, c->loop->stage, (size_t)n))
+    ptrdiff_t n = hsb__outgoing_pull(out, c->loop->stage, HSB__STAGE);
+    if (n < 0 || !hsb__buffer_append(&out->bytes, c->loop->stage, (size_t)n))
         hsb__conn_source_failed(c);
     return n > 0;
 }
@@ -12666,14 +13197,15 @@ static bool hsb__conn_fill_plain(hsb_conn *c)
 /* TLS: the queue goes straight into the engine's records, as many as go out at once.         */
 static bool hsb__conn_fill(hsb_conn *c)
 {
-    size_t room;
+    hsb__outgoing *out = &c->channel->out;
+    size_t space;
     char *at;
     bool moved = false;
     if (!c->tls)
         return hsb__conn_fill_plain(c);
-    while (!hsb__outgoing_empty(&c->out) && c->phase != HSB__CLOSING &&
-           (at = hsb__tls_writable(c->tls, &room)) != NULL) {
-        ptrdiff_t n = hsb__outgoing_pull(&c->out, at, room);
+    while (!hsb__outgoing_empty(out) && !hsb__conn_is_closing(c) &&
+           (at = hsb__tls_writable(c->tls, &space)) != NULL) {
+        ptrdiff_t n = hsb__outgoing_pull(out, at, space);
         if (n < 0) {
             hsb__conn_source_failed(c);
             return false;
@@ -12681,21 +13213,12 @@ static bool hsb__conn_fill(hsb_conn *c)
         hsb__tls_written(c->tls, (size_t)n);
         moved = true;
     }
-    if (moved && hsb__outgoing_empty(&c->out))
+    if (moved && hsb__outgoing_empty(out))
         hsb__tls_flush(c->tls);
     return moved;
 }
 
-/* --- hooks -------------------------------------------------------------------------------- */
-static void hsb__conn_hook_request(hsb_conn *c, void (*hook)(hsb_request *, void *))
-{
-    if (!hook)
-        return;
-    c->loop->depth++;
-    hook(&c->request, c->loop->options.hooks.user);
-    c->loop->depth--;
-}
-
+/* --- receiving -------------------------------------------------------------------------------- */
 static bool hsb__conn_hook_bool(hsb_conn *c, bool (*hook)(hsb_conn *, void *))
 {
     if (!hook)
@@ -12706,267 +13229,38 @@ static bool hsb__conn_hook_bool(hsb_conn *c, bool (*hook)(hsb_conn *, void *))
     return on;
 }
 
-/* on_finish, exactly once for every on_head; the request is ready for the next one.          */
-static void hsb__conn_end_request(hsb_conn *c)
+/* The peer's close_notify waits until what is queued has been made into records.                */
+static bool hsb__conn_holds_end(const hsb_conn *c)
 {
-    hsb_request *req = &c->request;
-    const hsb_hooks *hooks = &c->loop->options.hooks;
-    bool told = req->opened && hooks->on_finish;
-    req->opened = false;                        /* it is read for the last time, not answered     */
-    if (told) {
-        c->loop->depth++;
-        hooks->on_finish(req, c->why.status == HSB_OK ? NULL : &c->why, hooks->user);
-        c->loop->depth--;
-    }
-    hsb__request_reset(req);
+    return c->tls && c->input.len && !hsb__outgoing_empty(&c->channel->out) &&
+           hsb__tls_ends_with(c->tls, c->input.ptr);
 }
 
-/* --- a request that cannot be trusted ----------------------------------------------------- */
-static hsb_status hsb__conn_refusal_kind(int status)
+/* False is the back-pressure: the bytes stay in the socket.                                    */
+static bool hsb__conn_wants_input(const hsb_conn *c)
 {
-    if (status == 408)
-        return HSB_ERR_TIMEOUT;
-    return status == 413 || status == 414 || status == 431 ? HSB_ERR_LIMIT : HSB_ERR_HTTP;
-}
-
-/* One answer, if none has begun, and the connection ends after it.                           */
-static void hsb__conn_refuse(hsb_conn *c, int status, const char *reason)
-{
-    hsb_request *req = &c->request;
-    char text[64];
-    hsb__conn_blame(c, hsb__conn_refusal_kind(status), "%d %s: %s", status,
-                    hsb__frame_reason(status), reason);
-    req->receiving = HSB__END;
-    req->close_after = true;
-    if (req->sending == HSB__OPEN) {
-        req->aborted = true;                    /* which is told where it is cut               */
-        return;
-    }
-    hsb__loop_error(c->loop, c, &c->why);
-    if (req->sending != HSB__NONE) {
-        req->keep_alive = false;
-        return;
-    }
-    req->refused = true;
-    snprintf(text, sizeof text, "%d %s\n", status, hsb__frame_reason(status));
-    hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
-}
-
-/* --- receiving: the body ------------------------------------------------------------------ */
-/* BODY -> END.  The application answers now, unless it has; whoever began to answer a body
-   that he reads in parts is told as well.                                                    */
-static void hsb__conn_end_body(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    req->receiving = HSB__END;
-    hsb__pace_stop(&c->pace_in);
-    bool wanted = req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
-    if (wanted && !req->detached && !req->aborted && c->drop != HSB__DROP_NOW)
-        hsb__conn_hook_request(c, c->loop->options.hooks.on_request);
-}
-
-static int64_t hsb__conn_body_limit(const hsb_conn *c)
-{
-    const hsb_limits *l = &c->loop->options.limits;
-    int64_t limit = c->request.streamed ? l->stream_bytes : l->body_bytes;
-    return limit < 0 ? INT64_MAX : limit;
-}
-
-/* Nobody wants this part: an answer has begun, or never will.                                */
-static void hsb__conn_skip_part(hsb_conn *c, size_t len)
-{
-    hsb_request *req = &c->request;
-    req->skipped += (int64_t)len;
-    if (req->skipped <= HSB__SKIP)
-        return;
-    req->keep_alive = false;                    /* the lingering close reads the rest          */
-    req->close_after = true;
-    req->receiving = HSB__END;
-}
-
-static void hsb__conn_body_part(hsb_conn *c, hsb_str part)
-{
-    hsb_request *req = &c->request;
-    const hsb_hooks *hooks = &c->loop->options.hooks;
-    req->received += (int64_t)part.len;
-    hsb__pace_count(&c->pace_in, hsb__conn_now(c), part.len);
-    bool wanted = req->sending == HSB__NONE || (req->sending == HSB__OPEN && req->streamed);
-    if (req->received > hsb__conn_body_limit(c) && wanted) {
-        hsb__conn_refuse(c, 413, "the body is over the limit");
-    } else if (req->streamed && req->sending != HSB__LAST && !req->aborted) {
-        if (!hooks->on_body)
-            return;
-        c->loop->depth++;
-        hooks->on_body(req, part, hooks->user);
-        c->loop->depth--;
-    } else if (req->sending != HSB__NONE || req->aborted) {
-        hsb__conn_skip_part(c, part.len);
-    } else if (!hsb__buffer_append(&req->kept, part.ptr, part.len)) {
-        hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory for a request's body");
-        hsb__conn_die(c);
+    if (c->channel->ending == HSB__ENDS_NOW || hsb__conn_holds_end(c))
+        return false;
+    switch (c->phase) {
+    case HSB__HANDSHAKE:
+        return true;
+    case HSB__HTTP:
+        return hsb__http1_wants_input(&c->request);
+    case HSB__STREAM:
+        return !c->channel->paused && !c->stream->ended;
+    default:
+        return false;
     }
 }
 
-static void hsb__conn_no_memory_for_head(hsb_conn *c)
+static hsb_str hsb__conn_plain(hsb_conn *c)
 {
-    hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory for a request's head");
-    hsb__conn_die(c);
+    return c->tls ? hsb__tls_plain(c->tls) : c->input;
 }
 
-/* Reads on, field by field, in what the head's storage holds.                                 */
-static int hsb__conn_parse_text(hsb_conn *c, bool trailers)
+static void hsb__conn_input_used(hsb_conn *c, size_t n)
 {
-    hsb_request *req = &c->request;
-    for (;;) {
-        const char *bytes = hsb__buffer_data(&req->text);
-        size_t len = hsb__buffer_len(&req->text);
-        int outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, req->head.end)
-                               : hsb__head_parse(&req->head, bytes, len);
-        if (outcome != HSB__HEAD_SPACE)
-            return outcome;
-        if (!hsb__request_more_fields(req)) {
-            hsb__conn_no_memory_for_head(c);
-            return HSB__HEAD_MORE;
-        }
-    }
-}
-
-/* Copies to the head's storage and parses on; how many of the bytes belonged to it, and in
-   *outcome HSB__HEAD_MORE, _DONE or the status to refuse with.  Piece by piece, because behind
-   a small head many others may be waiting, which are not ours to copy each time.             */
-static size_t hsb__conn_parse(hsb_conn *c, hsb_str s, bool trailers, int *outcome)
-{
-    hsb__buffer *text = &c->request.text;
-    size_t used = 0;
-    *outcome = HSB__HEAD_MORE;
-    while (used < s.len && *outcome == HSB__HEAD_MORE && c->phase != HSB__DEAD) {
-        size_t n = s.len - used < HSB__HEAD_PIECE ? s.len - used : HSB__HEAD_PIECE;
-        size_t before = hsb__buffer_len(text);
-        if (!hsb__buffer_append(text, s.ptr + used, n)) {
-            hsb__conn_no_memory_for_head(c);
-            return 0;
-        }
-        *outcome = hsb__conn_parse_text(c, trailers);
-        if (*outcome == HSB__HEAD_DONE) {
-            n = c->request.head.end - before;
-            text->tail = text->head + c->request.head.end;      /* the rest is not ours        */
-        }
-        used += n;
-    }
-    return used;
-}
-
-static size_t hsb__conn_receive_trailers(hsb_conn *c, hsb_str s)
-{
-    int outcome;
-    size_t used = hsb__conn_parse(c, s, true, &outcome);
-    if (outcome == HSB__HEAD_DONE)
-        hsb__conn_end_body(c);
-    else if (outcome != HSB__HEAD_MORE)
-        hsb__conn_refuse(c, outcome, hsb__head_reason(&c->request.head));
-    return used;
-}
-
-/* The body is done as soon as the application wants it to be: not while it pauses.               */
-static bool hsb__conn_body_complete(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    size_t used;
-    hsb_str part;
-    return req->receiving == HSB__BODY && !req->in_trailers &&
-           hsb__body_feed(&req->body, "", 0, &used, &part) == HSB__BODY_DONE;
-}
-
-/* One part of the body, or what stands between two; how many bytes that was.                     */
-static size_t hsb__conn_receive_body(hsb_conn *c, hsb_str s)
-{
-    hsb_request *req = &c->request;
-    size_t used = 0;
-    hsb_str part;
-    if (req->in_trailers)
-        return hsb__conn_receive_trailers(c, s);
-    switch (hsb__body_feed(&req->body, s.ptr, s.len, &used, &part)) {
-    case HSB__BODY_DATA:
-        hsb__conn_body_part(c, part);
-        break;
-    case HSB__BODY_TRAILERS:
-        req->in_trailers = true;
-        break;
-    case HSB__BODY_BAD:
-        hsb__conn_refuse(c, req->body.status, hsb__body_reason(&req->body));
-        break;
-    case HSB__BODY_MORE:
-    case HSB__BODY_DONE:                        /* see hsb__conn_body_complete                    */
-        break;
-    }
-    return used;
-}
-
-/* --- receiving: the head ------------------------------------------------------------------ */
-/* WAIT -> HEAD                                                                                */
-static void hsb__conn_start_request(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    const hsb_limits *l = &c->loop->options.limits;
-    hsb__head_limits limits;
-    limits.target = hsb__options_limit(l->target_bytes);
-    limits.bytes = hsb__options_limit(l->head_bytes);
-    limits.fields = hsb__options_limit(l->head_fields);
-    hsb__head_start(&req->head, &limits);
-    req->receiving = HSB__HEAD;
-    req->began_us = c->loop->now_us;
-}
-
-/* RFC 9110 10.1.1: asked for, and the application has not said no.                            */
-static void hsb__conn_send_continue(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    if (!req->continue_due || req->paused || req->sending != HSB__NONE || req->aborted)
-        return;
-    req->continue_due = false;
-    if (!hsb__buffer_append_text(&c->out.bytes, "HTTP/1.1 100 Continue\r\n\r\n"))
-        hsb__response_no_memory(req);
-    hsb__conn_kick(c);
-}
-
-/* HEAD -> BODY, or HEAD -> END where no body comes.                                           */
-static void hsb__conn_start_body(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    const hsb__head *h = &req->head;
-    if (!h->chunked && h->content_length == 0) {
-        req->continue_due = false;
-        hsb__conn_end_body(c);
-        return;
-    }
-    req->receiving = HSB__BODY;
-    hsb__body_start(&req->body, h->chunked, h->content_length,
-                    hsb__options_limit(c->loop->options.limits.head_bytes));
-    if (h->content_length > hsb__conn_body_limit(c) && req->sending == HSB__NONE)
-        hsb__conn_refuse(c, 413, "Content-Length is over the limit");
-}
-
-static void hsb__conn_head_done(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    const hsb_limits *l = &c->loop->options.limits;
-    req->opened = true;
-    req->continue_due = req->head.expect_continue;
-    req->close_after = c->drop || (l->requests > 0 && c->requests + 1 >= l->requests);
-    hsb__conn_hook_request(c, c->loop->options.hooks.on_head);
-    req->head_hook_done = true;
-    hsb__conn_start_body(c);
-}
-
-static size_t hsb__conn_receive_head(hsb_conn *c, hsb_str s)
-{
-    int outcome;
-    size_t used = hsb__conn_parse(c, s, false, &outcome);
-    if (outcome == HSB__HEAD_DONE)
-        hsb__conn_head_done(c);
-    else if (outcome != HSB__HEAD_MORE)
-        hsb__conn_refuse(c, outcome, hsb__head_reason(&c->request.head));
-    return used;
+    c->input = hsb__text_make(c->input.ptr + n, c->input.len - n);
 }
 
 static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
@@ -12980,67 +13274,20 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
     return s.len;
 }
 
-/* --- receiving: where bytes go ------------------------------------------------------------ */
-/* The peer's close_notify waits until what is queued has gone to the engine.                   */
-static bool hsb__conn_holds_end(const hsb_conn *c)
-{
-    return c->tls && c->input.len && !hsb__outgoing_empty(&c->out) &&
-           hsb__tls_ends_with(c->tls, c->input.ptr);
-}
-
-/* False is the back-pressure: the bytes stay in the socket.                                    */
-static bool hsb__conn_wants_input(const hsb_conn *c)
-{
-    const hsb_request *req = &c->request;
-    if (c->drop == HSB__DROP_NOW || hsb__conn_holds_end(c))
-        return false;
-    switch (c->phase) {
-    case HSB__HANDSHAKE:
-        return true;
-    case HSB__HTTP:
-        if (req->detached || req->aborted)
-            return false;
-        if (req->receiving == HSB__BODY)
-            return !req->paused || req->sending == HSB__LAST;
-        return req->receiving != HSB__END;
-    case HSB__STREAM:
-        return !c->stream->paused && !c->stream->ended;
-    default:
-        return false;
-    }
-}
-
-static hsb_str hsb__conn_plain(hsb_conn *c)
-{
-    return c->tls ? hsb__tls_plain(c->tls) : c->input;
-}
-
-static void hsb__conn_input_taken(hsb_conn *c, size_t n)
-{
-    c->input = hsb__text_make(c->input.ptr + n, c->input.len - n);
-}
-
-/* One piece of plaintext to whoever reads.                                                      */
+/* One piece of plaintext to the receiver.                                                       */
 static bool hsb__conn_deliver(hsb_conn *c)
 {
-    size_t used;
     if (c->phase == HSB__HANDSHAKE || !hsb__conn_wants_input(c))
         return false;
     hsb_str s = hsb__conn_plain(c);
     if (!s.len)
         return false;
-    if (c->phase == HSB__STREAM) {
-        used = hsb__conn_receive_stream(c, s);
-    } else {
-        if (c->request.receiving == HSB__WAIT)
-            hsb__conn_start_request(c);
-        used = c->request.receiving == HSB__HEAD ? hsb__conn_receive_head(c, s)
-                                                 : hsb__conn_receive_body(c, s);
-    }
+    size_t used = c->phase == HSB__STREAM ? hsb__conn_receive_stream(c, s)
+                                          : hsb__http1_receive(&c->request, s);
     if (c->tls && used)
         hsb__tls_plain_used(c->tls, used);
     else if (used)
-        hsb__conn_input_taken(c, used);
+        hsb__conn_input_used(c, used);
     return true;
 }
 
@@ -13050,27 +13297,25 @@ static bool hsb__conn_feed(hsb_conn *c)
     if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
         return false;
     size_t n = hsb__tls_receive(c->tls, c->input.ptr, c->input.len);
-    hsb__conn_input_taken(c, n);
+    hsb__conn_input_used(c, n);
     return n > 0;
 }
 
-/* In CLOSING what comes is dropped, so that the kernel has no reason for a reset that would
-   take our last bytes away from the peer.                                                        */
 static bool hsb__conn_read(hsb_conn *c)
 {
-    bool drop = c->phase == HSB__CLOSING;
-    if (!c->readable || c->eof || (!drop && (c->input.len || !hsb__conn_wants_input(c))))
+    bool discard = hsb__conn_is_closing(c);
+    if (!c->readable || c->eof || (!discard && (c->input.len || !hsb__conn_wants_input(c))))
         return false;
     ptrdiff_t n = hsb__os_recv(c->watch.fd, c->loop->stage, HSB__STAGE);
     c->readable = n == HSB__STAGE;              /* less: the socket is empty, or will say so      */
     if (n == 0)
         c->eof = true;
     else if (n < 0 && !hsb__os_would_block())
-        hsb__conn_break(c, hsb__os_error());
-    else if (n > 0 && !drop)
+        hsb__conn_socket_failed(c, hsb__os_error());
+    else if (n > 0 && !discard)
         c->input = hsb__text_make(c->loop->stage, (size_t)n);
     else if (n > 0)
-        hsb__pace_count(&c->pace_in, hsb__conn_now(c), (uint64_t)n);
+        hsb__pace_count(&c->pace_linger, hsb__conn_now(c), (uint64_t)n);
     return n >= 0;
 }
 
@@ -13104,9 +13349,9 @@ static bool hsb__conn_turn_handshake(hsb_conn *c)
         return true;
     }
     if (c->eof && !c->input.len) {
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left during the handshake");
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED, "the peer left during the handshake");
         hsb__loop_error(c->loop, c, &c->why);
-        hsb__conn_die(c);
+        hsb__conn_drop(c);
         return true;
     }
     return false;
@@ -13123,7 +13368,7 @@ static bool hsb__conn_input_ended(hsb_conn *c)
 }
 
 /* TLS: an end without close_notify may be somebody else's cut (RFC 5246 7.2.1).                  */
-static bool hsb__conn_was_cut(const hsb_conn *c)
+static bool hsb__conn_lacks_close_notify(const hsb_conn *c)
 {
     return c->tls && c->eof && !hsb__tls_peer_shut(c->tls);
 }
@@ -13133,9 +13378,9 @@ static void hsb__conn_peer_left(hsb_conn *c)
     hsb_request *req = &c->request;
     bool mid = req->receiving == HSB__HEAD || req->receiving == HSB__BODY;
     bool dead = c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD;
-    if (req->sending == HSB__LAST && !(dead && !hsb__outgoing_empty(&c->out))) {
-        req->receiving = HSB__END;          /* the answer stands, and may still be read           */
-        req->keep_alive = false;
+    if (req->sending == HSB__LAST && !(dead && !hsb__outgoing_empty(&c->channel->out))) {
+        req->receiving = HSB__END;              /* the answer is complete, and may still be read  */
+        hsb__channel_end(c->channel, HSB__LAST_ANSWER);
         return;
     }
     if (dead) {
@@ -13144,93 +13389,72 @@ static void hsb__conn_peer_left(hsb_conn *c)
             return;
     }
     if (mid)
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left in the middle of a request");
-    else if (hsb__conn_was_cut(c))
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left without close_notify");
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED,
+                            "the peer left in the middle of a request");
+    else if (hsb__conn_lacks_close_notify(c))
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED, "the peer left without close_notify");
     hsb__conn_close(c);
 }
 
-/* Nobody answered and nobody is going to: no ticket, no timer.                                   */
-static bool hsb__conn_unanswered(const hsb_request *req)
+/* On to the next request, or to the end.                                                         */
+static void hsb__conn_answer_sent(hsb_conn *c)
 {
-    return req->opened && req->receiving == HSB__END && req->sending == HSB__NONE &&
-           !req->detached && !req->promises && !hsb__link_first(&req->afters);
-}
-
-/* LAST -> DONE, and on to the next request or to the end.                                        */
-static void hsb__conn_finish(hsb_conn *c)
-{
-    hsb_request *req = &c->request;
-    bool go_on = req->keep_alive && req->receiving == HSB__END && !c->drop && !c->loop->closing;
-    req->sending = HSB__DONE;
-    hsb__conn_end_request(c);
-    hsb__pace_stop(&c->pace_in);
-    c->requests++;
+    bool go_on = c->channel->ending == HSB__STAYS && c->request.receiving == HSB__END &&
+                 !c->loop->closing;
+    hsb__http1_finish(&c->request);
     c->since = hsb__conn_now(c);
     if (!go_on)
         hsb__conn_close(c);
 }
 
-/* HTTP -> STREAM                                                                                 */
+/* HTTP -> STREAM.  What was asked of the connection now holds for the stream.                    */
 static void hsb__conn_enter_stream(hsb_conn *c)
 {
-    c->stream = c->request.detached;
-    hsb__conn_end_request(c);
-    c->requests++;
+    hsb_request *req = &c->request;
+    c->stream = req->detached;
+    c->channel = &c->stream->channel;
     c->phase = HSB__STREAM;
-}
-
-/* Now, whatever is open.  close_notify still goes if the socket takes it.                        */
-static void hsb__conn_cut(hsb_conn *c)
-{
-    if (c->tls && c->phase != HSB__HANDSHAKE && !hsb__conn_ends_body(c)) {
-        hsb__tls_shut(c->tls);
-        hsb__conn_push(c);
-    }
-    hsb__conn_die(c);
+    if (req->channel.ending >= HSB__ENDS)
+        hsb__channel_end(c->channel, req->channel.ending);
+    hsb__http1_finish(req);
 }
 
 static void hsb__conn_drained(hsb_conn *c)
 {
-    size_t mark = hsb__options_limit(c->loop->options.limits.queued_bytes);
-    bool low = hsb__buffer_len(&c->out.bytes) <= mark / 2;
-    hsb_request *req = &c->request;
-    if (req->drain_due && low && req->sending == HSB__OPEN) {
-        req->drain_due = false;
-        hsb__conn_hook_request(c, c->loop->options.hooks.on_drain);
+    hsb_stream *s = c->stream;
+    if (!hsb__channel_is_drained(c->channel))
+        return;
+    if (!s) {
+        hsb__http1_drained(&c->request);
+        return;
     }
-    if (c->stream && c->stream->drain_due && low) {
-        c->stream->drain_due = false;
-        if (c->stream->hooks.on_drain && !hsb__stream_gone(c->stream)) {
-            c->loop->depth++;
-            c->stream->hooks.on_drain(c->stream, c->stream->hooks.user);
-            c->loop->depth--;
-        }
+    s->channel.drain_due = false;
+    if (s->hooks.on_drain && !hsb__stream_gone(s)) {
+        c->loop->depth++;
+        s->hooks.on_drain(s, s->hooks.user);
+        c->loop->depth--;
     }
 }
 
 static bool hsb__conn_turn_http(hsb_conn *c)
 {
     hsb_request *req = &c->request;
-    if (req->aborted) {
+    bool moved = hsb__http1_turn(req);
+    bool ends = req->channel.ending != HSB__STAYS;
+    if (req->sending == HSB__ABORTED) {
         hsb__loop_error(c->loop, c, &c->why);
         hsb__conn_cut(c);
     } else if (req->detached) {
         hsb__conn_enter_stream(c);
-    } else if (hsb__conn_unanswered(req)) {
-        req->refused = true;
-        hsb__response_plain_status(req, 500);
     } else if (req->sending == HSB__LAST && !hsb__conn_has_output(c) &&
-               (req->receiving == HSB__END || !req->keep_alive)) {
-        hsb__conn_finish(c);
-    } else if (hsb__conn_wants_input(c) && hsb__conn_body_complete(c)) {
-        hsb__conn_end_body(c);
+               (req->receiving == HSB__END || ends)) {
+        hsb__conn_answer_sent(c);
     } else if (hsb__conn_wants_input(c) && hsb__conn_input_ended(c)) {
         hsb__conn_peer_left(c);
-    } else if (req->receiving == HSB__WAIT && (c->drop || (c->loop->closing && !c->grace))) {
+    } else if (req->receiving == HSB__WAIT && (ends || (c->loop->closing && !c->grace))) {
         hsb__conn_close(c);
     } else {
-        return false;
+        return moved;
     }
     return true;
 }
@@ -13241,55 +13465,51 @@ static void hsb__conn_stream_ended(hsb_conn *c)
 {
     hsb_stream *s = c->stream;
     s->ended = true;
-    if (hsb__conn_was_cut(c)) {
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "the peer left without close_notify");
-        hsb__conn_die(c);
+    if (hsb__conn_lacks_close_notify(c)) {
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED, "the peer left without close_notify");
+        hsb__conn_drop(c);
         return;
     }
-    if (s->hooks.on_end && !hsb__stream_gone(s)) {
+    bool told = s->hooks.on_end && !hsb__stream_gone(s);
+    if (told) {
         c->loop->depth++;
         s->hooks.on_end(s, s->hooks.user);
         c->loop->depth--;
-    } else {
-        s->closing = true;
     }
-    if (c->tls)
-        s->closing = true;
+    if (!told || c->tls)
+        hsb__stream_close(s, false);
 }
 
 static bool hsb__conn_turn_stream(hsb_conn *c)
 {
     hsb_stream *s = c->stream;
-    if (!s->ended && !s->paused && hsb__conn_input_ended(c))
+    if (!s->ended && !s->channel.paused && hsb__conn_input_ended(c))
         hsb__conn_stream_ended(c);
-    else if (s->closing &&
+    else if (hsb__stream_gone(s) &&
              (!hsb__conn_has_output(c) || (c->tls && hsb__tls_phase_of(c->tls) == HSB__TLS_DEAD)))
         hsb__conn_close(c);
-    else if (c->drop && !s->closing)
-        s->closing = true;
     else
         return false;
     return true;
 }
 
+/* Our FIN follows the last byte; after it, and after the peer's, nothing keeps us.               */
 static bool hsb__conn_turn_closing(hsb_conn *c)
 {
-    if (c->write_shut
-            ? c->eof
-            : (c->eof || (c->tls && hsb__tls_peer_shut(c->tls))) && !hsb__conn_has_output(c)) {
-        hsb__conn_die(c);
+    if (hsb__conn_has_output(c))
+        return false;
+    if (c->eof || (c->tls && hsb__tls_peer_shut(c->tls))) {
+        hsb__conn_drop(c);
         return true;
     }
-    if (c->write_shut || hsb__conn_has_output(c))
-        return false;
     hsb__os_end_sending(c->watch.fd);
-    c->write_shut = true;
+    c->phase = HSB__LINGER;
     return true;
 }
 
 static bool hsb__conn_turn(hsb_conn *c)
 {
-    if ((c->drop == HSB__DROP_NOW || (c->stream && c->stream->cut)) && c->phase < HSB__DEAD) {
+    if (c->channel->ending == HSB__ENDS_NOW && c->phase < HSB__DEAD) {
         hsb__conn_cut(c);
         return true;
     }
@@ -13297,7 +13517,6 @@ static bool hsb__conn_turn(hsb_conn *c)
     case HSB__HANDSHAKE:
         return hsb__conn_turn_handshake(c);
     case HSB__HTTP:
-        hsb__conn_send_continue(c);
         hsb__conn_drained(c);
         return hsb__conn_turn_http(c);
     case HSB__STREAM:
@@ -13305,6 +13524,10 @@ static bool hsb__conn_turn(hsb_conn *c)
         return hsb__conn_turn_stream(c);
     case HSB__CLOSING:
         return hsb__conn_turn_closing(c);
+    case HSB__LINGER:
+        if (c->eof)
+            hsb__conn_drop(c);
+        return c->eof;
     case HSB__DEAD:
         break;
     }
@@ -13317,7 +13540,7 @@ static uint64_t hsb__conn_in(uint64_t since, int period_ms)
     return period_ms < 0 ? UINT64_MAX : since + (uint64_t)period_ms;
 }
 
-/* Sets the paces going or to rest as the state asks, so that only waiting for the peer counts.   */
+/* Starts and stops the paces as the state asks, so that only waiting for the peer counts.        */
 static void hsb__conn_set_paces(hsb_conn *c)
 {
     uint64_t now = hsb__conn_now(c);
@@ -13325,19 +13548,18 @@ static void hsb__conn_set_paces(hsb_conn *c)
         hsb__pace_start(&c->pace_out, now);
     else
         hsb__pace_stop(&c->pace_out);
-    if (c->phase == HSB__CLOSING ||
-        (c->phase == HSB__HTTP && c->request.receiving == HSB__BODY && hsb__conn_wants_input(c)))
-        hsb__pace_start(&c->pace_in, now);
-    else
-        hsb__pace_stop(&c->pace_in);
+    if (hsb__conn_is_closing(c))
+        hsb__pace_start(&c->pace_linger, now);
+    if (c->phase == HSB__HTTP)
+        hsb__http1_set_pace(&c->request, hsb__conn_wants_input(c));
 }
 
-/* Who is silent has timeouts.close.  Who still sends a body may go on with it for timeouts.body:
-   a reset, which is what his bytes meet then, could overtake our answer.                         */
+/* A silent peer gets timeouts.close.  One that still sends a body may go on for timeouts.body
+   more: the reset that meets its bytes after that could overtake our answer.                     */
 static uint64_t hsb__conn_linger_deadline(const hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
-    uint64_t quiet = hsb__pace_deadline(&c->pace_in, t->close, c->loop->options.limits.rate);
+    uint64_t quiet = hsb__pace_deadline(&c->pace_linger, t->close, c->loop->options.limits.rate);
     uint64_t whole = hsb__conn_in(hsb__conn_in(c->since, t->close), t->body);
     return t->close < 0 || t->body < 0 || quiet < whole ? quiet : whole;
 }
@@ -13346,72 +13568,68 @@ static uint64_t hsb__conn_linger_deadline(const hsb_conn *c)
 static uint64_t hsb__conn_deadline(hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
-    const hsb_request *req = &c->request;
-    int rate = c->loop->options.limits.rate;
     if (c->phase == HSB__HANDSHAKE)
         return hsb__conn_in(c->since, t->handshake);
-    if (c->phase == HSB__CLOSING)
+    if (hsb__conn_is_closing(c))
         return hsb__conn_linger_deadline(c);
     if (c->pace_out.began)
-        return hsb__pace_deadline(&c->pace_out, t->write, rate);
+        return hsb__pace_deadline(&c->pace_out, t->write, c->loop->options.limits.rate);
     if (c->phase == HSB__STREAM)
         return UINT64_MAX;
-    switch (req->receiving) {
-    case HSB__WAIT:
+    if (c->request.receiving == HSB__WAIT)
         return hsb__conn_in(c->since, c->grace && c->loop->closing ? t->close : t->idle);
-    case HSB__HEAD:
-        return hsb__conn_in(req->began_us / 1000, t->head);
-    case HSB__BODY:
-        return hsb__pace_deadline(&c->pace_in, t->body, rate);
-    case HSB__END:
-        break;
-    }
-    return UINT64_MAX;
+    return hsb__http1_deadline(&c->request);
 }
 
-/* What the deadline of this state means.                                                         */
-static void hsb__conn_expire(hsb_conn *c)
+/* The deadline of this state is over.                                                            */
+static void hsb__conn_time_out(hsb_conn *c)
 {
-    const hsb_request *req = &c->request;
-    if (c->phase == HSB__CLOSING) {
-        hsb__conn_die(c);
+    if (hsb__conn_is_closing(c)) {
+        hsb__conn_drop(c);
     } else if (c->phase == HSB__HANDSHAKE) {
-        hsb__conn_blame(c, HSB_ERR_TIMEOUT, "no handshake in time");
+        hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "no handshake in time");
         hsb__loop_error(c->loop, c, &c->why);
         hsb__conn_cut(c);
     } else if (c->pace_out.began) {
-        hsb__conn_blame(c, HSB_ERR_TIMEOUT, "the peer reads too slowly");
+        hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "the peer reads too slowly");
         hsb__loop_error(c->loop, c, &c->why);
-        hsb__conn_die(c);
-    } else if (req->receiving == HSB__WAIT) {
-        hsb__conn_blame(c, HSB_ERR_TIMEOUT, "idle for too long");
+        hsb__conn_drop(c);
+    } else if (c->request.receiving == HSB__WAIT) {
+        hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "idle for too long");
         hsb__conn_close(c);
     } else {
-        hsb__conn_refuse(c, 408,
-                         req->receiving == HSB__HEAD ? "the head took too long"
-                                                     : "the body is too slow");
+        hsb__http1_time_out(&c->request);
     }
 }
 
 /* --- the step ----------------------------------------------------------------------------- */
-/* on_finish or the stream's on_close, then on_close; afterwards c is gone.                       */
-static void hsb__conn_destroy(hsb_conn *c)
+/* The end of what the application was given: on_finish, or the stream's on_close.                */
+static void hsb__conn_end_receivers(hsb_conn *c)
+{
+    hsb_request *req = &c->request;
+    hsb_stream *stream = c->stream ? c->stream : req->detached;     /* lost before it was entered */
+    c->channel = &req->channel;
+    if (req->opened) {
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED,
+                            "the connection ended before the answer did");
+        req->written = hsb__response_bytes(req);
+        hsb__outgoing_clear(&req->channel.out); /* what the application owns goes back before     */
+        hsb__http1_finish(req);
+    }
+    hsb__request_reset(req);
+    c->stream = NULL;
+    if (stream)
+        hsb__stream_end(stream, c->why.status == HSB_OK ? NULL : &c->why);
+    hsb__outgoing_clear(&req->channel.out);
+}
+
+/* All its hooks are called for the last time; afterwards c does not exist.                       */
+static void hsb__conn_release(hsb_conn *c)
 {
     const hsb_hooks *hooks = &c->loop->options.hooks;
-    if (c->request.detached)                    /* lost before hsb__conn_enter_stream came to it  */
-        c->stream = c->request.detached;
     if (hsb__conn_ends_body(c))
         hsb__os_close_will_reset(c->watch.fd);
-    if (c->request.opened) {
-        hsb__conn_blame(c, HSB_ERR_CLOSED, "the connection ended before the answer did");
-        c->request.written = hsb__response_bytes(&c->request);
-        hsb__outgoing_clear(&c->out);           /* what the application owns goes back before     */
-        hsb__conn_end_request(c);
-    }
-    hsb__request_reset(&c->request);
-    if (c->stream)
-        hsb__stream_end(c->stream, c->why.status == HSB_OK ? NULL : &c->why);
-    c->stream = NULL;
+    hsb__conn_end_receivers(c);
     if (hooks->on_close) {
         c->loop->depth++;
         hooks->on_close(c, &c->why, hooks->user);
@@ -13419,10 +13637,9 @@ static void hsb__conn_destroy(hsb_conn *c)
     }
     hsb__timer_cancel(&c->timer);
     hsb__conn_leave_idle(c);
-    hsb__conn_unkick(c);
+    hsb__conn_unschedule(c);
     hsb__poller_drop(&c->loop->poller, &c->watch);
     hsb__os_close(c->watch.fd);
-    hsb__outgoing_clear(&c->out);
     hsb__buffer_release(&c->raw);
     if (c->tls)
         hsb__tls_release(&c->loop->tls, c->tls);
@@ -13433,7 +13650,7 @@ static void hsb__conn_destroy(hsb_conn *c)
 static bool hsb__conn_arm(hsb_conn *c)
 {
     unsigned want = c->eof ? 0 : c->watch.armed & HSB__READ;
-    bool reads = c->phase == HSB__CLOSING || hsb__conn_wants_input(c);
+    bool reads = hsb__conn_is_closing(c) || hsb__conn_wants_input(c);
     if (reads && !c->eof && !c->readable)
         want |= HSB__READ;
     if (!c->writable && hsb__conn_has_output(c))
@@ -13465,22 +13682,22 @@ static void hsb__conn_settle(hsb_conn *c)
         hsb__conn_set_idle(c);
         if (c->tls)
             hsb__tls_sleep(c->tls);
-        if (hsb__buffer_len(&c->out.bytes) == 0)
-            hsb__buffer_release(&c->out.bytes);
+        if (hsb__buffer_len(&c->channel->out.bytes) == 0)
+            hsb__buffer_release(&c->channel->out.bytes);
         if (!hsb__conn_keep_input(c) || !hsb__conn_arm(c)) {
-            hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory for a connection");
-            hsb__conn_die(c);
+            hsb__channel_record(c->channel, HSB_ERR_MEMORY, "out of memory for a connection");
+            hsb__conn_drop(c);
         }
     }
     if (c->phase == HSB__DEAD)
-        hsb__conn_destroy(c);
+        hsb__conn_release(c);
     else
         hsb__conn_set_timer(c);
 }
 
 /* The one loop of a connection: receive, feed, deliver, take what is to be sent, send, and
-   again until nothing moves.  That is the way of a small exchange, which takes one round and
-   two to see its end.  Whoever still has work after its rounds lets the others go first.         */
+   again until nothing moves.  A small exchange takes one round, and a second one to see its
+   end.  A connection that still has work after its rounds yields to the others.                  */
 static void hsb__conn_step(hsb_conn *c)
 {
     int rounds = HSB__STEP_ROUNDS;
@@ -13498,7 +13715,7 @@ static void hsb__conn_step(hsb_conn *c)
     }
     c->stepping = false;
     if (moved && c->phase != HSB__DEAD)
-        hsb__conn_kick(c);
+        hsb__conn_schedule(c);
     hsb__conn_settle(c);
 }
 
@@ -13506,17 +13723,18 @@ static void hsb__conn_step(hsb_conn *c)
 static void hsb__conn_ready(hsb__watch *watch, unsigned events)
 {
     hsb_conn *c = watch->owner;
+    bool reads = hsb__conn_wants_input(c) || hsb__conn_is_closing(c);
     if (events & HSB__WRITE)
         c->writable = true;
     if (events & (HSB__READ | HSB__BROKEN))
         c->readable = true;
     if (events & HSB__BROKEN) {
         c->writable = true;
-        if (!hsb__conn_wants_input(c) && c->phase != HSB__CLOSING) {
+        if (!reads) {
             int code = hsb__os_socket_error(c->watch.fd);
-            hsb__conn_break(c, code ? code : HSB__OS_RESET);
+            hsb__conn_socket_failed(c, code ? code : HSB__OS_RESET);
         }
-    } else if ((events & HSB__READ) && !hsb__conn_wants_input(c) && c->phase != HSB__CLOSING) {
+    } else if ((events & HSB__READ) && !reads) {
         hsb__poller_set(&c->loop->poller, watch, watch->armed & HSB__WRITE);
     }
     hsb__conn_step(c);
@@ -13526,18 +13744,14 @@ static void hsb__conn_fire(hsb__timer *timer)
 {
     hsb_conn *c = timer->owner;
     if (hsb__conn_deadline(c) <= hsb__conn_now(c))
-        hsb__conn_expire(c);
+        hsb__conn_time_out(c);
     hsb__conn_step(c);
 }
 
-static void hsb__conn_drop(hsb_conn *c, bool force)
+/* hsb_conn_close: true ends it now, false after what is being done.                              */
+static void hsb__conn_end(hsb_conn *c, bool force)
 {
-    if (force || !c->drop)
-        c->drop = force ? HSB__DROP_NOW : HSB__DROP_SOON;
-    c->request.close_after = true;
-    if (c->stream)
-        hsb__stream_close(c->stream, force);
-    hsb__conn_kick(c);
+    hsb__channel_end(c->channel, force ? HSB__ENDS_NOW : HSB__ENDS);
 }
 
 /* Asked for only when somebody wants to know.                                                    */
@@ -13548,8 +13762,8 @@ static hsb_address hsb__conn_local(const hsb_conn *c)
     return a;
 }
 
-/* A connection on an accepted socket; memory is zeroed.  False: NULL security's engine or the
-   poller had no memory; the caller destroys it all the same.                                     */
+/* A connection on an accepted socket; its memory is zeroed.  False: there was no memory, or no
+   randomness, for the TLS engine or the poller; the caller settles it all the same.              */
 static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const hsb_address *peer,
                            hsb_security *security, void (*gone)(hsb_conn *))
 {
@@ -13562,18 +13776,19 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
     c->watch.owner = c;
     c->timer.fire = hsb__conn_fire;
     c->timer.owner = c;
-    c->raw.pool = c->out.bytes.pool = &loop->pool;
+    c->raw.pool = &loop->pool;
     c->phase = security ? HSB__HANDSHAKE : HSB__HTTP;
     c->writable = true;
     c->since = hsb__conn_now(c);
-    hsb__request_init(&c->request, loop, c, &c->out, &c->why, hsb__conn_kick);
+    hsb__request_init(&c->request, loop, c, &c->why, hsb__conn_schedule);
+    c->channel = &c->request.channel;
     if (security)
         c->tls = hsb__tls_open(&loop->tls, security, o->request_client_certificate,
                                o->require_client_certificate);
     if ((!security || c->tls) && hsb__poller_add(&loop->poller, &c->watch, HSB__READ))
         return true;
-    hsb__conn_blame(c, HSB_ERR_MEMORY, "out of memory or randomness for a connection");
-    hsb__conn_die(c);
+    hsb__channel_record(c->channel, HSB_ERR_MEMORY, "out of memory or randomness for a connection");
+    hsb__conn_drop(c);
     return false;
 }
 
@@ -13690,7 +13905,8 @@ static hsb_conn *hsb__server_longest_idle(const hsb_server *s)
    lingers here.                                                                             */
 static void hsb__server_make_room(hsb_conn *oldest)
 {
-    hsb__conn_blame(oldest, HSB_ERR_LIMIT, "idle, and made room for another connection");
+    hsb__channel_record(oldest->channel, HSB_ERR_LIMIT,
+                        "idle, and made room for another connection");
     hsb__conn_cut(oldest);
     hsb__conn_settle(oldest);
 }
@@ -13715,7 +13931,7 @@ static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_addre
     if (!hsb__conn_open(c, &s->loop, fd, peer, door->security, hsb__server_unlink))
         hsb__loop_error(&s->loop, c, &c->why);
     if (!hsb__conn_hook_bool(c, s->loop.options.hooks.on_accept))
-        hsb__conn_die(c);
+        hsb__conn_drop(c);
     hsb__conn_settle(c);
 }
 
@@ -13899,9 +14115,8 @@ static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *
 static void hsb__server_force(hsb_server *s)
 {
     for (hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
-        c->drop = HSB__DROP_NOW;
-        hsb__conn_blame(c, HSB_ERR_SHUTDOWN, "the server was closed");
-        hsb__conn_kick(c);
+        hsb__channel_record(c->channel, HSB_ERR_SHUTDOWN, "the server was closed");
+        hsb__conn_end(c, true);
     }
 }
 
@@ -13921,7 +14136,7 @@ static void hsb__server_begin_close(hsb_server *s)
         hsb__door_shut(s->doors[i]);
     for (hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
         c->grace = c->phase == HSB__HANDSHAKE;
-        hsb__conn_kick(c);
+        hsb__conn_schedule(c);
     }
     if (ms >= 0)
         hsb__timer_set(&s->loop.timers, &s->shutdown, hsb__loop_now_ms(&s->loop) + (uint64_t)ms);
@@ -14174,20 +14389,20 @@ static void hsb__public_tell_server(hsb_server *server, const char *text)
 static void hsb__public_tell_request(const hsb_request *req, const char *text)
 {
     if (req)
-        hsb__public_misuse(req->loop, req->conn, text);
+        hsb__public_misuse(req->channel.loop, req->channel.conn, text);
 }
 
 static void hsb__public_tell_stream(const hsb_stream *stream, const char *text)
 {
     if (stream)
-        hsb__public_misuse(stream->loop, stream->conn, text);
+        hsb__public_misuse(stream->channel.loop, stream->channel.conn, text);
 }
 
 /* The peer or this server ended the request, so the caller could not know: a call that
    comes after that does nothing, and is no misuse.  NULL was asserted before.            */
 static bool hsb__public_is_late(const hsb_request *req)
 {
-    return !req || req->aborted || req->refused;
+    return !req || hsb__response_is_too_late(req);
 }
 
 static bool hsb__public_may_begin(const hsb_request *req)
@@ -14560,14 +14775,14 @@ HSB_API void hsb_conn_close(hsb_conn *conn, bool force)
 {
     HSB_ASSERT(conn && "hsb_conn_close: conn is NULL");
     if (conn)
-        hsb__conn_drop(conn, force);
+        hsb__conn_end(conn, force);
 }
 
 /* --- request ------------------------------------------------------------------------------ */
 HSB_API hsb_conn *hsb_request_conn(const hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_request_conn: req is NULL");
-    return req ? req->conn : NULL;
+    return req ? req->channel.conn : NULL;
 }
 
 HSB_API hsb_str hsb_request_method(const hsb_request *req)
@@ -14651,7 +14866,7 @@ HSB_API int64_t hsb_request_content_length(const hsb_request *req)
 HSB_API void hsb_request_stream(hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_request_stream: req is NULL");
-    if (req && req->opened && !req->head_hook_done)
+    if (req && hsb__request_in_head_hook(req))
         req->streamed = true;
     else if (req)
         HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_stream: not called from on_head");
@@ -14666,7 +14881,7 @@ HSB_API hsb_str hsb_request_body(const hsb_request *req)
 HSB_API bool hsb_request_keep_alive(const hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_request_keep_alive: req is NULL");
-    return req && (req->sending == HSB__NONE ? req->head.keep_alive : req->keep_alive);
+    return req && hsb__response_keeps_alive(req);
 }
 
 HSB_API int64_t hsb_request_received(const hsb_request *req)
@@ -14685,16 +14900,14 @@ HSB_API void hsb_request_pause(hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_request_pause: req is NULL");
     if (req)
-        req->paused = true;
+        req->channel.paused = true;
 }
 
 HSB_API void hsb_request_resume(hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_request_resume: req is NULL");
-    if (!req)
-        return;
-    req->paused = false;
-    req->kick(req->conn);
+    if (req)
+        hsb__request_resume(req);
 }
 
 HSB_API void hsb_request_set_user(hsb_request *req, void *user)
@@ -14830,10 +15043,8 @@ HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part)
 HSB_API hsb_flow hsb_response_flush(hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_response_flush: req is NULL");
-    if (hsb__public_may_write(req)) {
-        req->kick(req->conn);
-        return hsb__response_flow(req);
-    }
+    if (hsb__public_may_write(req))
+        return hsb__response_flush(req);
     if (!hsb__public_is_late(req))
         HSB__MISUSE(hsb__public_tell_request, req,
                     "hsb_response_flush: not between hsb_response_begin and _end");
@@ -14861,10 +15072,8 @@ HSB_API void hsb_response_end(hsb_request *req)
 HSB_API void hsb_response_close(hsb_request *req)
 {
     HSB_ASSERT(req && "hsb_response_close: req is NULL");
-    if (!req)
-        return;
-    req->close_after = true;
-    req->keep_alive = false;
+    if (req)
+        hsb__channel_end(&req->channel, HSB__LAST_ANSWER);
 }
 
 HSB_API void hsb_response_abort(hsb_request *req)
@@ -14940,7 +15149,7 @@ HSB_API hsb_stream *hsb_request_detach(hsb_request *req, int status, const hsb_s
 HSB_API hsb_conn *hsb_stream_conn(const hsb_stream *stream)
 {
     HSB_ASSERT(stream && "hsb_stream_conn: stream is NULL");
-    return stream ? stream->conn : NULL;
+    return stream ? stream->channel.conn : NULL;
 }
 
 HSB_API hsb_flow hsb_stream_write(hsb_stream *stream, hsb_str part)

@@ -8,7 +8,6 @@
    that were sent, the end - is done by hand.  heard: what the hooks were told. */
 typedef struct bench {
     hsb__loop      loop;
-    hsb__outgoing  out;
     hsb_error      why;
     hsb_request    req;
     hsb_websocket *ws;
@@ -20,7 +19,7 @@ typedef struct bench {
 
 static bench b;
 
-static inline void no_kick(hsb_conn *conn)
+static inline void no_schedule(hsb_conn *conn)
 {
     (void)conn;
 }
@@ -77,8 +76,7 @@ static inline void bench_request(const char *head)
     b.loop.options = hsb__options_resolve(NULL);
     b.loop.pool.memory = &b.loop.memory;
     b.loop.depth = 1;                               /* as in a turn */
-    b.out.bytes.pool = &b.loop.pool;
-    hsb__request_init(req, &b.loop, NULL, &b.out, &b.why, no_kick);
+    hsb__request_init(req, &b.loop, NULL, &b.why, no_schedule);
     hsb__head_start(&req->head, &limits);
     assert_true(hsb__buffer_append_text(&req->text, head));
     do
@@ -87,7 +85,7 @@ static inline void bench_request(const char *head)
     while (result == HSB__HEAD_SPACE && hsb__request_more_fields(req));
     assert_int_equal(result, HSB__HEAD_DONE);
     req->receiving = HSB__END;
-    req->opened = req->head_hook_done = true;
+    req->opened = true;
 }
 
 static inline void bench_open(const hsb_websocket_hooks *hooks)
@@ -97,12 +95,17 @@ static inline void bench_open(const hsb_websocket_hooks *hooks)
     assert_ptr_equal(b.req.detached, b.stream);
 }
 
+static inline hsb__buffer *bench_out(void)
+{
+    return b.stream ? &b.stream->channel.out.bytes : &b.req.channel.out.bytes;
+}
+
 /* What waits to be sent, as text; it is gone then. */
 static inline const char *bench_head(void)
 {
     clear(&b.sent);
-    add(&b.sent, hsb__buffer_data(&b.out.bytes), hsb__buffer_len(&b.out.bytes));
-    hsb__buffer_release(&b.out.bytes);
+    add(&b.sent, hsb__buffer_data(bench_out()), hsb__buffer_len(bench_out()));
+    hsb__buffer_release(bench_out());
     return b.sent.bytes;
 }
 
@@ -157,7 +160,7 @@ static inline void bench_feed(const char *notation)
 
 static inline void bench_drain(void)
 {
-    b.stream->drain_due = false;
+    b.stream->channel.drain_due = false;
     b.stream->hooks.on_drain(b.stream, b.ws);
 }
 
@@ -175,7 +178,7 @@ static inline void bench_end(const hsb_error *why)
     if (b.stream)
         hsb__stream_end(b.stream, why);
     hsb__request_reset(&b.req);
-    hsb__outgoing_clear(&b.out);
+    hsb__outgoing_clear(&b.req.channel.out);
     hsb__pool_close(&b.loop.pool);
     assert_int_equal(b.loop.memory.used, 0);
 }

@@ -47,8 +47,7 @@ static void test_peer_closes(void **state)
         bench_start(&whole_messages);
         bench_feed(cases[i].in);
         assert_string_equal(bench_sent(), cases[i].answer);
-        assert_true(b.stream->closing);
-        assert_false(b.stream->cut);
+        assert_int_equal(b.stream->channel.ending, HSB__ENDS);
         assert_string_equal(bench_heard(), "");             /* not before the stream has closed */
         assert_int_equal(hsb__websocket_send(b.ws, true, hsb__text_of("late")), HSB_FLOW_GONE);
         bench_feed("T:later");
@@ -70,7 +69,7 @@ static void test_peer_closes_within_our_message(void **state)
     assert_int_equal(hsb__websocket_send_part(b.ws, true, hsb__text_of("lo"), true), HSB_FLOW_GONE);
     assert_int_equal(hsb__websocket_send(b.ws, true, hsb__text_of("to all")), HSB_FLOW_GONE);
     assert_string_equal(bench_sent(), "t:Hel C1000:");
-    assert_true(b.stream->closing);
+    assert_true(hsb__stream_gone(b.stream));
     bench_end(NULL);
     assert_string_equal(bench_heard(), "C1000:");
     bench_start(&whole_messages);                           /* nor is it misuse after a cut */
@@ -88,17 +87,17 @@ static void test_we_close(void **state)
     bench_start(&whole_messages);
     hsb__stream_pause(b.stream);
     hsb__websocket_close(b.ws, 1001, hsb__text_of("going away"));
-    assert_false(b.stream->paused); /* or the peer's Close would not be read */
+    assert_false(b.stream->channel.paused); /* or the peer's Close would not be read */
     hsb__websocket_close(b.ws, 1002, hsb__text_of("again"));
     assert_string_equal(bench_sent(), "C1001:going%20away");
-    assert_false(b.stream->closing);                        /* 7.1.1: the peer's is awaited */
+    assert_false(hsb__stream_gone(b.stream));                        /* 7.1.1: the peer's is awaited */
     assert_int_equal(hsb__websocket_send(b.ws, true, hsb__text_of("late")), HSB_FLOW_GONE);
     assert_int_equal(hsb__websocket_send_part(b.ws, true, hsb__text_of("late"), true),
                      HSB_FLOW_GONE);
     assert_int_equal(hsb__websocket_ping(b.ws, hsb__text_absent()), HSB_FLOW_GONE);
     bench_feed("T:before%20I%20knew I:a C1001:all%20right");
     assert_string_equal(bench_sent(), "O:a");               /* 5.5.2, but 5.5.1: one Close */
-    assert_true(b.stream->closing);
+    assert_true(hsb__stream_gone(b.stream));
     assert_string_equal(bench_heard(), "T:before%20I%20knew");
     bench_end(NULL);
     assert_string_equal(bench_heard(), "C1001:all%20right");
@@ -127,9 +126,9 @@ static void test_close_is_not_awaited_for_ever(void **state)
     hsb__websocket_close(b.ws, 1000, hsb__text_absent());
     uint64_t now = hsb__os_now_us() / 1000;
     hsb__timers_advance(&b.loop.timers, now + 1500);
-    assert_false(b.stream->closing);
+    assert_false(hsb__stream_gone(b.stream));
     hsb__timers_advance(&b.loop.timers, now + 2500);        /* timeouts.close is 2 s */
-    assert_true(b.stream->closing);
+    assert_true(hsb__stream_gone(b.stream));
     bench_end(&late);
     assert_string_equal(bench_heard(), "C1006:no%20Close%20of%20the%20peer%20in%20time");
 }
@@ -141,7 +140,7 @@ static void test_close_is_awaited_if_told_so(void **state)
     b.loop.options.timeouts.close = -1;
     hsb__websocket_close(b.ws, 1000, hsb__text_absent());
     hsb__timers_advance(&b.loop.timers, hsb__os_now_us() / 1000 + 1000000);
-    assert_false(b.stream->closing);
+    assert_false(hsb__stream_gone(b.stream));
     bench_end(NULL);
 }
 
@@ -194,7 +193,7 @@ static void test_failures(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bench_start(&whole_messages);
         bench_feed(cases[i].in);
-        assert_true(b.stream->closing);
+        assert_true(hsb__stream_gone(b.stream));
         bench_feed("T:after C1000:");                       /* 7.1.7 */
         assert_string_equal(bench_sent(), cases[i].answer);
         bench_end(NULL);
@@ -211,7 +210,7 @@ static void test_failure_after_our_close(void **state)
     hsb__websocket_close(b.ws, 1000, hsb__text_absent());
     bench_feed("T!:a");
     assert_string_equal(bench_sent(), "C1000:");
-    assert_true(b.stream->closing);
+    assert_true(hsb__stream_gone(b.stream));
     bench_end(NULL);
     assert_string_equal(bench_heard(), "C1006:frame%20without%20a%20mask");
 }
@@ -227,7 +226,7 @@ static void test_cut_off(void **state)
 
     bench_start(&whole_messages);                           /* the end, but no Close */
     b.stream->hooks.on_end(b.stream, b.ws);
-    assert_true(b.stream->closing);
+    assert_true(hsb__stream_gone(b.stream));
     assert_string_equal(bench_sent(), "");
     bench_end(NULL);
     assert_string_equal(bench_heard(), "C1006:ended%20without%20a%20Close");
