@@ -12027,19 +12027,18 @@ static void hsb__websocket_message_release(hsb__websocket_message *m)
     m->len = m->size = 0;
 }
 
-/* Returns where `more` bytes can be added.  `announced` is the least that the message will
-   become: a message that arrives at once is allocated once and exactly, and an announcement
-   alone makes us allocate nothing.                                                      */
-static char *hsb__websocket_message_space(hsb__websocket_message *m, size_t more,
-                                         uint64_t announced)
+/* Returns where `more` bytes can be added.  The buffer doubles, so that a message in many
+   fragments is copied only a few times, but not beyond `most`, which the message will not
+   exceed.  An announcement alone makes us allocate nothing.                             */
+static char *hsb__websocket_message_space(hsb__websocket_message *m, size_t more, uint64_t most)
 {
     if (m->bytes && more <= m->size - m->len)
         return m->bytes + m->len;
     if (more > SIZE_MAX / 2 - m->len)
         return NULL;
     size_t need = m->len + more, size = m->size * 2;
-    if (size > announced)
-        size = (size_t)announced;
+    if (size > most)
+        size = (size_t)most;
     if (size < need)
         size = need;
     size += size == 0;                              /* for an empty message             */
@@ -12054,11 +12053,13 @@ static char *hsb__websocket_message_space(hsb__websocket_message *m, size_t more
     return bytes + m->len;
 }
 
-/* Adds a piece that was reported as DATA; false: the reader's `bad` tells why.         */
+/* Adds a piece that was reported as DATA; false: the reader's `bad` tells why.  Only in its
+   last frame is the message's length known.                                             */
 static bool hsb__websocket_message_add(hsb__websocket_message *m, hsb__websocket_reader *r,
                                        hsb_str piece)
 {
-    char *to = hsb__websocket_message_space(m, piece.len, r->length);
+    uint64_t most = hsb__websocket_is_final(r) ? r->length : r->limit;
+    char *to = hsb__websocket_message_space(m, piece.len, most);
     if (!to)
         return hsb__websocket_bad(r, HSB__WEBSOCKET_INTERNAL, "out of memory");
     m->len += piece.len;

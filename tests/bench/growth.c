@@ -1,11 +1,12 @@
 /* What must not cost more when there is more of it: a deadline among 100 000, a name among
-   1 000, a session in a cache of 100 MB.  Prints the time of one operation with few and with
-   many, and the ratio; memory that no cache holds any more is some of it.
+   1 000, a session in a cache of 100 MB, a fragment of a WebSocket message of 100 000.  Prints
+   the time of one operation with few and with many, and the ratio; memory that no cache holds
+   any more is some of it.
    cc -O2 -I. tests/bench/growth.c -lbearssl */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
-enum { ROUNDS = 5, RUNS = 200000, TIMERS = 100000, NAMES = 1000 };
+enum { ROUNDS = 5, RUNS = 200000, TIMERS = 100000, NAMES = 1000, FRAGMENTS = 100000 };
 
 static uint32_t seed = 1;
 
@@ -140,6 +141,24 @@ static void save(int n)
     hsb__sessions_save(&cache, &s, NULL);
 }
 
+/* --- fragments ---------------------------------------------------------------------- */
+static hsb__websocket_reader  reader;
+static hsb__websocket_message message;
+
+/* One fragment of one byte; n of them are a message. */
+static void add_fragment(int n)
+{
+    static int count;
+    char frame[] = { 0, (char)0x81, 0, 0, 0, 0, 'x' };
+    hsb_str in = { frame, sizeof frame }, piece;
+    frame[0] = (char)((count == 0 ? 2 : 0) | (count + 1 == n ? 0x80 : 0));
+    count = (count + 1) % n;
+    must(hsb__websocket_read(&reader, &in, SIZE_MAX, &piece) == HSB__WEBSOCKET_DATA &&
+             hsb__websocket_message_add(&message, &reader, piece), "a fragment is lost");
+    if (count == 0)
+        hsb__websocket_message_release(&message);
+}
+
 int main(void)
 {
     double few, saved;
@@ -164,5 +183,10 @@ int main(void)
     report("resuming a session, of 64 KB and of 100 MB", few, measure(resume, n));
     report("saving one in a full cache of these sizes", saved, measure(save, n));
     hsb__sessions_close(&cache);
+
+    message.memory = &memory;
+    hsb__websocket_reader_start(&reader, 1 << 20);
+    few = measure(add_fragment, 10);
+    report("a fragment of a message, of 10 and of 100 000", few, measure(add_fragment, FRAGMENTS));
     return 0;
 }
