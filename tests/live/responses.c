@@ -260,7 +260,7 @@ static void answer_fields(rig *r, hsb_request *req)
         "", "a b", "a:b", "a\r\nb", "\xC3\xA4", "a\t", "Content-Length", "content-length",
         "Transfer-Encoding", "CONNECTION", "Keep-Alive", "Date",
     };
-    static const char *const values[] = { "a\r\nX-Evil: 1", "a\n", "\r", "a\x01" "b", "\x7F" };
+    static const char *const values[] = { "a\r\nX-Evil: 1", "a\n", "\r", ("a\x01" "b"), "\x7F" };
     (void)r;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         assert_false(hsb_response_header(req, names[i], "x"));

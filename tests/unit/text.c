@@ -119,7 +119,7 @@ static size_t encode(char out[4], uint32_t c)
 /* RFC 3629 3.  The tests of WebSockets have every text that is not UTF-8. */
 static void test_utf8_next(void **state)
 {
-    static const char *const bad[] = { "\x80", "\xC0\x80", "\xC1\xBF", "\xC3", "\xC3" "a", "\xE2\x82",
+    static const char *const bad[] = { "\x80", "\xC0\x80", "\xC1\xBF", "\xC3", ("\xC3" "a"), "\xE2\x82",
                                        "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xFF" };
     uint32_t c;
     (void)state;
