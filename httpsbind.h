@@ -1000,9 +1000,14 @@ static void hsb__atomic_set_flags(int *flags, int bits)
     __atomic_fetch_or(flags, bits, __ATOMIC_ACQ_REL);
 }
 
+static int hsb__atomic_flags(const int *flags)
+{
+    return __atomic_load_n(flags, __ATOMIC_ACQUIRE);
+}
+
 static int hsb__atomic_take_flags(int *flags)
 {
-    if (__atomic_load_n(flags, __ATOMIC_RELAXED) == 0)      /* nearly always           */
+    if (hsb__atomic_flags(flags) == 0)                      /* nearly always           */
         return 0;
     return __atomic_exchange_n(flags, 0, __ATOMIC_ACQ_REL);
 }
@@ -3553,6 +3558,13 @@ static void hsb__inbox_flag(hsb__inbox *in, int flags)
 static int hsb__inbox_take_flags(hsb__inbox *in)
 {
     return hsb__atomic_take_flags(&in->flags);
+}
+
+/* Whether there are some that came after the last take.  Their ring may have been hushed, so
+   a wait that begins now must end at once.                                            */
+static bool hsb__inbox_has_flags(const hsb__inbox *in)
+{
+    return hsb__atomic_flags(&in->flags) != 0;
 }
 
 /* --- posts ----------------------------------------------------------------------------- */
@@ -14176,7 +14188,7 @@ static int hsb__server_step_kicked(hsb_server *s)
 /* How long the poller may wait, in ms; -1: for ever.                                             */
 static int hsb__server_timeout(const hsb_server *s)
 {
-    if (s->loop.kicked || s->closed)
+    if (s->loop.kicked || s->closed || hsb__inbox_has_flags(s->loop.inbox))
         return 0;
     uint64_t next = hsb__timers_next(&s->loop.timers);
     if (next == UINT64_MAX)

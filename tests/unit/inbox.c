@@ -246,7 +246,9 @@ static void flags_are_taken_once(void **state)
     (void)state;
     hsb__inbox_flag(in, HSB__INBOX_WAKE);
     hsb__inbox_flag(in, HSB__INBOX_CLOSE);
+    assert_true(hsb__inbox_has_flags(in));
     assert_int_equal(hsb__inbox_take_flags(in), HSB__INBOX_WAKE | HSB__INBOX_CLOSE);
+    assert_false(hsb__inbox_has_flags(in));
     assert_int_equal(hsb__inbox_take_flags(in), 0);
     hsb__inbox_release(in);
 }
