@@ -9099,9 +9099,9 @@ typedef struct hsb__loop {
     hsb_server   *server;
     uint64_t      now_us;       /* monotonic; read once a turn                          */
     char         *stage;        /* HSB__STAGE bytes for the connection that steps now   */
-    hsb_conn     *kicked;       /* connections to step before the next wait             */
-    hsb_conn     *idle_first, *idle_last;   /* between requests; idle longest first      */
-    void        (*room)(hsb_server *);      /* set while accepting waits for one of these */
+    hsb__link     scheduled;    /* connections to step before the next wait             */
+    hsb__link     idle;         /* connections between requests; the longest idle first  */
+    void        (*on_idle)(hsb_server *);   /* set while accepting waits for one of these */
     int           depth;        /* in a turn: 1, in a hook: more                        */
     bool          closing;      /* no new requests                                      */
     bool          date_fresh;   /* date[] was compared with the clock this turn          */
@@ -12993,16 +12993,14 @@ struct hsb_conn {
     bool readable, writable;        /* the socket, as far as we know                        */
     bool eof;                       /* recv returned 0                                      */
     bool stepping, again;           /* again: scheduled during the step                     */
-    bool kicked, idle;              /* on these lists                                       */
     bool grace;                     /* was in its handshake when the server began to close  */
     hsb__pace      pace_out;        /* of what we send                                      */
     hsb__pace      pace_linger;     /* of what still comes in CLOSING and LINGER            */
     uint64_t       since;           /* ms: accepted, idle, or closing since                 */
     uint64_t       id;
     hsb__link      in_all;          /* the server's list of all connections                 */
-    hsb_conn      *idle_before, *idle_next;     /* loop->idle_first..idle_last              */
-    uint64_t       idle_since;                  /* since, when it entered that list         */
-    hsb_conn      *kicked_next;
+    hsb__link      in_scheduled, in_idle;       /* the loop's lists                         */
+    uint64_t       idle_since;                  /* since, when it entered the idle          */
     hsb_address    peer;
     size_t         block_size;      /* of our memory; the server's                          */
     void          *user;
@@ -13022,48 +13020,21 @@ static void hsb__conn_schedule(hsb_conn *c)
         c->again = true;
         return;
     }
-    if (c->kicked)
+    if (hsb__link_is_listed(&c->in_scheduled))
         return;
-    c->kicked = true;
-    c->kicked_next = c->loop->kicked;
-    c->loop->kicked = c;
+    hsb__link_add(&c->loop->scheduled, &c->in_scheduled);
     if (c->loop->depth == 0)                    /* called from the user's own loop           */
         hsb__wake_ring(&c->loop->inbox->wake);
 }
 
-static void hsb__conn_unschedule(hsb_conn *c)
-{
-    hsb_conn **link = &c->loop->kicked;
-    if (!c->kicked)
-        return;
-    while (*link != c)
-        link = &(*link)->kicked_next;
-    *link = c->kicked_next;
-    c->kicked = false;
-}
-
 /* --- the list of the idle: kept alive, between two requests -------------------------------- */
-static void hsb__conn_leave_idle(hsb_conn *c)
-{
-    hsb__loop *loop = c->loop;
-    if (!c->idle)
-        return;
-    *(c->idle_before ? &c->idle_before->idle_next : &loop->idle_first) = c->idle_next;
-    *(c->idle_next ? &c->idle_next->idle_before : &loop->idle_last) = c->idle_before;
-    c->idle = false;
-}
-
 static void hsb__conn_enter_idle(hsb_conn *c)
 {
     hsb__loop *loop = c->loop;
-    c->idle_before = loop->idle_last;
-    c->idle_next = NULL;
-    *(loop->idle_last ? &loop->idle_last->idle_next : &loop->idle_first) = c;
-    loop->idle_last = c;
-    c->idle = true;
+    hsb__link_add(&loop->idle, &c->in_idle);
     c->idle_since = c->since;
-    if (loop->room)
-        loop->room(loop->server);
+    if (loop->on_idle)
+        loop->on_idle(loop->server);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */
@@ -13649,8 +13620,8 @@ static void hsb__conn_release(hsb_conn *c)
         c->loop->depth--;
     }
     hsb__timer_cancel(&c->timer);
-    hsb__conn_leave_idle(c);
-    hsb__conn_unschedule(c);
+    hsb__link_remove(&c->in_idle);
+    hsb__link_remove(&c->in_scheduled);
     hsb__poller_drop(&c->loop->poller, &c->watch);
     hsb__os_close(c->watch.fd);
     hsb__buffer_release(&c->raw);
@@ -13674,9 +13645,9 @@ static bool hsb__conn_arm(hsb_conn *c)
 static void hsb__conn_set_idle(hsb_conn *c)
 {
     bool idle = c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->input.len;
-    if (c->idle && (!idle || c->idle_since != c->since))
-        hsb__conn_leave_idle(c);
-    if (idle && !c->idle)
+    if (!idle || c->idle_since != c->since)
+        hsb__link_remove(&c->in_idle);
+    if (idle && !hsb__link_is_listed(&c->in_idle))
         hsb__conn_enter_idle(c);
 }
 
@@ -13808,7 +13779,7 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
 /* ===== >>server ==================================================================
    Purpose  listening, accepting, the inbox, closing: one turn of the loop
    Uses     >>platform >>memory >>list >>text >>error >>timer >>poller >>listener >>inbox
-            >>security >>tls >>loop >>request >>conn
+            >>security >>tls >>loop >>channel >>request >>conn
    Names    hsb__server_*, hsb__door_*
    Tests    tests/live                                                               */
 
@@ -13857,19 +13828,19 @@ static void hsb__server_listen_all(hsb_server *s)
 }
 
 /* One has ended or become idle: who waits outside may come in.                            */
-static void hsb__server_has_room(hsb_server *s)
+static void hsb__server_open_doors(hsb_server *s)
 {
     if (!s->full)
         return;
     s->full = false;
-    s->loop.room = NULL;
+    s->loop.on_idle = NULL;
     hsb__server_listen_all(s);
 }
 
-static void hsb__server_is_full(hsb_server *s)
+static void hsb__server_close_doors(hsb_server *s)
 {
     s->full = true;
-    s->loop.room = hsb__server_has_room;
+    s->loop.on_idle = hsb__server_open_doors;
     hsb__server_listen_all(s);
 }
 
@@ -13896,7 +13867,7 @@ static void hsb__server_unlink(hsb_conn *c)
     hsb__listener_count(c->listener, -1);
     hsb__pool_put(&s->loop.pool, c, c->block_size);
     if (!s->loop.closing)
-        hsb__server_has_room(s);
+        hsb__server_open_doors(s);
 }
 
 /* Idle as far as we know; but what the peer has said may not have been read yet.            */
@@ -13908,10 +13879,12 @@ static bool hsb__server_is_silent(const hsb_conn *c)
 /* The one that has been idle longest; NULL: there is none.                                  */
 static hsb_conn *hsb__server_longest_idle(const hsb_server *s)
 {
-    hsb_conn *c = s->loop.idle_first;
-    while (c && !hsb__server_is_silent(c))
-        c = c->idle_next;
-    return c;
+    for (hsb__link *l = hsb__link_first(&s->loop.idle); l; l = hsb__link_next(&s->loop.idle, l)) {
+        hsb_conn *c = HSB__OWNER(hsb_conn, in_idle, l);
+        if (hsb__server_is_silent(c))
+            return c;
+    }
+    return NULL;
 }
 
 /* It goes, so that a new one can come.  Its close_notify goes if the socket takes it; nobody
@@ -13969,8 +13942,8 @@ static bool hsb__door_accept(hsb__door *door)
     hsb_address peer;
     hsb_error err;
     hsb__socket fd;
-    if (s->total >= s->most && !s->loop.idle_first) {
-        hsb__server_is_full(s);
+    if (s->total >= s->most && !hsb__link_first(&s->loop.idle)) {
+        hsb__server_close_doors(s);
         return false;
     }
     if (s->total >= s->most && !(oldest = hsb__server_longest_idle(s)))
@@ -14169,18 +14142,15 @@ static int hsb__server_heed_flags(hsb_server *s)
 }
 
 /* --- one turn ----------------------------------------------------------------------------- */
-/* Connections kicked meanwhile wait for the next turn, so that this one ends.                    */
-static int hsb__server_step_kicked(hsb_server *s)
+/* What is scheduled meanwhile waits for the next turn, so that this one ends.                    */
+static int hsb__server_step_scheduled(hsb_server *s)
 {
+    hsb__link now, *first;
     int count = 0;
-    hsb_conn *c = s->loop.kicked;
-    s->loop.kicked = NULL;
-    while (c) {
-        hsb_conn *next = c->kicked_next;
-        c->kicked = false;
-        hsb__conn_step(c);
-        c = next;
-        count++;
+    hsb__link_move_all(&now, &s->loop.scheduled);
+    for (; (first = hsb__link_first(&now)) != NULL; count++) {
+        hsb__link_remove(first);
+        hsb__conn_step(HSB__OWNER(hsb_conn, in_scheduled, first));
     }
     return count;
 }
@@ -14188,7 +14158,7 @@ static int hsb__server_step_kicked(hsb_server *s)
 /* How long the poller may wait, in ms; -1: for ever.                                             */
 static int hsb__server_timeout(const hsb_server *s)
 {
-    if (s->loop.kicked || s->closed || hsb__inbox_has_flags(s->loop.inbox))
+    if (hsb__link_first(&s->loop.scheduled) || s->closed || hsb__inbox_has_flags(s->loop.inbox))
         return 0;
     uint64_t next = hsb__timers_next(&s->loop.timers);
     if (next == UINT64_MAX)
@@ -14221,7 +14191,7 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     count += hsb__poller_dispatch(&s->loop.poller);
     hsb__timers_advance(&s->loop.timers, hsb__loop_now_ms(&s->loop));
     count += hsb__inbox_run(s->loop.inbox, s, &s->loop.timers);
-    count += hsb__server_step_kicked(s);
+    count += hsb__server_step_scheduled(s);
     s->loop.depth--;
     s->loop.date_fresh = false;
     s->closed = s->loop.closing && !s->total;
@@ -14337,7 +14307,7 @@ static void hsb__server_free(hsb_server *s)
     hsb__server_begin_close(s);
     while (s->total) {
         hsb__server_force(s);
-        hsb__server_step_kicked(s);
+        hsb__server_step_scheduled(s);
     }
     hsb__inbox_run_last(loop->inbox, s, &loop->timers);
     loop->depth--;
