@@ -1224,6 +1224,20 @@ static void hsb__os_found_free(hsb__found *list)
     freeaddrinfo(list);
 }
 
+/* Whether the name is unknown, or has no address of the families that were asked for.  */
+static bool hsb__os_lookup_found_none(int code)
+{
+#ifdef EAI_NODATA
+    if (code == EAI_NODATA)
+        return true;
+#endif
+#ifdef EAI_ADDRFAMILY
+    if (code == EAI_ADDRFAMILY)
+        return true;
+#endif
+    return code == EAI_NONAME;
+}
+
 static const char *hsb__os_lookup_text(int code)
 {
     return gai_strerror(code);
@@ -2070,6 +2084,25 @@ static bool hsb__utf8_next(hsb_str *rest, uint32_t *c)
     return true;
 }
 
+/* Characters that change how a terminal or a log shows the text around them, or that show
+   nothing: controls, line and paragraph separators, and Unicode's format characters (Cf),
+   which include those that turn the direction of writing.                             */
+static bool hsb__utf8_is_hidden(uint32_t c)
+{
+    static const uint32_t ranges[][2] = {
+        { 0x0000, 0x001F },   { 0x007F, 0x009F },   { 0x00AD, 0x00AD },   { 0x0600, 0x0605 },
+        { 0x061C, 0x061C },   { 0x06DD, 0x06DD },   { 0x070F, 0x070F },   { 0x0890, 0x0891 },
+        { 0x08E2, 0x08E2 },   { 0x180E, 0x180E },   { 0x200B, 0x200F },   { 0x2028, 0x202E },
+        { 0x2060, 0x206F },   { 0xFEFF, 0xFEFF },   { 0xFFF9, 0xFFFB },   { 0x110BD, 0x110BD },
+        { 0x110CD, 0x110CD }, { 0x13430, 0x1343F }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A },
+        { 0xE0000, 0xE007F },
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i][0] && c <= ranges[i][1])
+            return true;
+    return false;
+}
+
 /* --- dates ----------------------------------------------------------------------------- */
 /* Days since 1970-01-01 of a day of the Gregorian calendar, and back.  The year starts
    in March here, so that the leap day is its last.                                    */
@@ -2300,9 +2333,24 @@ static const char *hsb__error_status_text(hsb_status status)
     return (unsigned)status < HSB_STATUS_COUNT ? texts[status] : "unknown status";
 }
 
-/* Fills *err, which may be NULL, and returns false so that callers can return it.
-   The text is cut to one line of printable characters: parts of it may come from a file
-   or from the network.                                                                 */
+/* '?' for each byte of what is no UTF-8, and of what would change how a terminal or a log
+   shows the text: parts of it may come from a file or from the network.                */
+static void hsb__error_make_printable(char *text)
+{
+    hsb_str rest = hsb__text_of(text);
+    while (rest.len) {
+        hsb_str character = rest;
+        uint32_t c;
+        bool good = hsb__utf8_next(&rest, &c);
+        if (!good)
+            rest = hsb__text_after(character, 1);
+        if (!good || hsb__utf8_is_hidden(c))
+            memset(text + (character.ptr - text), '?', (size_t)(rest.ptr - character.ptr));
+    }
+}
+
+/* Fills *err, which may be NULL, and returns false so that callers can return it.  The
+   text is one line, cut if it is too long.                                             */
 __attribute__((format(printf, 5, 6)))
 static bool hsb__error_set(hsb_error *err, hsb_status status, int system_code, int tls_code,
                            const char *format, ...)
@@ -2316,9 +2364,7 @@ static bool hsb__error_set(hsb_error *err, hsb_status status, int system_code, i
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
-    for (char *c = err->text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 127)
-            *c = '?';
+    hsb__error_make_printable(err->text);
     return false;
 }
 
@@ -2661,19 +2707,56 @@ static bool hsb__resolver_is_bad_number(const char *host)
     return true;
 }
 
-/* Each address once: a hosts file often has 127.0.0.1 twice, and whoever binds all that
-   was found must not meet himself.                                                    */
-static int hsb__resolver_take(const hsb__found *list, hsb_address *out, int max)
+/* 127.0.0.0/8 (RFC 1122 3.2.1.3) and ::1 (RFC 4291 2.5.3).                            */
+static bool hsb__resolver_is_loopback(const hsb_address *a)
+{
+    static const uint8_t v6[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
+    return a->family == HSB_IPV4 ? a->bytes[0] == 127 : memcmp(a->bytes, v6, sizeof v6) == 0;
+}
+
+/* Each address once: a hosts file often has 127.0.0.1 twice, and code that binds all that
+   was found must not find its own port in use.                                        */
+static int hsb__resolver_take(const hsb__found *list, bool only_loopback, hsb_address *out,
+                              int max)
 {
     int count = 0;
     while (list && count < max) {
+        hsb_address *a = &out[count];
         int seen = 0;
-        list = hsb__os_found_next(list, &out[count]);
-        while (!hsb__address_equal(&out[seen], &out[count]))
+        list = hsb__os_found_next(list, a);
+        while (!hsb__address_equal(&out[seen], a))
             seen++;
-        if (seen == count && out[count].family != HSB_FAMILY_ANY)
+        if (seen == count && a->family != HSB_FAMILY_ANY &&
+            (!only_loopback || hsb__resolver_is_loopback(a)))
             count++;
     }
+    return count;
+}
+
+/* How many addresses were stored.  *code is 0 if the system found any.                */
+static int hsb__resolver_ask(const char *host, hsb__lookup which, hsb_family family,
+                             bool only_loopback, hsb_address *out, int max, int *code)
+{
+    hsb__found *list = NULL;
+    *code = hsb__os_lookup(host, which, family, &list);
+    if (*code != 0)
+        return 0;
+    int count = hsb__resolver_take(list, only_loopback, out, max);
+    hsb__os_found_free(list);
+    return count;
+}
+
+/* Addresses that this machine can reach.  The system leaves out a family that no interface
+   has an address of, and does not count loopback addresses for that.  So a second question
+   finds "localhost" on a machine that has no other address of its family.             */
+static int hsb__resolver_ask_reachable(const char *host, hsb_address *out, int max, int *code)
+{
+    int ignored;
+    int count = hsb__resolver_ask(host, HSB__LOOKUP_REACHABLE, HSB_FAMILY_ANY, false, out, max,
+                                  code);
+    if (hsb__os_lookup_found_none(*code))
+        count = hsb__resolver_ask(host, HSB__LOOKUP_ALL, HSB_FAMILY_ANY, true, out, max,
+                                  &ignored);
     return count;
 }
 
@@ -2692,7 +2775,7 @@ static int hsb__resolver_fail(hsb_error *err, const char *what, int code)
 static int hsb__resolver_find(const char *what, const char *host, hsb_family family,
                               hsb_address *out, int max, hsb_error *err)
 {
-    hsb__found *list = NULL;
+    int code, count;
     if (hsb__address_parse(out, host)) {
         if (family == HSB_FAMILY_ANY || family == out->family)
             return 1;
@@ -2706,13 +2789,11 @@ static int hsb__resolver_find(const char *what, const char *host, hsb_family fam
         return 0;
     }
     /* What this machine has no address for is of no use, unless it was asked for.      */
-    hsb__lookup which = family == HSB_FAMILY_ANY ? HSB__LOOKUP_REACHABLE : HSB__LOOKUP_ALL;
-    int code = hsb__os_lookup(host, which, family, &list);
-    if (code != 0)
-        return hsb__resolver_fail(err, what, code);
-    int count = hsb__resolver_take(list, out, max);
-    hsb__os_found_free(list);
-    return count ? count : hsb__resolver_fail(err, what, HSB__LOOKUP_NO_NAME);
+    if (family == HSB_FAMILY_ANY)
+        count = hsb__resolver_ask_reachable(host, out, max, &code);
+    else
+        count = hsb__resolver_ask(host, HSB__LOOKUP_ALL, family, false, out, max, &code);
+    return count ? count : hsb__resolver_fail(err, what, code ? code : HSB__LOOKUP_NO_NAME);
 }
 
 /* How many addresses of host were stored, max at most; 0: see *err.                    */
@@ -5247,25 +5328,6 @@ static size_t hsb__x509_utf8(char out[4], uint32_t c)
     return more + 1;
 }
 
-/* Characters that change how a terminal or a log shows the text around them, or that show
-   nothing: controls, line and paragraph separators, and Unicode's format characters (Cf),
-   which include those that turn the direction of writing.                             */
-static bool hsb__x509_is_hidden(uint32_t c)
-{
-    static const uint32_t ranges[][2] = {
-        { 0x0000, 0x001F },   { 0x007F, 0x009F },   { 0x00AD, 0x00AD },   { 0x0600, 0x0605 },
-        { 0x061C, 0x061C },   { 0x06DD, 0x06DD },   { 0x070F, 0x070F },   { 0x0890, 0x0891 },
-        { 0x08E2, 0x08E2 },   { 0x180E, 0x180E },   { 0x200B, 0x200F },   { 0x2028, 0x202E },
-        { 0x2060, 0x206F },   { 0xFEFF, 0xFEFF },   { 0xFFF9, 0xFFFB },   { 0x110BD, 0x110BD },
-        { 0x110CD, 0x110CD }, { 0x13430, 0x1343F }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A },
-        { 0xE0000, 0xE007F },
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (c >= ranges[i][0] && c <= ranges[i][1])
-            return true;
-    return false;
-}
-
 /* RFC 4514 2.4: what a value may not show as it is.                                   */
 static void hsb__x509_put_value(hsb__x509_text *t, hsb_str value, unsigned tag)
 {
@@ -5274,7 +5336,7 @@ static void hsb__x509_put_value(hsb__x509_text *t, hsb_str value, unsigned tag)
     while (value.len && hsb__x509_next_char(&value, tag, &c)) {
         char utf8[4];
         size_t n = hsb__x509_utf8(utf8, c);
-        if (hsb__x509_is_hidden(c)) {
+        if (hsb__utf8_is_hidden(c)) {
             hsb__x509_put_hex(t, hsb__text_make(utf8, n), "\\");
         } else {
             bool edge = (c == ' ' && (first || !value.len)) || (c == '#' && first);

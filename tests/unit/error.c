@@ -45,6 +45,31 @@ static void test_one_line(void **state)
     assert_int_equal(strlen(err.text), sizeof err.text - 1);
 }
 
+/* U+009B begins a terminal's command as ESC [ does; U+202E turns what follows around. */
+static void test_nothing_that_a_terminal_obeys(void **state)
+{
+    static const struct { const char *from, *to; } cases[] = {
+        { "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80.pem", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80.pem" },
+        { "a\xc2\x80" "b\xc2\x9b" "31mc\xc2\x9f" "d\xc2\xa0", "a??b??31mc??d\xc2\xa0" },
+        { "a\x80" "b\x9b" "c\xff", "a?b?c?" },
+        { "a\xe2\x80\xae" "b\xe2\x80\xa8" "c\xe2\x81\xa6\xef\xbb\xbf", "a???b???c??????" },
+        { "\xc3", "?" }, { "\xe2\x82", "??" }, { "\xc3(", "?(" }, { "\xed\xa0\x80", "???" },
+    };
+    hsb_error err;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hsb__error_set(&err, HSB_ERR_PEM, 0, 0, "%s", cases[i].from);
+        assert_string_equal(err.text, cases[i].to);
+    }
+    /* A character that the end of the text cuts. */
+    for (int i = 0; i < 4; i++) {
+        hsb__error_set(&err, HSB_ERR_PEM, 0, 0, "%*s%s", (int)sizeof err.text - 1 - i, "",
+                       "\xf0\x9f\x98\x80");
+        assert_int_equal(strlen(err.text), sizeof err.text - 1);
+        assert_int_equal(strcspn(err.text, "?"), sizeof err.text - 1 - (size_t)i);
+    }
+}
+
 static void test_system(void **state)
 {
     hsb_error err;
@@ -70,6 +95,7 @@ int main(void)
         cmocka_unit_test(test_status_text),
         cmocka_unit_test(test_set),
         cmocka_unit_test(test_one_line),
+        cmocka_unit_test(test_nothing_that_a_terminal_obeys),
         cmocka_unit_test(test_system),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

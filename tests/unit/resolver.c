@@ -1,9 +1,18 @@
 /* Names to addresses.  Nothing here asks the network: "localhost" is in the hosts file, and
    what must not resolve fails before a question is sent. */
+#include <string.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+static int some_system(const char *host, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **list);
+#define getaddrinfo some_system
 #define HTTPSBIND_STATIC
 #define HSB_FAULT(call, count) fault(call, count)
 static int fault(const char *call, void *count);
 #include "httpsbind.h"
+#undef getaddrinfo
 
 #include "help.h"
 
@@ -22,6 +31,31 @@ enum { MAX = 8 };
 static hsb_address found[MAX];
 static hsb_error err;
 static char text[HSB_ADDRESS_TEXT_MAX];
+
+/* A machine whose interfaces have IPv6 addresses only.  Its hosts file has "localhost" as
+   127.0.0.1, and "elsewhere" as 192.0.2.1 and then 127.0.0.2.                              */
+static bool v6_machine;
+
+static int some_system(const char *host, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **list)
+{
+    const char *number = strcmp(host, "localhost") == 0 ? "127.0.0.1" : "192.0.2.1";
+    struct addrinfo numeric, *second = NULL;
+    if (!v6_machine || hints->ai_flags & AI_NUMERICHOST)
+        return getaddrinfo(host, service, hints, list);
+    if ((hints->ai_flags & AI_ADDRCONFIG) || hints->ai_family == AF_INET6)
+        return EAI_NONAME;
+    if (strcmp(host, "localhost") != 0 && strcmp(host, "elsewhere") != 0 &&
+        strcmp(host, "foreign") != 0)
+        return EAI_NONAME;
+    numeric = *hints;
+    numeric.ai_flags = AI_NUMERICHOST;
+    int code = getaddrinfo(number, NULL, &numeric, list);
+    if (code == 0 && strcmp(host, "elsewhere") == 0 &&
+        (code = getaddrinfo("127.0.0.2", NULL, &numeric, &second)) == 0)
+        (*list)->ai_next = second;
+    return code;
+}
 
 static int lookup(const char *host, hsb_family family)
 {
@@ -125,6 +159,28 @@ static void test_system_errors(void **state)
     assert_string_equal(err.text, "lookup localhost: Too many open files");
 }
 
+static void test_loopback_names_on_a_machine_without_ipv4(void **state)
+{
+    (void)state;
+    v6_machine = true;
+    assert_int_equal(lookup("localhost", HSB_FAMILY_ANY), 1);
+    assert_string_equal(hsb__address_text(&found[0], text), "127.0.0.1");
+    assert_int_equal(lookup("localhost", HSB_IPV4), 1);
+    assert_int_equal(lookup("localhost", HSB_IPV6), 0);
+    hsb_address a;
+    assert_true(hsb__resolver_bind_address(&a, "localhost", 443, &err));
+    assert_string_equal(hsb__address_text(&a, text), "127.0.0.1:443");
+    /* What the machine cannot reach is still left out, also where it comes first.          */
+    assert_true(hsb__resolver_bind_address(&a, "elsewhere", 443, &err));
+    assert_string_equal(hsb__address_text(&a, text), "127.0.0.2:443");
+    assert_int_equal(lookup("foreign", HSB_FAMILY_ANY), 0);
+    assert_int_equal(err.status, HSB_ERR_LOOKUP);
+    assert_int_equal(err.system_code, EAI_NONAME);
+    assert_int_equal(lookup("unknown", HSB_FAMILY_ANY), 0);
+    assert_int_equal(lookups, 3);
+    v6_machine = false;
+}
+
 /* --- the answers, as a list that the system might give ------------------------------- */
 static void test_take(void **state)
 {
@@ -148,14 +204,15 @@ static void test_take(void **state)
         list[i].ai_addr = (struct sockaddr *)&ss[i];
         list[i].ai_next = i < COUNT ? &list[i + 1] : NULL;
     }
-    assert_int_equal(hsb__resolver_take(list, found, MAX), 3);
+    assert_int_equal(hsb__resolver_take(list, false, found, MAX), 3);
     assert_string_equal(hsb__address_text(&found[0], text), "::1");
     assert_string_equal(hsb__address_text(&found[1], text), "127.0.0.1");
     assert_string_equal(hsb__address_text(&found[2], text), "127.0.0.2");
-    assert_int_equal(hsb__resolver_take(list, found, 2), 2);
-    assert_int_equal(hsb__resolver_take(list, found, 1), 1);
+    assert_int_equal(hsb__resolver_take(list, false, found, 2), 2);
+    assert_int_equal(hsb__resolver_take(list, false, found, 1), 1);
     assert_string_equal(hsb__address_text(&found[0], text), "::1");
-    assert_int_equal(hsb__resolver_take(NULL, found, MAX), 0);
+    assert_int_equal(hsb__resolver_take(list, true, found, MAX), 3);
+    assert_int_equal(hsb__resolver_take(NULL, false, found, MAX), 0);
 }
 
 /* --- where to bind ------------------------------------------------------------------- */
@@ -208,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_names_that_do_not_resolve),
         cmocka_unit_test(test_long_host_leaves_room_for_the_reason),
         cmocka_unit_test(test_system_errors),
+        cmocka_unit_test(test_loopback_names_on_a_machine_without_ipv4),
         cmocka_unit_test(test_take),
         cmocka_unit_test(test_bind_address),
         cmocka_unit_test(test_ports_outside),
