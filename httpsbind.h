@@ -9997,8 +9997,8 @@ static hsb_str hsb__cookie_find(const hsb__head *h, const char *bytes, hsb_str w
 }
 
 /* ===== >>body ====================================================================
-   Purpose  length and chunked framing of what comes in: a strict state machine that
-            copies nothing and tells the data from what is around it
+   Purpose  length and chunked framing of a request's body: a strict state machine that
+            separates the data from its framing and copies nothing
    Uses     >>text
    Names    hsb__body_*
    Tests    tests/unit/body.c, tests/wire/rfc9112-7-chunked.txt, tests/fuzz/body.c     */
@@ -10007,42 +10007,50 @@ typedef enum hsb__body_state {
     HSB__BODY_IN_LENGTH,        /* `left` bytes of data, and that is all               */
     HSB__BODY_AT_SIZE,          /* the first digit of a chunk's size                   */
     HSB__BODY_IN_SIZE,          /* more digits, an extension, or CR                    */
-    HSB__BODY_BEFORE_EXTENSION, /* blanks, or the ';' they may precede                 */
-    HSB__BODY_IN_EXTENSION,     /* anything but controls, or CR                        */
+    HSB__BODY_BEFORE_EXTENSION, /* more blanks, or the ';' of an extension             */
+    HSB__BODY_AT_NAME,          /* an extension's name, or blanks before it            */
+    HSB__BODY_IN_NAME,          /* more of the name, '=', another extension, or CR     */
+    HSB__BODY_AFTER_NAME,       /* more blanks, '=', or another extension              */
+    HSB__BODY_AT_VALUE,         /* an extension's value, or blanks before it           */
+    HSB__BODY_IN_VALUE,         /* more of the value, another extension, or CR         */
+    HSB__BODY_IN_QUOTES,        /* more of the quoted value, or the quote that ends it */
+    HSB__BODY_AFTER_BACKSLASH,  /* the character that it quotes                        */
+    HSB__BODY_AFTER_QUOTES,     /* another extension, or CR                            */
     HSB__BODY_AT_SIZE_LF,
     HSB__BODY_IN_CHUNK,         /* `left` bytes of data                                */
     HSB__BODY_AT_CHUNK_CR,
     HSB__BODY_AT_CHUNK_LF,
-    HSB__BODY_AT_TRAILERS,      /* nothing more: they are the head's to read           */
-    HSB__BODY_REFUSED           /* status and reason say why                           */
+    HSB__BODY_AT_TRAILERS,      /* nothing: >>head reads the trailers                  */
+    HSB__BODY_REFUSED           /* nothing: status and reason say why                  */
 } hsb__body_state;
 
 typedef struct hsb__body {
     hsb__body_state state;
-    int64_t         left;       /* bytes of the length or of this chunk that are to come */
-    int             digits;     /* of this chunk's size                                */
-    size_t          extensions; /* bytes that all extensions of this body may still take */
+    int64_t         left;       /* bytes still missing of the length or of this chunk  */
+    int             digits;     /* of this chunk's size, up to HSB__BODY_DIGITS        */
+    size_t          extra;      /* bytes that the size lines of this body may still spend
+                                   on extensions, blanks and further zeros             */
     int             status;     /* after HSB__BODY_BAD: what to answer, and why        */
     const char     *reason;
 } hsb__body;
 
 typedef enum hsb__body_event {
-    HSB__BODY_MORE,             /* all was taken: more bytes, please                   */
-    HSB__BODY_DATA,             /* a part of the data, which is where the caller's bytes are */
-    HSB__BODY_TRAILERS,         /* the last chunk ended; what follows is for the head */
+    HSB__BODY_MORE,             /* all bytes were used; more are needed                */
+    HSB__BODY_DATA,             /* a part of the data, within the caller's bytes       */
+    HSB__BODY_TRAILERS,         /* the last chunk ended; >>head reads what follows     */
     HSB__BODY_DONE,             /* the length was reached                              */
     HSB__BODY_BAD
 } hsb__body_event;
 
-/* RFC 9112 7.1 lets a size have any number of digits; 15 are more than any disk holds. */
+/* 15 hexadecimal digits are more than any disk holds, and fit 63 bits.                */
 enum { HSB__BODY_DIGITS = 15 };
 
-static void hsb__body_start(hsb__body *b, bool chunked, int64_t length, size_t extension_limit)
+static void hsb__body_start(hsb__body *b, bool chunked, int64_t length, size_t extra_limit)
 {
     memset(b, 0, sizeof *b);
     b->state = chunked ? HSB__BODY_AT_SIZE : HSB__BODY_IN_LENGTH;
     b->left = chunked ? 0 : length;
-    b->extensions = extension_limit;
+    b->extra = extra_limit;
 }
 
 static hsb__body_event hsb__body_refuse(hsb__body *b, int status, const char *reason)
@@ -10059,45 +10067,84 @@ static hsb__body_event hsb__body_go(hsb__body *b, hsb__body_state state)
     return HSB__BODY_MORE;
 }
 
-/* RFC 9112 7.1: chunk-size                                                            */
+/* One of the bytes that a client may send only so many of.                             */
+static hsb__body_event hsb__body_spend(hsb__body *b, hsb__body_state next)
+{
+    if (b->extra == 0)
+        return hsb__body_refuse(b, 431, "chunk extensions are too long");
+    b->extra--;
+    return hsb__body_go(b, next);
+}
+
+/* RFC 9112 7.1: chunk-size.  It may have any number of zeros before it; as many as a client
+   would write to get a fixed width are free.                                          */
 static hsb__body_event hsb__body_digit(hsb__body *b, int digit)
 {
     if (digit < 0)
         return hsb__body_refuse(b, 400, "chunk size is not a number");
-    if (b->digits++ == HSB__BODY_DIGITS)
-        return hsb__body_refuse(b, 400, "chunk size is too large");
+    if (b->left >> 4 * (HSB__BODY_DIGITS - 1))
+        return hsb__body_refuse(b, 413, "chunk size is too large");
     b->left = b->left << 4 | digit;
+    if (b->digits == HSB__BODY_DIGITS)
+        return hsb__body_spend(b, HSB__BODY_IN_SIZE);
+    b->digits++;
     return hsb__body_go(b, HSB__BODY_IN_SIZE);
 }
 
-/* RFC 9112 7.1.1: extensions are ignored, but not without end.                        */
-static hsb__body_event hsb__body_extension(hsb__body *b, hsb__body_state next)
+/* RFC 9112 7.1.1: the state after c, which follows a size or a whole part of an extension.
+   HSB__BODY_REFUSED: c may not follow.                                                */
+static hsb__body_state hsb__body_part_ends(hsb__body_state state, char c)
 {
-    if (b->extensions == 0)
-        return hsb__body_refuse(b, 431, "chunk extensions are too long");
-    b->extensions--;
-    return hsb__body_go(b, next);
-}
-
-/* What may follow the digits: RFC 9112 7.1.1 allows blanks, but only before a ';'. */
-static hsb__body_event hsb__body_behind_size(hsb__body *b, char c)
-{
-    if (c == '\r' && b->state == HSB__BODY_IN_SIZE)
-        return hsb__body_go(b, HSB__BODY_AT_SIZE_LF);
+    const bool name = state == HSB__BODY_IN_NAME || state == HSB__BODY_AFTER_NAME;
+    const bool blanks = state == HSB__BODY_BEFORE_EXTENSION || state == HSB__BODY_AFTER_NAME;
     if (c == ';')
-        return hsb__body_extension(b, HSB__BODY_IN_EXTENSION);
-    if (c == ' ' || c == '\t')
-        return hsb__body_extension(b, HSB__BODY_BEFORE_EXTENSION);
-    return hsb__body_refuse(b, 400, "chunk size is malformed");
+        return HSB__BODY_AT_NAME;
+    if (c == '=' && name)
+        return HSB__BODY_AT_VALUE;
+    if (c == '\r' && !blanks)
+        return HSB__BODY_AT_SIZE_LF;
+    if (hsb__byte_is_blank(c))
+        return name ? HSB__BODY_AFTER_NAME : HSB__BODY_BEFORE_EXTENSION;
+    return HSB__BODY_REFUSED;
 }
 
-static hsb__body_event hsb__body_in_extension(hsb__body *b, char c)
+/* RFC 9112 7.1.1: *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ).  The state
+   after c, as above.                                                                  */
+static hsb__body_state hsb__body_extension(hsb__body_state state, char c)
 {
-    if (c == '\r')
-        return hsb__body_go(b, HSB__BODY_AT_SIZE_LF);
-    if (!hsb__byte_is(c, HSB__BYTE_FIELD))
-        return hsb__body_refuse(b, 400, "control character in a chunk extension");
-    return hsb__body_extension(b, HSB__BODY_IN_EXTENSION);
+    const bool blank = hsb__byte_is_blank(c), token = hsb__byte_is(c, HSB__BYTE_TOKEN);
+    const bool quotable = hsb__byte_is(c, HSB__BYTE_FIELD);
+    switch (state) {
+    case HSB__BODY_AT_NAME:
+        return blank ? state : token ? HSB__BODY_IN_NAME : HSB__BODY_REFUSED;
+    case HSB__BODY_AT_VALUE:
+        if (c == '"')
+            return HSB__BODY_IN_QUOTES;
+        return blank ? state : token ? HSB__BODY_IN_VALUE : HSB__BODY_REFUSED;
+    case HSB__BODY_IN_QUOTES:
+        if (c == '"')
+            return HSB__BODY_AFTER_QUOTES;
+        return c == '\\' ? HSB__BODY_AFTER_BACKSLASH : quotable ? state : HSB__BODY_REFUSED;
+    case HSB__BODY_AFTER_BACKSLASH:
+        return quotable ? HSB__BODY_IN_QUOTES : HSB__BODY_REFUSED;
+    case HSB__BODY_IN_NAME:
+    case HSB__BODY_IN_VALUE:
+        return token ? state : hsb__body_part_ends(state, c);
+    default:
+        return hsb__body_part_ends(state, c);
+    }
+}
+
+/* What follows the digits, which is skipped, but not without a limit.                  */
+static hsb__body_event hsb__body_skip(hsb__body *b, char c)
+{
+    const hsb__body_state next = hsb__body_extension(b->state, c);
+    if (next == HSB__BODY_AT_SIZE_LF)
+        return hsb__body_go(b, next);
+    if (next != HSB__BODY_REFUSED)
+        return hsb__body_spend(b, next);
+    return hsb__body_refuse(b, 400, b->state == HSB__BODY_IN_SIZE ? "chunk size is malformed"
+                                                                 : "chunk extension is malformed");
 }
 
 static hsb__body_event hsb__body_at_size_lf(hsb__body *b, char c)
@@ -10108,20 +10155,15 @@ static hsb__body_event hsb__body_at_size_lf(hsb__body *b, char c)
     return hsb__body_go(b, b->left ? HSB__BODY_IN_CHUNK : HSB__BODY_AT_TRAILERS);
 }
 
-/* One byte that is not data.  MORE: taken, look at the state.                         */
+/* One byte that is not data.                                                          */
 static hsb__body_event hsb__body_step(hsb__body *b, char c)
 {
-    int digit;
+    const int digit = hsb__text_hex(c);
     switch (b->state) {
     case HSB__BODY_AT_SIZE:
-        return hsb__body_digit(b, hsb__text_hex(c));
+        return hsb__body_digit(b, digit);
     case HSB__BODY_IN_SIZE:
-        digit = hsb__text_hex(c);
-        return digit >= 0 ? hsb__body_digit(b, digit) : hsb__body_behind_size(b, c);
-    case HSB__BODY_BEFORE_EXTENSION:
-        return hsb__body_behind_size(b, c);
-    case HSB__BODY_IN_EXTENSION:
-        return hsb__body_in_extension(b, c);
+        return digit >= 0 ? hsb__body_digit(b, digit) : hsb__body_skip(b, c);
     case HSB__BODY_AT_SIZE_LF:
         return hsb__body_at_size_lf(b, c);
     case HSB__BODY_AT_CHUNK_CR:
@@ -10131,7 +10173,7 @@ static hsb__body_event hsb__body_step(hsb__body *b, char c)
         return c == '\n' ? hsb__body_go(b, HSB__BODY_AT_SIZE)
                          : hsb__body_refuse(b, 400, "CR without LF");
     default:
-        return HSB__BODY_BAD;
+        return hsb__body_skip(b, c);
     }
 }
 
@@ -10140,7 +10182,7 @@ static bool hsb__body_in_data(const hsb__body *b)
     return b->state == HSB__BODY_IN_CHUNK || b->state == HSB__BODY_IN_LENGTH;
 }
 
-/* As much of the bytes as are data.                                                   */
+/* Those of the bytes that are data.                                                   */
 static hsb__body_event hsb__body_data(hsb__body *b, hsb_str bytes, size_t *used, hsb_str *part)
 {
     size_t n = (uint64_t)b->left < bytes.len ? (size_t)b->left : bytes.len;
@@ -10154,9 +10196,9 @@ static hsb__body_event hsb__body_data(hsb__body *b, hsb_str bytes, size_t *used,
     return HSB__BODY_DATA;
 }
 
-/* Takes *used of the bytes and tells one thing; to be called again with the rest, even when
-   there is none, until it says MORE or one of the three ends.  After an end it says the
-   same again and takes nothing.                                                       */
+/* Uses up *used of the bytes and returns one event.  Call it again with the other bytes, even
+   if there are none, until it returns MORE or one of the three ends.  After an end it returns
+   the same again and uses nothing.                                                    */
 static hsb__body_event hsb__body_feed(hsb__body *b, const char *bytes, size_t len,
                                       size_t *used, hsb_str *part)
 {
