@@ -1961,6 +1961,14 @@ static bool hsb__text_decimal(hsb_str s, int64_t max, int64_t *out)
     return s.len > 0;
 }
 
+/* A number with any number of digits; one that is too large becomes INT64_MAX.          */
+static bool hsb__text_number(hsb_str s, int64_t *out)
+{
+    if (!hsb__text_decimal(s, INT64_MAX, out))
+        *out = INT64_MAX;
+    return s.len > 0 && hsb__byte_count(s, HSB__BYTE_DIGIT) == s.len;
+}
+
 /* Writes n in decimal at out (20 bytes at most) and returns the length.               */
 static size_t hsb__text_print(char *out, uint64_t n)
 {
@@ -9474,6 +9482,17 @@ static int hsb__percent_byte(hsb_str s, size_t i)
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
+/* RFC 3986 2.1: a '%' is only valid before two hexadecimal digits.                     */
+static bool hsb__percent_is_valid(hsb_str s)
+{
+    while (s.len) {
+        hsb__text_cut(&s, '%');
+        if (s.ptr && (s.len < 2 || hsb__text_hex(s.ptr[0]) < 0 || hsb__text_hex(s.ptr[1]) < 0))
+            return false;
+    }
+    return true;
+}
+
 /* RFC 3986 3.2.2: reg-name, which includes what an IPv4 address looks like.           */
 static bool hsb__head_is_name(hsb_str s)
 {
@@ -9561,6 +9580,8 @@ static int hsb__head_target(hsb__head *h, const char *bytes)
     hsb_str target = hsb__head_text(bytes, h->target);
     if (hsb__text_is(method, "CONNECT"))
         return hsb__head_authority_form(h, bytes);
+    if (!hsb__percent_is_valid(target))         /* decoders differ in what it would mean   */
+        return hsb__head_refuse(h, 400, "target has a % without two hexadecimal digits");
     if (target.ptr[0] == '/') {         /* RFC 9112 3.2.1: origin-form                 */
         hsb__head_split_query(h, bytes, h->target.at, h->target.at + h->target.len);
         return HSB__HEAD_NEXT;
@@ -9662,15 +9683,17 @@ static int hsb__head_host(hsb__head *h, const char *bytes, hsb__span value)
 }
 
 /* RFC 9112 6.3: one number.  RFC 9110 8.6 would permit a list of equal numbers; no honest
-   client sends one.                                                                   */
+   client sends one.  What does not fit 63 bits is a number, and too large for us.      */
 static int hsb__head_content_length(hsb__head *h, hsb_str value)
 {
     if (h->has_length)
         return hsb__head_refuse(h, 400, "two Content-Length fields");
     if (h->coding_fields)
         return hsb__head_refuse(h, 400, "both Transfer-Encoding and Content-Length");
-    if (!hsb__text_decimal(value, INT64_MAX, &h->content_length))
+    if (!hsb__text_number(value, &h->content_length))
         return hsb__head_refuse(h, 400, "Content-Length is not a number");
+    if (!hsb__text_decimal(value, INT64_MAX, &h->content_length))
+        return hsb__head_refuse(h, 413, "Content-Length is too large");
     h->has_length = true;
     return HSB__HEAD_NEXT;
 }
@@ -11369,11 +11392,11 @@ static bool hsb__files_parse_range(hsb_str s, int64_t size, hsb__range *out)
     if (!s.ptr)
         return false;
     if (first.len == 0) {
-        if (!hsb__text_decimal(s, INT64_MAX, &from))
+        if (!hsb__text_number(s, &from))
             return false;
         from = from < size ? size - from : 0;
-    } else if (!hsb__text_decimal(first, INT64_MAX, &from) ||
-               (s.len && (!hsb__text_decimal(s, INT64_MAX, &to) || to < from))) {
+    } else if (!hsb__text_number(first, &from) ||
+               (s.len && (!hsb__text_number(s, &to) || to < from))) {
         return false;
     }
     out->from = from;

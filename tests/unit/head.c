@@ -248,7 +248,23 @@ static void test_target_forms(void **state)
     static const char no_form[] = "400 target in none of the four forms";
     static const char bad_host[] = "400 target with an invalid host";
     static const char bad_connect[] = "400 CONNECT without a valid host and port";
+    static const char percent[] = "400 target has a % without two hexadecimal digits";
     const expectation list[] = {
+        /* RFC 3986 2.1, 3.3, 3.4 */
+        { "GET /%41%fF?%00 HTTP/1.1\r\n" HOST END,
+          "GET /%41%fF?%00 1.1 host(a) path(/%41%fF) query(%00) keep | Host(a)" },
+        { "GET /% HTTP/1.1\r\n", percent },
+        { "GET /%4 HTTP/1.1\r\n", percent },
+        { "GET /%4g HTTP/1.1\r\n", percent },
+        { "GET /%%41 HTTP/1.1\r\n", percent },
+        { "GET /%u0041 HTTP/1.1\r\n", percent },
+        { "GET /%41%2x HTTP/1.1\r\n", percent },
+        { "GET /%? HTTP/1.1\r\n", percent },
+        { "GET /?a=100% HTTP/1.1\r\n", percent },
+        { "GET /?%x HTTP/1.1\r\n", percent },
+        { "GET http://b/%x HTTP/1.1\r\n", percent },
+        { "GET http://b/?%x HTTP/1.1\r\n", percent },
+        { "GET /% HTTP/2.0\r\n", "505 HTTP version is not 1.0 or 1.1" },
         { "GET /a/b?c=d&e HTTP/1.1\r\n" HOST END,
           "GET /a/b?c=d&e 1.1 host(a) path(/a/b) query(c=d&e) keep | Host(a)" },
         { "GET /? HTTP/1.1\r\n" HOST END, "GET /? 1.1 host(a) path(/) query() keep | Host(a)" },
@@ -407,6 +423,7 @@ static void test_host(void **state)
 static void test_content_length(void **state)
 {
     static const char bad[] = "400 Content-Length is not a number";
+    static const char large[] = "413 Content-Length is too large";
     static const char two[] = "400 two Content-Length fields";
     const expectation list[] = {
         { POST "Content-Length: 5\r\n" END,
@@ -419,9 +436,11 @@ static void test_content_length(void **state)
           "POST / 1.1 host(a) path(/) length(9223372036854775807) keep"
           " | Host(a) Content-Length(9223372036854775807)" },
         { OLD "Content-Length: 5\r\n" END, "POST / 1.0 path(/) length(5) | Content-Length(5)" },
-        { POST "Content-Length: 9223372036854775808\r\n" END, bad },
-        { POST "Content-Length: 18446744073709551621\r\n" END, bad },
-        { POST "Content-Length: 99999999999999999999999999999999999\r\n" END, bad },
+        { POST "Content-Length: 9223372036854775808\r\n" END, large },
+        { POST "Content-Length: 18446744073709551621\r\n" END, large },
+        { POST "Content-Length: 99999999999999999999999999999999999\r\n" END, large },
+        { POST "Content-Length: 99999999999999999999999999999999999a\r\n" END, bad },
+        { POST "Content-Length: -99999999999999999999999999999999999\r\n" END, bad },
         { POST "Content-Length:\r\n" END, bad },
         { POST "Content-Length: -1\r\n" END, bad },
         { POST "Content-Length: +5\r\n" END, bad },
@@ -591,7 +610,8 @@ static void test_every_byte(void **state)
                          (hsb__text_lower((char)c) >= 'a' && hsb__text_lower((char)c) <= 'z') ||
                          (c && strchr("!#$%&'*+-.^_`|~", (int)c)));
             bool value = c == '\t' || (c >= 32 && c != 127);
-            place_byte("GET /", " HTTP/1.1\r\n" HOST END, c, at, c > 32 && c < 127 && c != '#');
+            bool target = c > 32 && c < 127 && c != '#' && (c != '%' || at < 18);
+            place_byte("GET /", " HTTP/1.1\r\n" HOST END, c, at, target);
             place_byte(LINE HOST "A: ", "\r\n\r\n", c, at, value);
             place_byte(LINE HOST "A: \t", "\t \r\n\r\n", c, at, value);
             place_byte(LINE HOST, ": a\r\n\r\n", c, at, token || (c == ':' && at > 0));

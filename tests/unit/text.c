@@ -184,6 +184,24 @@ static void test_decimal(void **state)
     assert_false(hsb__text_decimal(hsb__text_absent(), 9, &n));
 }
 
+static void test_number(void **state)
+{
+    static const struct { const char *in; int64_t out; } list[] = {         /* -1: refused */
+        { "0", 0 }, { "007", 7 }, { "9223372036854775806", INT64_MAX - 1 },
+        { "9223372036854775807", INT64_MAX }, { "9223372036854775808", INT64_MAX },
+        { "18446744073709551621", INT64_MAX }, { "99999999999999999999999999999", INT64_MAX },
+        { "00000000000000000000000000000000000012", 12 }, { "", -1 }, { "a", -1 }, { "-1", -1 },
+        { "99999999999999999999999999999a", -1 }, { " 1", -1 } };
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int64_t n = 4711;
+        bool good = hsb__text_number(tight(list[i].in), &n);
+        assert_int_equal(good, list[i].out >= 0);
+        if (good)
+            assert_true(n == list[i].out);
+    }
+}
+
 static void test_print(void **state)
 {
     char out[21], wanted[32];
@@ -327,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_trim),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_decimal),
+        cmocka_unit_test(test_number),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_date_text),
