@@ -6358,15 +6358,14 @@ static int hsb__crls_check(const hsb__crls *all, hsb_str serial, const hsb__x509
     return found ? 0 : HSB__FAULT_NO_LIST;
 }
 
-/* A certificate in trusted.  It needs no list, as it is trusted by itself; but if a CA in
-   trusted issued it and has a list, that is obeyed.                                   */
+/* A certificate in trusted.  It needs no list, as it is trusted by itself; but a list that
+   has its issuer's name is obeyed, verified or not.                                   */
 static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, int64_t now,
                                    int64_t *until)
 {
     int fault = 0;
     for (size_t i = 0; i < all->count && !fault; i++)
-        if (all->list[i].verified_key.ptr &&
-            hsb__text_equal(all->list[i].issuer.name, cert->issuer.name))
+        if (hsb__text_equal(all->list[i].issuer.name, cert->issuer.name))
             fault = hsb__crl_judge(&all->list[i], cert->serial, now, until);
     return fault;
 }
@@ -7665,8 +7664,9 @@ static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
      a serial that is negative or longer than 20 bytes; extensions in version 1 or 2
      a revocation list without nextUpdate, or for some certificates only; two of one issuer
    What OpenSSL refuses and is accepted here: anyExtendedKeyUsage without clientAuth (RFC 5280
-   4.2.1.12 lets it stand for all); a pin whose issuer is not there (OpenSSL wants
-   X509_V_FLAG_PARTIAL_CHAIN for that, and no list asked for).                             */
+   4.2.1.12 lets it stand for all); a chain under the second of two CAs in trusted that have
+   one name (OpenSSL tries one); a pin, or a CA in trusted, whose own issuer is not there
+   (OpenSSL wants X509_V_FLAG_PARTIAL_CHAIN for that, and no list of its issuer).          */
 
 enum {
     HSB__CHAIN_CERTS = 5,
