@@ -61,6 +61,7 @@ typedef struct cert_spec {
     int   key, signer;
     int   md;                       /* 0: SHA-256, 1: -384, 2: -512, 3: SHA-1                */
     int   begin, end;               /* days from now                                         */
+    int   end_seconds;              /* instead of end                                        */
     int   version;                  /* 2 is v3                                               */
     long  serial;
     bool  long_serial;
@@ -87,6 +88,25 @@ typedef struct list_spec {
     long serials[6];
     int  count;
 } list_spec;
+
+/* Good: a CA (number above 0), or a client. */
+static inline cert_spec certs_plain(int number, int issuer, int key, int signer)
+{
+    cert_spec c;
+    memset(&c, 0, sizeof c);
+    c.name = number;
+    c.issuer = issuer;
+    c.key = key;
+    c.signer = signer;
+    c.begin = -10;
+    c.end = 100;
+    c.version = 2;
+    c.serial = 1000 + number;
+    c.ca = number ? 1 : -1;
+    c.ca_critical = true;
+    c.path_len = c.usage = c.netscape = -1;
+    return c;
+}
 
 typedef struct bytes { unsigned char *at; size_t len; } bytes;
 
@@ -302,7 +322,7 @@ static inline bytes chains_cert(const cert_spec *c, bool twin)
     X509_set_subject_name(x, subject);
     X509_set_issuer_name(x, issuer);
     X509_gmtime_adj(X509_getm_notBefore(x), c->begin * 86400L);
-    X509_gmtime_adj(X509_getm_notAfter(x), c->end * 86400L);
+    X509_gmtime_adj(X509_getm_notAfter(x), c->end_seconds ? c->end_seconds : c->end * 86400L);
     X509_set_pubkey(x, chains_key(c->key));
     chains_add_extensions(x, c, twin);
     CHAINS_MUST(X509_sign(x, chains_key(c->signer), chains_md(c->signer, c->md)) > 0);

@@ -241,23 +241,14 @@ static inline int chains_theirs(const world *w, const shown *b)
 /* --- drawing ------------------------------------------------------------------------------ */
 static inline cert_spec chains_good(int number, int issuer, int key, int signer)
 {
-    cert_spec c;
-    memset(&c, 0, sizeof c);
-    c.name = number;
-    c.issuer = issuer;
-    c.key = key;
-    c.signer = signer;
+    cert_spec c = certs_plain(number, issuer, key, signer);
     c.begin = -10 - (int)chains_draw(100);
     c.end = 10 + (int)chains_draw(DAYS_LONG);
-    c.version = 2;
-    c.serial = 1000 + number;
-    c.ca = c.path_len = c.usage = c.netscape = -1;
     if (chains_odds(2))
         c.key_id = key + 1;
     if (chains_odds(2))
         c.signer_id = signer + 1;
     if (number) {
-        c.ca = 1;
         c.ca_critical = !chains_odds(4);
         c.usage = chains_odds(3) ? -1 : 0x06;
     } else {
