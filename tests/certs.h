@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CHAINS_MUST(condition) \
     ((condition) ? (void)0 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
@@ -84,6 +85,7 @@ typedef struct cert_spec {
 typedef struct list_spec {
     int  issuer, signer, key_id, md;
     int  begin, end;
+    int  end_seconds;               /* instead of end                                        */
     bool no_end, is_delta, is_partial, entry_critical, bad_signature;
     long serials[6];
     int  count;
@@ -304,6 +306,16 @@ static inline bytes chains_spoil(bytes b, const cert_spec *c)
     return b;
 }
 
+/* The same second in every certificate of one process, so that the same spec is the same bytes
+   (where the signature is RSA's). */
+static inline void chains_date(ASN1_TIME *out, int days)
+{
+    static time_t now;
+    if (!now)
+        now = time(NULL);
+    X509_time_adj_ex(out, days, 0, &now);
+}
+
 /* twin: where anyExtendedKeyUsage is, clientAuth is too. */
 static inline bytes chains_cert(const cert_spec *c, bool twin)
 {
@@ -321,8 +333,10 @@ static inline bytes chains_cert(const cert_spec *c, bool twin)
     }
     X509_set_subject_name(x, subject);
     X509_set_issuer_name(x, issuer);
-    X509_gmtime_adj(X509_getm_notBefore(x), c->begin * 86400L);
-    X509_gmtime_adj(X509_getm_notAfter(x), c->end_seconds ? c->end_seconds : c->end * 86400L);
+    chains_date(X509_getm_notBefore(x), c->begin);
+    chains_date(X509_getm_notAfter(x), c->end);
+    if (c->end_seconds)
+        X509_gmtime_adj(X509_getm_notAfter(x), c->end_seconds);
     X509_set_pubkey(x, chains_key(c->key));
     chains_add_extensions(x, c, twin);
     CHAINS_MUST(X509_sign(x, chains_key(c->signer), chains_md(c->signer, c->md)) > 0);
@@ -374,7 +388,8 @@ static inline bytes chains_list(const list_spec *l)
     bytes out = { NULL, 0 };
     X509_CRL *x = X509_CRL_new();
     X509_NAME *issuer = chains_name(l->issuer, false);
-    ASN1_TIME *begin = X509_gmtime_adj(NULL, l->begin * 86400L), *end = X509_gmtime_adj(NULL, l->end * 86400L);
+    ASN1_TIME *begin = X509_gmtime_adj(NULL, l->begin * 86400L), 
+              *end = X509_gmtime_adj(NULL, l->end_seconds ? l->end_seconds : l->end * 86400L);
     unsigned char id[24] = { 0x30, 22, 0x80, 20 };
     X509_CRL_set_version(x, 1);
     X509_CRL_set_issuer_name(x, issuer);
