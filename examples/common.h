@@ -193,12 +193,12 @@ static inline void *common_writer(void *output)
     return NULL;
 }
 
-/* Waits until all of it is written, or for two seconds: the reader may have stopped.     */
+/* Waits until all of it is written, or for a second: the reader may have stopped.         */
 static inline void common_flush(common_output *o)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 2;
+    until.tv_sec += 1;
     pthread_mutex_lock(&o->lock);
     while (o->len > 0 && pthread_cond_timedwait(&o->changed, &o->lock, &until) == 0)
         ;
