@@ -62,8 +62,13 @@
      >>hello           reading a ClientHello
      >>choice          which identity, suite and signature; which session
      >>verify          the chain of a client's certificate
-     >>tls12           BearSSL's engine and what it asks us
-     >>tls             records in, plaintext out, and back
+     >>secrets         the key schedule of TLS 1.3
+     >>record          records of both versions
+     >>tls12           handshakes of TLS 1.2, by BearSSL's engine
+     >>shake13         handshakes of TLS 1.3: their state, messages out
+     >>resume13        tickets and pre-shared keys
+     >>tls13           the server's side of a handshake of TLS 1.3
+     >>tls             TLS of one connection
      >>loop            what the connections of a server share
      >>head            request line and fields
      >>body            length and chunked framing in
@@ -352,6 +357,10 @@ typedef enum hsb_ciphers {
     HSB_CIPHERS_COMPATIBLE      /* the same and ECDHE with AES-CBC, for old clients          */
 } hsb_ciphers;
 
+typedef enum hsb_tls_versions {
+    HSB_TLS_1_2_AND_1_3, HSB_TLS_1_3_ONLY, HSB_TLS_1_2_ONLY
+} hsb_tls_versions;
+
 /* Set both functions or none.  They must not call back into this header.  alloc returns
    memory that is aligned as malloc's is, or NULL if there is none; release gets the size
    that was asked for.                                      (HSB_MALLOC and HSB_FREE)         */
@@ -377,10 +386,25 @@ typedef struct hsb_security_desc {           /* everything in it is copied      
                                                 have a current one                           */
     hsb_pem             client_authorities;  /* CAs whose names clients are sent   (trusted) */
     const char *const  *alpn;                /* NULL-ended, preferred first     ("http/1.1") */
-    hsb_ciphers         ciphers;
+    hsb_tls_versions    versions;
+    hsb_ciphers         ciphers;             /* of TLS 1.2                                   */
     int                 session_cache_bytes; /* for resumption; -1: none         (1 048 576) */
     int                 session_seconds;     /* a session resumes for so long, at most 86 400
                                                                                      (3 600) */
+    hsb_str             ticket_key;          /* 32 secret bytes: every security that has the same
+                                                ones, on any machine, resumes the others' sessions
+                                                (TLS 1.3; not of clients with a certificate).
+                                                Absent: sessions resume in this process only  */
+    bool              (*ml_kem_768)(const uint8_t key[1184], uint8_t ciphertext[1088],
+                                    uint8_t secret[32], void *user);    /* encapsulation (FIPS
+                                                203) by a library of yours: the group
+                                                X25519MLKEM768 is offered, and preferred.  False:
+                                                the handshake fails                [any thread] */
+    void               *ml_kem_user;
+    void              (*on_key_log)(const char *line, void *user);     /* lines of SSLKEYLOGFILE,
+                                                to read traffic with Wireshark: they give every
+                                                secret away                        [any thread] */
+    void               *key_log_user;
     hsb_allocator       allocator;           /* called on every thread that uses the security */
 } hsb_security_desc;
 
@@ -545,12 +569,15 @@ typedef struct hsb_certificate {     /* borrowed: until on_close                
     int     name_count;
 } hsb_certificate;
 typedef struct hsb_tls_info {        /* borrowed: until on_close                                  */
-    unsigned        version;         /* 0x0303 is TLS 1.2                                         */
+    unsigned        version;         /* 0x0303 is TLS 1.2, 0x0304 is TLS 1.3                      */
     unsigned        suite;           /* number in IANA's list of cipher suites                    */
     const char     *suite_name;      /* name in that list                                         */
+    const char     *group;           /* of the key exchange: "x25519", "secp256r1" or
+                                        "X25519MLKEM768"; "": TLS 1.2 was resumed                 */
+    const char     *signature;       /* our scheme: "ecdsa_secp256r1_sha256"; "": resumed         */
     const char     *alpn;            /* the agreed protocol; NULL: none                           */
     const char     *server_name;     /* the name that the client asked for; "": none              */
-    bool            resumed;         /* by session ID, without a full handshake                   */
+    bool            resumed;         /* without certificates and signatures                       */
     const hsb_certificate *client;   /* verified; NULL: not asked for, or not sent                */
 } hsb_tls_info;
 HSB_API hsb_server         *hsb_conn_server(const hsb_conn *conn);
@@ -1655,9 +1682,9 @@ static char *hsb__memory_copy_text(hsb__memory *m, const char *text, size_t len)
     return p;
 }
 
-/* Blocks of 256 bytes, 512, 1 KiB ... 64 KiB, kept for the next one who asks; larger
+/* Blocks of 256 bytes, 384, 512, 768, 1 KiB ... 64 KiB, kept for the next request; larger
    ones come straight from the allocator.  At most HSB__POOL_KEEP bytes stay unused.    */
-enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 9, HSB__POOL_KEEP = 1 << 20 };
+enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 17, HSB__POOL_KEEP = 1 << 20 };
 
 typedef struct hsb__block { struct hsb__block *next; } hsb__block;
 typedef struct hsb__pool {
@@ -1666,13 +1693,20 @@ typedef struct hsb__pool {
     size_t       kept;      /* bytes in unused[]                                       */
 } hsb__pool;
 
+/* Even classes are powers of two, and the odd one above each is half as much again.    */
+static size_t hsb__pool_size(int class)
+{
+    return (size_t)(class & 1 ? 3 : 2) << (HSB__POOL_MIN_LOG - 1 + class / 2);
+}
+
 static int hsb__pool_class(size_t size)
 {
-    if (size <= (size_t)1 << HSB__POOL_MIN_LOG)
+    if (size <= hsb__pool_size(0))
         return 0;
-    if (size > (size_t)1 << (HSB__POOL_MIN_LOG + HSB__POOL_CLASSES - 1))
+    if (size > hsb__pool_size(HSB__POOL_CLASSES - 1))
         return HSB__POOL_CLASSES;
-    return 32 - __builtin_clz((unsigned)size - 1) - HSB__POOL_MIN_LOG;
+    const int class = 2 * (32 - __builtin_clz((unsigned)size - 1) - HSB__POOL_MIN_LOG);
+    return size <= hsb__pool_size(class - 1) ? class - 1 : class;
 }
 
 /* At least *size bytes; *size becomes what there is.                                  */
@@ -1681,7 +1715,7 @@ static void *hsb__pool_get(hsb__pool *pool, size_t *size)
     int c = hsb__pool_class(*size);
     if (c == HSB__POOL_CLASSES)
         return hsb__memory_alloc(pool->memory, *size);
-    *size = (size_t)1 << (c + HSB__POOL_MIN_LOG);
+    *size = hsb__pool_size(c);
     hsb__block *b = pool->unused[c];
     if (!b)
         return hsb__memory_alloc(pool->memory, *size);
@@ -1708,7 +1742,7 @@ static void hsb__pool_put(hsb__pool *pool, void *p, size_t size)
 static void hsb__pool_close(hsb__pool *pool)
 {
     for (int c = 0; c < HSB__POOL_CLASSES; c++) {
-        size_t size = (size_t)1 << (c + HSB__POOL_MIN_LOG);
+        size_t size = hsb__pool_size(c);
         for (hsb__block *b = pool->unused[c], *next; b; b = next) {
             next = b->next;
             hsb__memory_free_secret(pool->memory, b, size);
@@ -1784,7 +1818,7 @@ static void hsb__link_move_all(hsb__link *to, hsb__link *from)
 
 /* ===== >>text ====================================================================
    Purpose  ASCII compare, classes of bytes, UTF-8, numbers with overflow checks, dates
-   Uses     >>config
+   Uses     nothing
    Names    hsb__text_*, hsb__byte_*, hsb__utf8_*, hsb__date_*
    Tests    tests/unit/text.c, tests/unit/websocket.c                                */
 
@@ -2329,7 +2363,7 @@ static bool hsb__buffer_append_text(hsb__buffer *b, const char *z)
 
 /* ===== >>error ===================================================================
    Purpose  status texts, filling an hsb_error
-   Uses     >>platform
+   Uses     >>platform >>text
    Names    hsb__error_*
    Tests    tests/unit/error.c                                                       */
 
@@ -4183,7 +4217,7 @@ static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
 
 /* ===== >>pem =====================================================================
    Purpose  PEM text to DER objects and back
-   Uses     >>platform >>memory >>text >>error >>der
+   Uses     >>platform >>memory >>text >>error
    Names    hsb__pem_*, hsb__object
    Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
 
@@ -4458,7 +4492,7 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
 
 /* ===== >>key =====================================================================
    Purpose  private keys: read, decrypt, generate
-   Uses     >>platform >>memory >>text >>der >>pem >>error
+   Uses     >>platform >>memory >>text >>error >>der >>pem
    Names    hsb__key_*
    Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
 
@@ -4816,6 +4850,119 @@ static const char *hsb__key_read_encrypted(hsb_str der, const char *password, hs
     return reason == hsb__key_malformed ? hsb__key_wrong_password : reason;
 }
 
+/* --- RSASSA-PSS (RFC 8017 8.1, 9.1) ------------------------------------------------------
+   What BearSSL 0.6 does not have: an encoding around its raw RSA operation.  MGF1 and the
+   message have the same hash, and the salt is as long as the hash (RFC 8446 4.2.3).       */
+
+static size_t hsb__pss_hash_len(const br_hash_class *hash)
+{
+    return hash->desc >> BR_HASHDESC_OUT_OFF & BR_HASHDESC_OUT_MASK;
+}
+
+/* RFC 8017 B.2.1: xors MGF1(seed) over mask.                                              */
+static void hsb__pss_mask(const br_hash_class *hash, const unsigned char *seed,
+                          unsigned char *mask, size_t len)
+{
+    const size_t hash_len = hsb__pss_hash_len(hash);
+    br_hash_compat_context h;
+    unsigned char block[64], number[4] = { 0, 0, 0, 0 };    /* 512 bytes need 16 blocks     */
+    for (size_t at = 0; at < len; number[3]++) {
+        hash->init(&h.vtable);
+        hash->update(&h.vtable, seed, hash_len);
+        hash->update(&h.vtable, number, sizeof number);
+        hash->out(&h.vtable, block);
+        for (size_t i = 0; i < hash_len && at < len; i++)
+            mask[at++] ^= block[i];
+    }
+}
+
+/* H of RFC 8017 9.1.1: the hash of eight zeros, the digest and the salt.                  */
+static void hsb__pss_hash(const br_hash_class *hash, const unsigned char *digest,
+                          const unsigned char *salt, unsigned char *out)
+{
+    static const unsigned char zeros[8];
+    br_hash_compat_context h;
+    hash->init(&h.vtable);
+    hash->update(&h.vtable, zeros, sizeof zeros);
+    hash->update(&h.vtable, digest, hsb__pss_hash_len(hash));
+    hash->update(&h.vtable, salt, hsb__pss_hash_len(hash));
+    hash->out(&h.vtable, out);
+}
+
+/* How a modulus of that many bits holds the encoding, which has one bit less: bytes before
+   it, its length, and the bits of its first byte that must be 0.                          */
+typedef struct hsb__pss_shape { size_t before, len; unsigned char top; } hsb__pss_shape;
+
+static hsb__pss_shape hsb__pss_shape_of(unsigned modulus_bits)
+{
+    hsb__pss_shape s;
+    const unsigned bits = modulus_bits - 1;
+    s.len = (bits + 7) / 8;
+    s.before = (modulus_bits + 7) / 8 - s.len;              /* 1 if bits is a multiple of 8 */
+    s.top = (unsigned char)(bits % 8 ? 0xFFu << (bits % 8) & 0xFF : 0);
+    return s;
+}
+
+/* The signature of a digest: as many bytes as the modulus has.  salt is random, and one hash
+   long.  0: the key is too short or the operation failed.                                 */
+static size_t hsb__pss_sign(br_rsa_private rsa, const br_rsa_private_key *key,
+                            const br_hash_class *hash, const unsigned char *digest,
+                            const unsigned char *salt, unsigned char *out)
+{
+    const hsb__pss_shape shape = hsb__pss_shape_of(key->n_bitlen);
+    const size_t hash_len = hsb__pss_hash_len(hash);
+    if (shape.len < 2 * hash_len + 2)
+        return 0;
+    const size_t masked = shape.len - hash_len - 1;
+    unsigned char *em = out + shape.before, *h = em + masked;
+    memset(out, 0, shape.before + masked);
+    em[masked - hash_len - 1] = 1;
+    memcpy(em + masked - hash_len, salt, hash_len);
+    hsb__pss_hash(hash, digest, salt, h);
+    hsb__pss_mask(hash, h, em, masked);
+    em[0] &= (unsigned char)~shape.top;
+    h[hash_len] = 0xBC;
+    return rsa(out, key) ? shape.before + shape.len : 0;
+}
+
+/* RFC 8017 9.1.2, for a salt of one hash.  em is what the public operation gave, and is
+   overwritten.                                                                            */
+static bool hsb__pss_fits(const br_hash_class *hash, const unsigned char *digest,
+                          unsigned char *em, hsb__pss_shape shape)
+{
+    const size_t hash_len = hsb__pss_hash_len(hash), masked = shape.len - hash_len - 1;
+    unsigned char *h = em + masked, wanted[64];
+    unsigned wrong = h[hash_len] ^ 0xBCu;
+    wrong |= em[0] & shape.top;
+    hsb__pss_mask(hash, h, em, masked);
+    em[0] &= (unsigned char)~shape.top;
+    for (size_t i = 0; i + hash_len + 1 < masked; i++)
+        wrong |= em[i];
+    wrong |= em[masked - hash_len - 1] ^ 1u;
+    hsb__pss_hash(hash, digest, em + masked - hash_len, wanted);
+    for (size_t i = 0; i < hash_len; i++)
+        wrong |= (unsigned)(wanted[i] ^ h[i]);
+    return wrong == 0;
+}
+
+/* The modulus has at most HSB__KEY_RSA_MAX bits and no leading zeros.                     */
+static bool hsb__pss_verify(br_rsa_public rsa, const br_rsa_public_key *key,
+                            const br_hash_class *hash, const unsigned char *digest,
+                            const unsigned char *signature, size_t len)
+{
+    unsigned char em[HSB__KEY_RSA_MAX / 8];
+    if (len != key->nlen || len > sizeof em || len == 0)
+        return false;
+    const hsb__pss_shape shape =
+        hsb__pss_shape_of(hsb__key_bits(hsb__text_make((const char *)key->n, key->nlen)));
+    if (shape.len < 2 * hsb__pss_hash_len(hash) + 2)
+        return false;
+    memcpy(em, signature, len);
+    if (!rsa(em, len, key) || (shape.before && em[0]))
+        return false;
+    return hsb__pss_fits(hash, digest, em + shape.before, shape);
+}
+
 /* --- the key ----------------------------------------------------------------------- */
 
 static void hsb__key_free(hsb__memory *m, hsb__key *k)
@@ -4887,7 +5034,7 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
 /* ===== >>x509 ====================================================================
    Purpose  what a certificate says: the bounded walk over its DER, its names and its
             subject as text
-   Uses     >>platform >>memory >>text >>address >>der >>key
+   Uses     >>memory >>text >>address >>der >>key
    Names    hsb__x509_*
    Tests    tests/unit/x509.c, tests/fuzz/cert.c                                       */
 
@@ -5751,7 +5898,7 @@ static bool hsb__trust_is_current(const hsb__x509 *cert, int64_t now)
 /* ===== >>chain ===================================================================
    Purpose  files of certificates: the chain that the server shows, trust anchors, the
             names that clients are asked with
-   Uses     >>memory >>error >>der >>pem >>key >>x509 >>trust
+   Uses     >>memory >>text >>error >>der >>pem >>key >>x509 >>trust
    Names    hsb__chain_*, hsb__anchors_*, hsb__names_*
    Tests    tests/unit/chain.c, tests/unit/verify.c                                     */
 
@@ -6372,7 +6519,7 @@ static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, 
 
 /* ===== >>selfsigned ==============================================================
    Purpose  writes a certificate: the one that a server without files makes for itself
-   Uses     >>platform >>memory >>text >>address >>der >>pem >>key >>x509 >>chain >>error
+   Uses     >>platform >>memory >>text >>error >>address >>der >>pem >>key >>x509 >>chain
    Names    hsb__selfsigned_*
    Tests    tests/unit/selfsigned.c                                                    */
 
@@ -6611,7 +6758,8 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
 /* ===== >>security ================================================================
    Purpose  the immutable, counted object behind hsb_security: identities by server
             name, trust, the fastest primitives of this CPU, and the session cache
-   Uses     >>platform >>memory >>text >>address >>error >>pem >>key >>x509 >>chain >>selfsigned
+   Uses     >>platform >>memory >>text >>error >>address >>pem >>key >>x509 >>chain >>crl
+            >>selfsigned
    Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
             hsb__suite_*, hsb__security_*
    Tests    tests/unit/security.c
@@ -6629,6 +6777,8 @@ typedef struct hsb__crypto {
     br_ecdsa_vrfy                ecdsa_verify;
     br_rsa_pkcs1_sign            rsa_sign;
     br_rsa_pkcs1_vrfy            rsa_verify;
+    br_rsa_private               rsa_private;
+    br_rsa_public                rsa_public;
     const br_block_cbcenc_class *cbc_encrypt;
     const br_block_cbcdec_class *cbc_decrypt;
     const br_block_ctr_class    *ctr;
@@ -6675,6 +6825,8 @@ static void hsb__crypto_detect(hsb__crypto *c)
     c->ecdsa_verify = scratch.iecdsa;
     c->rsa_sign = br_rsa_pkcs1_sign_get_default();
     c->rsa_verify = scratch.irsavrfy;
+    c->rsa_private = br_rsa_private_get_default();
+    c->rsa_public = br_rsa_public_get_default();
     c->cbc_encrypt = scratch.iaes_cbcenc;
     c->cbc_decrypt = scratch.iaes_cbcdec;
     c->ctr = scratch.iaes_ctr;
@@ -6949,6 +7101,17 @@ static bool hsb__suite_is_chacha20(unsigned number)
     return suite && suite->kind == HSB__SUITE_CHACHA20;
 }
 
+/* TLS 1.3 uses a session once.  False: somebody else has used it meanwhile.               */
+static bool hsb__sessions_remove(hsb__sessions *all, const unsigned char id[32])
+{
+    hsb__mutex_lock(&all->lock);
+    hsb__session *s = *hsb__sessions_find(all, id);
+    if (s)
+        hsb__sessions_drop(all, s);
+    hsb__mutex_unlock(&all->lock);
+    return s != NULL;
+}
+
 /* --- the security ---------------------------------------------------------------------- */
 
 struct hsb_security {
@@ -6965,6 +7128,13 @@ struct hsb_security {
     hsb__names     authorities;         /* are advertised in CertificateRequest          */
     const char   **alpn;                /* one block: the pointers, then the names       */
     size_t         alpn_count, alpn_size;
+    hsb_tls_versions versions;
+    void         (*on_key_log)(const char *line, void *user);
+    void          *key_log_user;
+    bool         (*ml_kem_768)(const uint8_t *, uint8_t *, uint8_t *, void *user);
+    void          *ml_kem_user;
+    bool           seals;               /* tickets, with keys made of ticket_key         */
+    unsigned char  ticket_key[32];
     uint16_t       suites[HSB__SUITES];         /* what we speak, best first             */
     size_t         suite_count;
     hsb__sessions  sessions;
@@ -7253,11 +7423,28 @@ static bool hsb__security_open_cache(hsb_security *s, const hsb_security_desc *d
                               (uint64_t)seconds) || hsb__error_memory(err);
 }
 
+static bool hsb__security_copy_ticket_key(hsb_security *s, hsb_str key, hsb_error *err)
+{
+    s->seals = key.ptr != NULL;
+    if (!s->seals)
+        return true;
+    if (key.len != sizeof s->ticket_key)
+        return hsb__error_set(err, HSB_ERR_KEY, 0, 0, "ticket_key: %zu bytes, not 32", key.len);
+    memcpy(s->ticket_key, key.ptr, sizeof s->ticket_key);
+    return true;
+}
+
 static bool hsb__security_load(hsb_security *s, const hsb_security_desc *desc, hsb_error *err)
 {
     hsb__crypto_detect(&s->crypto);
     hsb__security_order_suites(s, desc->ciphers);
-    return hsb__security_copy_alpn(s, desc->alpn, err) &&
+    s->versions = desc->versions;
+    s->on_key_log = desc->on_key_log;
+    s->key_log_user = desc->key_log_user;
+    s->ml_kem_768 = desc->ml_kem_768;
+    s->ml_kem_user = desc->ml_kem_user;
+    return hsb__security_copy_ticket_key(s, desc->ticket_key, err) &&
+           hsb__security_copy_alpn(s, desc->alpn, err) &&
            hsb__security_load_trust(s, desc, err) &&
            hsb__security_load_identities(s, desc, err) &&
            hsb__security_describe(s, err) && hsb__security_open_cache(s, desc, err);
@@ -7322,10 +7509,32 @@ static int hsb__security_hosts(const hsb_security *s, const char *name,
     return count;
 }
 
+/* "CLIENT_RANDOM", the client's random and the secret, in hex.                            */
+static void hsb__security_log_key(const hsb_security *s, const char *label,
+                                  const unsigned char random[32], const unsigned char *secret,
+                                  size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+    char line[256];
+    if (!s->on_key_log)
+        return;
+    size_t at = (size_t)snprintf(line, sizeof line, "%.40s ", label);
+    for (size_t i = 0; i < 32 + len; i++) {
+        const unsigned byte = i < 32 ? random[i] : secret[i - 32];
+        if (i == 32)
+            line[at++] = ' ';
+        line[at++] = digits[byte >> 4];
+        line[at++] = digits[byte & 15];
+    }
+    line[at] = '\0';
+    s->on_key_log(line, s->key_log_user);
+    hsb__memory_wipe(line, sizeof line);
+}
+
 /* ===== >>hello ===================================================================
    Purpose  reads a ClientHello before the engine gets it (RFC 5246 7.4.1.2).  Strict and
             bounded; reads nothing beyond the bytes given, and keeps nothing
-   Uses     >>text >>der
+   Uses     >>text
    Names    hsb__hello_*
    Tests    tests/unit/hello.c
 
@@ -7334,13 +7543,48 @@ static int hsb__security_hosts(const hsb_security *s, const char *name,
    That is all the reader is for: a ClientHello that it refuses, or one that continues in a
    second record, costs a full handshake and is otherwise left to the engine.             */
 
-enum { HSB__RECORD_ALERT = 21, HSB__RECORD_HANDSHAKE = 22 };      /* RFC 5246 6.2.1        */
+enum {
+    HSB__TLS13 = 0x0304,
+    HSB__HELLO_MAX = 16384      /* bytes of the message, its header included               */
+};
+
+/* What may be wrong in a handshake, beside BearSSL's codes, which end below.              */
+enum {
+    HSB__TLS_ERR_MEMORY = 1024,
+    HSB__TLS_ERR_FLOOD,
+    HSB__TLS_ERR_PLAIN,
+    HSB__TLS_ERR_LARGE,
+    HSB__TLS_ERR_NOTHING_COMMON,
+    HSB__TLS_ERR_SHARE,
+    HSB__TLS_ERR_ILLEGAL,
+    HSB__TLS_ERR_MISSING,
+    HSB__TLS_ERR_ALPN,
+    HSB__TLS_ERR_NO_CERTIFICATE,
+    HSB__TLS_ERR_SIGN,
+    HSB__TLS_ERR_BINDER,
+    HSB__TLS_ERR_FALLBACK,
+    HSB__TLS_ERR_VERSION
+};
 
 typedef struct hsb__hello {
-    unsigned version;           /* the highest that the client speaks                      */
+    hsb_str  message;           /* all of it, its header included                          */
+    hsb_str  fixed;             /* what comes before the extensions, without the header    */
+    hsb_str  extensions;        /* each two bytes of type, then a vector                   */
+    unsigned version;           /* the highest that the client speaks, up to TLS 1.2       */
+    hsb_str  session_id;
     hsb_str  suites;            /* two bytes each                                          */
+    hsb_str  compressions;      /* one byte each                                           */
     hsb_str  server_name;       /* absent: none                                            */
     hsb_str  protocols;         /* ALPN's list of names, a length before each; absent: none */
+    hsb_str  versions;          /* two bytes each; absent: no such extension               */
+    hsb_str  groups, signatures;        /* the same                                        */
+    hsb_str  shares;            /* key_share: two bytes of group, then a vector            */
+    hsb_str  psks;              /* identities: a vector, then four bytes of age            */
+    hsb_str  binders;           /* a vector each                                           */
+    size_t   binders_at;        /* where in message their list begins, its length included */
+    unsigned record_limit;      /* RFC 8449 4; 0: no such extension                        */
+    bool     early_data, has_psk_modes;
+    bool     psk_dhe;           /* among these modes: PSK with a key exchange              */
 } hsb__hello;
 
 /* rest is what is left of the message.  Each function reads from its front, or returns
@@ -7396,53 +7640,137 @@ static bool hsb__hello_read_protocols(hsb__hello *h, hsb_str value)
     return h->protocols.len > 0;
 }
 
-static bool hsb__hello_read_extensions(hsb__hello *h, hsb_str rest)
+/* A list of two-byte numbers, of which there is at least one.                             */
+static bool hsb__hello_read_list(hsb_str *list, size_t size, hsb_str value)
 {
-    hsb_str value;
-    unsigned type;
-    while (rest.len) {
-        if (!hsb__hello_number(&rest, 2, &type) || !hsb__hello_vector(&rest, 2, &value))
+    return !list->ptr && hsb__hello_vector(&value, size, list) && !value.len && list->len &&
+           list->len % 2 == 0;
+}
+
+/* RFC 8446 4.2.8: groups and shares, each whole; the list may be empty.                   */
+static bool hsb__hello_read_shares(hsb__hello *h, hsb_str value)
+{
+    hsb_str rest, key;
+    unsigned group;
+    if (h->shares.ptr || !hsb__hello_vector(&value, 2, &h->shares) || value.len)
+        return false;
+    for (rest = h->shares; rest.len;)
+        if (!hsb__hello_number(&rest, 2, &group) || !hsb__hello_vector(&rest, 2, &key) || !key.len)
             return false;
-        if ((type == 0 && !hsb__hello_read_name(h, value)) ||
-            (type == 16 && !hsb__hello_read_protocols(h, value)))
-            return false;
-    }
     return true;
 }
 
-static bool hsb__hello_read_message(hsb__hello *h, hsb_str rest)
+static bool hsb__hello_read_record_limit(hsb__hello *h, hsb_str value)
 {
-    hsb_str random, id, compression, extensions;
-    if (!hsb__hello_number(&rest, 2, &h->version) || !hsb__hello_bytes(&rest, 32, &random) ||
-        !hsb__hello_vector(&rest, 1, &id) || id.len > 32 ||
-        !hsb__hello_vector(&rest, 2, &h->suites) || h->suites.len % 2 ||
-        !hsb__hello_vector(&rest, 1, &compression))
+    return !h->record_limit && hsb__hello_number(&value, 2, &h->record_limit) && !value.len &&
+           h->record_limit >= 64;
+}
+
+static bool hsb__hello_read_early_data(hsb__hello *h, hsb_str value)
+{
+    const bool first = !h->early_data;
+    h->early_data = true;
+    return first && value.len == 0;
+}
+
+/* RFC 8446 4.2.9: psk_dhe_ke, the only mode of ours                                       */
+static bool hsb__hello_read_psk_modes(hsb__hello *h, hsb_str value)
+{
+    hsb_str modes;
+    if (h->has_psk_modes || !hsb__hello_vector(&value, 1, &modes) || value.len || !modes.len)
         return false;
+    h->has_psk_modes = true;
+    h->psk_dhe = memchr(modes.ptr, 1, modes.len) != NULL;
+    return true;
+}
+
+/* RFC 8446 4.2.11: as many binders as identities, and nothing behind them in the message.  */
+static bool hsb__hello_read_psks(hsb__hello *h, hsb_str value)
+{
+    hsb_str rest, identity, age, binder, binders;
+    if (h->psks.ptr || value.ptr + value.len != h->message.ptr + h->message.len ||
+        !hsb__hello_vector(&value, 2, &h->psks) || !h->psks.len)
+        return false;
+    h->binders_at = (size_t)(value.ptr - h->message.ptr);
+    if (!hsb__hello_vector(&value, 2, &h->binders) || value.len)
+        return false;
+    binders = h->binders;
+    for (rest = h->psks; rest.len;)
+        if (!hsb__hello_vector(&rest, 2, &identity) || !identity.len ||
+            !hsb__hello_bytes(&rest, 4, &age) || !hsb__hello_vector(&binders, 1, &binder) ||
+            binder.len < 32)
+            return false;
+    return binders.len == 0;
+}
+
+static bool hsb__hello_read_extension(hsb__hello *h, unsigned type, hsb_str value)
+{
+    switch (type) {
+    case 0:  return hsb__hello_read_name(h, value);
+    case 10: return hsb__hello_read_list(&h->groups, 2, value);
+    case 13: return hsb__hello_read_list(&h->signatures, 2, value);
+    case 16: return hsb__hello_read_protocols(h, value);
+    case 28: return hsb__hello_read_record_limit(h, value);
+    case 41: return hsb__hello_read_psks(h, value);
+    case 42: return hsb__hello_read_early_data(h, value);
+    case 43: return hsb__hello_read_list(&h->versions, 1, value);
+    case 45: return hsb__hello_read_psk_modes(h, value);
+    case 51: return hsb__hello_read_shares(h, value);
+    default: return true;
+    }
+}
+
+static bool hsb__hello_read_extensions(hsb__hello *h)
+{
+    hsb_str rest = h->extensions, value;
+    unsigned type;
+    while (rest.len)
+        if (!hsb__hello_number(&rest, 2, &type) || !hsb__hello_vector(&rest, 2, &value) ||
+            !hsb__hello_read_extension(h, type, value))
+            return false;
+    return true;
+}
+
+static bool hsb__hello_read_body(hsb__hello *h, hsb_str rest)
+{
+    const hsb_str body = rest;
+    hsb_str random;
+    if (!hsb__hello_number(&rest, 2, &h->version) || !hsb__hello_bytes(&rest, 32, &random) ||
+        !hsb__hello_vector(&rest, 1, &h->session_id) || h->session_id.len > 32 ||
+        !hsb__hello_vector(&rest, 2, &h->suites) || h->suites.len % 2 ||
+        !hsb__hello_vector(&rest, 1, &h->compressions))
+        return false;
+    h->fixed = hsb__text_make(body.ptr, body.len - rest.len);
     if (rest.len == 0)
         return true;
-    return hsb__hello_vector(&rest, 2, &extensions) && rest.len == 0 &&
-           hsb__hello_read_extensions(h, extensions);
+    return hsb__hello_vector(&rest, 2, &h->extensions) && rest.len == 0 &&
+           hsb__hello_read_extensions(h);
 }
 
-/* bytes: one whole record, header included.  true: it holds one whole ClientHello and
-   nothing else.                                                                           */
+/* bytes: one whole message, its header included.                                          */
 static bool hsb__hello_read(hsb__hello *out, const void *bytes, size_t len)
 {
-    hsb_str rest = hsb__text_make(bytes, len), record, message;
-    unsigned type, version;
+    hsb_str rest = hsb__text_make(bytes, len), body;
+    unsigned type;
     memset(out, 0, sizeof *out);
-    return hsb__hello_number(&rest, 1, &type) && type == HSB__RECORD_HANDSHAKE &&
-           hsb__hello_number(&rest, 2, &version) && version >> 8 == 3 &&
-           hsb__hello_vector(&rest, 2, &record) && rest.len == 0 &&
-           hsb__hello_number(&record, 1, &type) && type == 1 &&
-           hsb__hello_vector(&record, 3, &message) && record.len == 0 &&
-           hsb__hello_read_message(out, message);
+    out->message = rest;
+    return hsb__hello_number(&rest, 1, &type) && type == 1 &&
+           hsb__hello_vector(&rest, 3, &body) && rest.len == 0 && hsb__hello_read_body(out, body);
 }
 
-static bool hsb__hello_has_suite(const hsb__hello *h, unsigned suite)
+/* The first of a list of two-byte numbers; 0: an empty list.                              */
+static unsigned hsb__hello_first(hsb_str list)
 {
-    for (size_t i = 0; i + 1 < h->suites.len; i += 2)
-        if ((hsb__der_byte(h->suites, i) << 8 | hsb__der_byte(h->suites, i + 1)) == suite)
+    unsigned number = 0;
+    hsb__hello_number(&list, 2, &number);
+    return number;
+}
+
+static bool hsb__hello_has(hsb_str list, unsigned number)
+{
+    unsigned n;
+    while (hsb__hello_number(&list, 2, &n))
+        if (n == number)
             return true;
     return false;
 }
@@ -7459,7 +7787,7 @@ static bool hsb__hello_has_protocol(const hsb__hello *h, const char *protocol)
 /* ===== >>choice ==================================================================
    Purpose  what a handshake has to decide on our side: which identity is shown, which suite
             and hash, the signature, and which session fits.  Plain values in, answer out
-   Uses     >>memory >>text >>address >>security >>hello
+   Uses     >>platform >>key >>x509 >>security >>hello
    Names    hsb__choice_*, hsb__offer, hsb__digest
    Tests    tests/unit/choice.c, tests/unit/tls_choice.c                                   */
 
@@ -7572,14 +7900,32 @@ static bool hsb__choice_make(const hsb_security *s, const char *name, const hsb_
 }
 
 /* --- the signature ---------------------------------------------------------------------- */
-static size_t hsb__choice_sign_rsa(const hsb__crypto *crypto, const br_rsa_private_key *key,
+/* Of an identity with an RSA key.  False: its certificate was read before, so never.      */
+static bool hsb__choice_rsa_public(const hsb__identity *who, br_rsa_public_key *out)
+{
+    const br_x509_certificate *leaf = &who->chain.certs[0];
+    hsb__x509 cert;
+    br_x509_pkey key;
+    if (!hsb__x509_walk(&cert, leaf->data, leaf->data_len) || hsb__x509_public_key(&cert, &key))
+        return false;
+    *out = key.key.rsa;
+    return true;
+}
+
+/* An RSA signature is verified before it goes out: one that a fault in the computation made
+   wrong would give the key away.                                                          */
+static size_t hsb__choice_sign_rsa(const hsb__crypto *crypto, const hsb__identity *who,
                                    const hsb__digest *hash, const unsigned char *digest,
                                    unsigned char *out, size_t size)
 {
-    const size_t len = (key->n_bitlen + 7) / 8;
-    if (len > size || !crypto->rsa_sign(hash->oid, digest, hash->size, key, out))
+    const size_t len = (who->key.rsa.n_bitlen + 7) / 8;
+    unsigned char got[64];
+    br_rsa_public_key key;
+    if (len > size || !crypto->rsa_sign(hash->oid, digest, hash->size, &who->key.rsa, out) ||
+        !hsb__choice_rsa_public(who, &key) ||
+        !crypto->rsa_verify(out, len, hash->oid, hash->size, &key, got))
         return 0;
-    return len;
+    return memcmp(digest, got, hash->size) == 0 ? len : 0;
 }
 
 static size_t hsb__choice_sign_ec(const hsb__crypto *crypto, const br_ec_private_key *key,
@@ -7603,17 +7949,45 @@ static size_t hsb__choice_sign(const hsb__crypto *crypto, const hsb__identity *w
         return 0;
     memcpy(digest, data, digest_len);
     return who->key.type == BR_KEYTYPE_RSA
-               ? hsb__choice_sign_rsa(crypto, &who->key.rsa, known, digest, data, size)
+               ? hsb__choice_sign_rsa(crypto, who, known, digest, data, size)
                : hsb__choice_sign_ec(crypto, &who->key.ec, known, digest, data, size);
+}
+
+/* RFC 8446 4.4.3: of a digest, with ECDSA or RSASSA-PSS.  Returns the length; 0: not signed. */
+static size_t hsb__choice_sign13(const hsb__crypto *crypto, const hsb__identity *who,
+                                 const br_hash_class *hash, const unsigned char *digest,
+                                 unsigned char *out, size_t size)
+{
+    unsigned char salt[64];
+    br_rsa_public_key key;
+    if (who->key.type == BR_KEYTYPE_EC)
+        return crypto->ecdsa_sign(crypto->ec, hash, digest, &who->key.ec, out);
+    if ((who->key.rsa.n_bitlen + 7) / 8 > size || !hsb__os_entropy(salt, hsb__pss_hash_len(hash)) ||
+        !hsb__choice_rsa_public(who, &key))
+        return 0;
+    const size_t len = hsb__pss_sign(crypto->rsa_private, &who->key.rsa, hash, digest, salt, out);
+    return len && hsb__pss_verify(crypto->rsa_public, &key, hash, digest, out, len) ? len : 0;
+}
+
+/* The name of a scheme of TLS 1.2, in which the curve says nothing of the hash.            */
+static const char *hsb__choice_scheme_name(const hsb__identity *who, unsigned hash)
+{
+    static const char *const names[2][3] = {
+        { "rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512" },
+        { "ecdsa_sha256", "ecdsa_sha384", "ecdsa_sha512" }
+    };
+    const int size = hash == br_sha512_ID ? 2 : hash == br_sha384_ID ? 1 : 0;
+    return who ? names[who->key.type == BR_KEYTYPE_EC][size] : "";
 }
 
 /* --- which session -----------------------------------------------------------------------
    The digest of all that has to be the same: the name asked for (RFC 6066 3), the protocol
    that ALPN agrees on, and whether and how a client certificate is asked for.             */
-static void hsb__choice_binding(const char *name, size_t alpn, bool ask, bool require,
-                                unsigned char out[32])
+static void hsb__choice_binding(unsigned version, const char *name, size_t alpn, bool ask,
+                                bool require, unsigned char out[32])
 {
-    const unsigned char setting[2] = { (unsigned char)alpn, (unsigned char)(ask | require << 1) };
+    const unsigned char setting[3] = { (unsigned char)version, (unsigned char)alpn,
+                                       (unsigned char)(ask | require << 1) };
     br_sha256_context hash;
     br_sha256_init(&hash);
     br_sha256_update(&hash, name, strlen(name) + 1);
@@ -8066,10 +8440,573 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
     hsb__error_set(out, HSB_ERR_TLS, 0, code, "%s: %s%s", who, text, when);
 }
 
+/* ===== >>secrets =================================================================
+   Purpose  the key schedule of TLS 1.3 (RFC 8446 7.1): transcript, HKDF, stages
+   Uses     >>memory
+   Names    hsb__transcript_*, hsb__secret_*
+   Tests    tests/unit/secrets.c
+
+   HKDF (RFC 5869) over BearSSL's HMAC.  Nothing here is longer than one hash, so Expand is a
+   single HMAC of its info and the byte 1.                                                */
+
+enum { HSB__HASH_MAX = 48 };            /* SHA-384, the longest hash of a suite of ours   */
+
+/* The running hash of the handshake's messages.  A flat object: a copy goes on by itself. */
+typedef union hsb__transcript {
+    const br_hash_class *class;
+    br_sha256_context    sha256;
+    br_sha384_context    sha384;
+} hsb__transcript;
+
+static void hsb__transcript_start(hsb__transcript *t, const br_hash_class *hash)
+{
+    hash->init(&t->class);
+}
+
+static void hsb__transcript_add(hsb__transcript *t, const void *bytes, size_t len)
+{
+    t->class->update(&t->class, bytes, len);
+}
+
+/* The hash of all messages so far; the transcript goes on.                               */
+static void hsb__transcript_hash(const hsb__transcript *t, unsigned char out[HSB__HASH_MAX])
+{
+    t->class->out(&t->class, out);
+}
+
+static size_t hsb__secret_len(const br_hash_class *hash)
+{
+    return hash->desc >> BR_HASHDESC_OUT_OFF & BR_HASHDESC_OUT_MASK;
+}
+
+/* RFC 8446 4.4.1: after a HelloRetryRequest, the hash of the first ClientHello stands for it. */
+static void hsb__transcript_restart(hsb__transcript *t)
+{
+    const br_hash_class *hash = t->class;
+    unsigned char message[4 + HSB__HASH_MAX] = { 254, 0, 0, (unsigned char)hsb__secret_len(hash) };
+    hsb__transcript_hash(t, message + 4);
+    hsb__transcript_start(t, hash);
+    hsb__transcript_add(t, message, 4 + hsb__secret_len(hash));
+}
+
+/* RFC 5869 2.2; a salt of no bytes is the same as one hash of zeros.                     */
+static void hsb__secret_extract(const br_hash_class *hash, const void *salt, size_t salt_len,
+                                const void *key, size_t key_len, unsigned char out[HSB__HASH_MAX])
+{
+    br_hmac_key_context hmac_key;
+    br_hmac_context hmac;
+    br_hmac_key_init(&hmac_key, hash, salt, salt_len);
+    br_hmac_init(&hmac, &hmac_key, 0);
+    br_hmac_update(&hmac, key, key_len);
+    br_hmac_out(&hmac, out);
+    hsb__memory_wipe(&hmac, sizeof hmac);
+    hsb__memory_wipe(&hmac_key, sizeof hmac_key);
+}
+
+/* RFC 8446 7.1: HKDF-Expand-Label.  label comes without "tls13 "; out_len is one hash at most. */
+static void hsb__secret_expand(const br_hash_class *hash, const unsigned char *secret,
+                               const char *label, const void *context, size_t context_len,
+                               unsigned char *out, size_t out_len)
+{
+    static const unsigned char one = 1;
+    const size_t label_len = strlen(label);
+    const unsigned char head[3] = { 0, (unsigned char)out_len, (unsigned char)(6 + label_len) };
+    const unsigned char length = (unsigned char)context_len;
+    unsigned char block[HSB__HASH_MAX];
+    br_hmac_key_context hmac_key;
+    br_hmac_context hmac;
+    HSB_ASSERT(out_len <= hsb__secret_len(hash));
+    br_hmac_key_init(&hmac_key, hash, secret, hsb__secret_len(hash));
+    br_hmac_init(&hmac, &hmac_key, 0);
+    br_hmac_update(&hmac, head, sizeof head);
+    br_hmac_update(&hmac, "tls13 ", 6);
+    br_hmac_update(&hmac, label, label_len);
+    br_hmac_update(&hmac, &length, 1);
+    br_hmac_update(&hmac, context, context_len);
+    br_hmac_update(&hmac, &one, 1);
+    br_hmac_out(&hmac, block);
+    memcpy(out, block, out_len);
+    hsb__memory_wipe(&hmac, sizeof hmac);
+    hsb__memory_wipe(&hmac_key, sizeof hmac_key);
+    hsb__memory_wipe(block, sizeof block);
+}
+
+/* Derive-Secret with the hash of the messages so far.  out may be secret.                */
+static void hsb__secret_derive(const hsb__transcript *t, const unsigned char *secret,
+                               const char *label, unsigned char out[HSB__HASH_MAX])
+{
+    unsigned char messages[HSB__HASH_MAX];
+    const size_t len = hsb__secret_len(t->class);
+    hsb__transcript_hash(t, messages);
+    hsb__secret_expand(t->class, secret, label, messages, len, out, len);
+}
+
+/* From one stage to the next: Extract with Derive-Secret(secret, "derived", "") as the salt.
+   key of no bytes stands for one hash of zeros.  out may be secret.                      */
+static void hsb__secret_next_stage(const br_hash_class *hash, const unsigned char *secret,
+                                   const void *key, size_t key_len,
+                                   unsigned char out[HSB__HASH_MAX])
+{
+    static const unsigned char zeros[HSB__HASH_MAX];
+    const size_t len = hsb__secret_len(hash);
+    unsigned char salt[HSB__HASH_MAX];
+    hsb__transcript nothing;
+    hsb__transcript_start(&nothing, hash);
+    hsb__secret_derive(&nothing, secret, "derived", salt);
+    hsb__secret_extract(hash, salt, len, key_len ? key : zeros, key_len ? key_len : len, out);
+    hsb__memory_wipe(salt, sizeof salt);
+}
+
+/* The first stage: Early Secret, of a pre-shared key or of none (key_len 0).             */
+static void hsb__secret_first_stage(const br_hash_class *hash, const void *key, size_t key_len,
+                                    unsigned char out[HSB__HASH_MAX])
+{
+    static const unsigned char zeros[HSB__HASH_MAX];
+    hsb__secret_extract(hash, NULL, 0, key_len ? key : zeros,
+                        key_len ? key_len : hsb__secret_len(hash), out);
+}
+
+/* RFC 8446 4.4.4: the MAC of Finished and of a binder, over the hash of messages.        */
+static void hsb__secret_finished(const br_hash_class *hash, const unsigned char *secret,
+                                 const unsigned char *messages, unsigned char out[HSB__HASH_MAX])
+{
+    const size_t len = hsb__secret_len(hash);
+    unsigned char key[HSB__HASH_MAX];
+    hsb__secret_expand(hash, secret, "finished", NULL, 0, key, len);
+    hsb__secret_extract(hash, key, len, messages, len, out);    /* HMAC(key, messages)    */
+    hsb__memory_wipe(key, sizeof key);
+}
+
+/* ===== >>record ==================================================================
+   Purpose  the record layer of TLS 1.3 (RFC 8446 5) and, after its handshake, of TLS 1.2
+            (RFC 5246 6): frames in place, protection, limits
+   Uses     >>memory >>text >>buffer >>security >>hello >>secrets
+   Names    hsb__record_*, hsb__frame, hsb__keys
+   Tests    tests/unit/record.c
+
+   Sending.  Records are made where they are sent from: r->out holds records that are closed,
+   out[sent..made), and behind them the one that is open for plaintext.  Nothing is copied.
+   Receiving.  A record that lies whole in the caller's bytes is decrypted there; only the
+   beginning of one is copied, to r->part, and decrypted there once it is whole.
+   An idle connection holds no block of either.                                          */
+
+enum {
+    HSB__RECORD_CCS = 20, HSB__RECORD_ALERT = 21, HSB__RECORD_HANDSHAKE = 22,
+    HSB__RECORD_DATA = 23,
+    HSB__RECORD_HEADER = 5,
+    HSB__RECORD_TAG = 16,               /* of every AEAD of TLS 1.3                      */
+    HSB__RECORD_MOST = 16384,           /* bytes of plaintext in a record                */
+    HSB__RECORD_OUT = 65536,            /* a block for records to send                   */
+    HSB__RECORD_LEAST = 4096,           /* room for a record that is worth making        */
+    HSB__RECORD_SPARE = 256,            /* of r->out, for an alert or a KeyUpdate        */
+    HSB__RECORD_CLASSED = 128           /* with less room BearSSL's max_plaintext wraps  */
+};
+
+/* RFC 8446 B.4                                                                          */
+typedef struct hsb__suite13 {
+    unsigned             number;
+    const char          *name;
+    const br_hash_class *hash;
+    size_t               key_len;
+    bool                 is_chacha20;
+} hsb__suite13;
+
+static const hsb__suite13 hsb__suites13[] = {
+    { 0x1301, "TLS_AES_128_GCM_SHA256",       &br_sha256_vtable, 16, false },
+    { 0x1302, "TLS_AES_256_GCM_SHA384",       &br_sha384_vtable, 32, false },
+    { 0x1303, "TLS_CHACHA20_POLY1305_SHA256", &br_sha256_vtable, 32, true }
+};
+
+/* One direction of TLS 1.3.  seq counts the records under this key.                     */
+typedef struct hsb__keys {
+    unsigned char secret[HSB__HASH_MAX];    /* the traffic secret, for the next update   */
+    unsigned char key[32], iv[12];
+    uint64_t      seq;
+} hsb__keys;
+
+/* The two directions of TLS 1.2, as BearSSL's engine left them: objects of its record
+   classes.                                                                              */
+typedef struct hsb__classes {
+    const br_sslrec_in_class  **in;
+    const br_sslrec_out_class **out;
+    void                       *block;  /* where they are, or NULL: in the record itself */
+    size_t                      size;   /* of that block                                 */
+} hsb__classes;
+
+/* Room for what either version needs: AES-GCM's two objects fit, CBC's get a block.     */
+typedef union hsb__secrets {
+    struct { hsb__keys in, out; } keys;
+    unsigned char classes[640];
+} hsb__secrets;
+
+typedef enum hsb__protection {
+    HSB__CLEAR,
+    HSB__BY_KEYS,                /* TLS 1.3, by keys                                      */
+    HSB__BY_CLASSES                /* TLS 1.2, by classes                                   */
+} hsb__protection;
+
+typedef struct hsb__record {
+    hsb__memory       *memory;
+    hsb__pool         *pool;
+    const hsb__crypto *crypto;
+    const hsb__suite13  *suite;           /* of TLS 1.3; set before keys are               */
+    hsb__secrets       secrets;
+    hsb__classes       classes;
+    unsigned char     *out;             /* NULL: nothing to send, and no record open     */
+    size_t             out_size;
+    size_t             sent, made;
+    size_t             open;            /* bytes of plaintext in the open record         */
+    size_t             limit;           /* for them: HSB__RECORD_MOST, or the client's   */
+    hsb__buffer        part;            /* a record that is not whole, or was decrypted  */
+    unsigned char      open_type;       /* of the open record                            */
+    unsigned char      protect_in, protect_out;    /* hsb__protection                    */
+} hsb__record;
+
+/* What a record held.  data: good until the next call of hsb__record_take.              */
+typedef struct hsb__frame {
+    unsigned       type;                /* 0: no record is whole                         */
+    bool           clear;               /* it was not protected                          */
+    size_t         size;                /* of the record's payload, as it came           */
+    unsigned char *data;
+    size_t         len;
+} hsb__frame;
+
+static void hsb__record_open(hsb__record *r, hsb__memory *m, hsb__pool *pool,
+                             const hsb__crypto *crypto)
+{
+    memset(r, 0, sizeof *r);
+    r->memory = m;
+    r->pool = r->part.pool = pool;
+    r->crypto = crypto;
+    r->limit = HSB__RECORD_MOST;
+}
+
+static void hsb__record_release_out(hsb__record *r)
+{
+    hsb__pool_put(r->pool, r->out, r->out_size);
+    r->out = NULL;
+    r->sent = r->made = r->open = 0;
+}
+
+static void hsb__record_close(hsb__record *r)
+{
+    hsb__record_release_out(r);
+    hsb__buffer_release(&r->part);
+    hsb__pool_put(r->pool, r->classes.block, r->classes.size);
+    hsb__memory_wipe(r, sizeof *r);
+}
+
+/* --- protection of TLS 1.3 -------------------------------------------------------------- */
+
+/* RFC 8446 7.3: key and IV of a traffic secret, which is in k->secret.                  */
+static void hsb__keys_derive(hsb__keys *k, const hsb__suite13 *suite)
+{
+    hsb__secret_expand(suite->hash, k->secret, "key", NULL, 0, k->key, suite->key_len);
+    hsb__secret_expand(suite->hash, k->secret, "iv", NULL, 0, k->iv, sizeof k->iv);
+    k->seq = 0;
+}
+
+/* RFC 8446 7.2                                                                          */
+static void hsb__keys_update(hsb__keys *k, const hsb__suite13 *suite)
+{
+    hsb__secret_expand(suite->hash, k->secret, "traffic upd", NULL, 0, k->secret,
+                       hsb__secret_len(suite->hash));
+    hsb__keys_derive(k, suite);
+}
+
+/* RFC 8446 5.3.  The AES and GHASH keys are expanded for each record: with instructions of
+   the CPU that costs 0.05 us, and otherwise little beside the record.                   */
+static void hsb__keys_run(const hsb__record *r, const hsb__keys *k, bool encrypt,
+                          const unsigned char *header, unsigned char *data, size_t len,
+                          unsigned char tag[HSB__RECORD_TAG])
+{
+    const hsb__crypto *c = r->crypto;
+    unsigned char nonce[12];
+    memcpy(nonce, k->iv, sizeof nonce);
+    for (unsigned i = 0; i < 8; i++)
+        nonce[11 - i] ^= (unsigned char)(k->seq >> (8 * i));
+    if (r->suite->is_chacha20) {
+        c->poly1305(k->key, nonce, data, len, header, HSB__RECORD_HEADER, tag, c->chacha20,
+                    encrypt);
+        return;
+    }
+    br_aes_gen_ctr_keys aes;
+    br_gcm_context gcm;
+    c->ctr->init(&aes.vtable, k->key, r->suite->key_len);
+    br_gcm_init(&gcm, &aes.vtable, c->ghash);
+    br_gcm_reset(&gcm, nonce, sizeof nonce);
+    br_gcm_aad_inject(&gcm, header, HSB__RECORD_HEADER);
+    br_gcm_flip(&gcm);
+    br_gcm_run(&gcm, encrypt, data, len);
+    br_gcm_get_tag(&gcm, tag);
+    hsb__memory_wipe(&aes, sizeof aes);
+    hsb__memory_wipe(&gcm, sizeof gcm);
+}
+
+/* --- sending -------------------------------------------------------------------------- */
+static void hsb__record_header(unsigned char *at, unsigned type, size_t len)
+{
+    at[0] = (unsigned char)type;
+    at[1] = at[2] = 3;                  /* both versions say 1.2 (RFC 8446 5.1)          */
+    at[3] = (unsigned char)(len >> 8);
+    at[4] = (unsigned char)len;
+}
+
+/* Where the plaintext of the next record begins in r->out, and how much of it there may be. */
+static size_t hsb__record_space(const hsb__record *r, size_t spare, size_t *begin)
+{
+    size_t from = r->made + HSB__RECORD_HEADER, to = r->out_size - spare;
+    *begin = from;
+    if (from >= to || (r->protect_out == HSB__BY_CLASSES && to - from < HSB__RECORD_CLASSED))
+        return 0;
+    if (r->protect_out == HSB__BY_CLASSES) {
+        (*r->classes.out)->max_plaintext(r->classes.out, &from, &to);
+        *begin = from;
+        to = to > from ? to : from;
+    } else if (r->protect_out == HSB__BY_KEYS) {
+        to = to - from > 1 + HSB__RECORD_TAG ? to - 1 - HSB__RECORD_TAG : from;
+    }
+    return to - from < r->limit ? to - from : r->limit;
+}
+
+/* Ends the open record: header, protection.                                             */
+static void hsb__record_protect(hsb__record *r)
+{
+    size_t begin, len = r->open;
+    hsb__record_space(r, 0, &begin);
+    unsigned char *at = r->out + r->made, *data = r->out + begin;
+    if (r->protect_out == HSB__BY_CLASSES) {
+        (*r->classes.out)->encrypt(r->classes.out, r->open_type, BR_TLS12, data, &len);
+        r->made += len;
+    } else if (r->protect_out == HSB__BY_KEYS) {
+        data[len++] = r->open_type;
+        hsb__record_header(at, HSB__RECORD_DATA, len + HSB__RECORD_TAG);
+        hsb__keys_run(r, &r->secrets.keys.out, true, at, data, len, data + len);
+        r->secrets.keys.out.seq++;
+        r->made += HSB__RECORD_HEADER + len + HSB__RECORD_TAG;
+    } else {
+        hsb__record_header(at, r->open_type, len);
+        r->made += HSB__RECORD_HEADER + len;
+    }
+    r->open = 0;
+}
+
+/* A block to make records in; false: no memory.                                         */
+static bool hsb__record_get_out(hsb__record *r, size_t size)
+{
+    if (r->out)
+        return true;
+    r->out_size = size;
+    r->out = hsb__pool_get(r->pool, &r->out_size);
+    return r->out != NULL;
+}
+
+/* Where plaintext of that type may be written, behind what the open record has; NULL: not
+   before something was sent, or no memory.                                              */
+static unsigned char *hsb__record_place(hsb__record *r, unsigned type, size_t spare, size_t *len)
+{
+    size_t begin;
+    if (!hsb__record_get_out(r, HSB__RECORD_OUT))
+        return NULL;
+    if (r->open && r->open_type != type)
+        hsb__record_protect(r);
+    size_t most = hsb__record_space(r, spare, &begin);
+    if (r->open && r->open == most) {
+        hsb__record_protect(r);
+        most = hsb__record_space(r, spare, &begin);
+    }
+    r->open_type = (unsigned char)type;
+    *len = most - r->open;
+    return *len ? r->out + begin + r->open : NULL;
+}
+
+static char *hsb__record_writable(hsb__record *r, size_t *len)
+{
+    unsigned char *at = hsb__record_place(r, HSB__RECORD_DATA, HSB__RECORD_SPARE, len);
+    if (at && r->open == 0 && *len < HSB__RECORD_LEAST && *len < r->limit)
+        at = NULL;
+    if (!at)
+        *len = 0;
+    return (char *)at;
+}
+
+static void hsb__record_written(hsb__record *r, size_t n)
+{
+    r->open += n;
+}
+
+static void hsb__record_flush(hsb__record *r)
+{
+    if (r->open)
+        hsb__record_protect(r);
+}
+
+/* Copies all of a message into records of that type; the last one stays open.  False: no
+   room, which the caller has to avoid, or no memory.                                     */
+static bool hsb__record_put(hsb__record *r, unsigned type, const void *bytes, size_t len)
+{
+    const unsigned char *from = bytes;
+    while (len) {
+        size_t n;
+        unsigned char *at = hsb__record_place(r, type, 0, &n);
+        if (!at)
+            return false;
+        n = n < len ? n : len;
+        memcpy(at, from, n);
+        r->open += n;
+        from += n;
+        len -= n;
+    }
+    return true;
+}
+
+static bool hsb__record_alert(hsb__record *r, unsigned level, unsigned alert)
+{
+    const unsigned char message[2] = { (unsigned char)level, (unsigned char)alert };
+    hsb__record_flush(r);
+    if (!hsb__record_put(r, HSB__RECORD_ALERT, message, sizeof message))
+        return false;
+    hsb__record_flush(r);
+    return true;
+}
+
+static hsb_str hsb__record_closed(const hsb__record *r)
+{
+    return hsb__text_make(r->out ? (const char *)r->out + r->sent : NULL, r->made - r->sent);
+}
+
+/* n bytes of hsb__record_closed were sent.                                              */
+static void hsb__record_sent(hsb__record *r, size_t n)
+{
+    r->sent += n;
+    if (r->sent == r->made && !r->open)
+        r->sent = r->made = 0;
+}
+
+/* --- receiving ------------------------------------------------------------------------ */
+
+/* The bytes after the header, judged by the header alone: 0, or BR_ERR_*.               */
+static int hsb__record_judge(const hsb__record *r, const unsigned char *header, size_t *len)
+{
+    const unsigned version = (unsigned)header[1] << 8 | header[2];
+    *len = (size_t)header[3] << 8 | header[4];
+    if (header[0] < HSB__RECORD_CCS || header[0] > HSB__RECORD_DATA)
+        return BR_ERR_UNKNOWN_TYPE;
+    if (r->protect_in == HSB__BY_CLASSES) {
+        if (version != BR_TLS12)
+            return BR_ERR_BAD_VERSION;
+        return (*r->classes.in)->check_length(r->classes.in, *len) ? 0 : BR_ERR_BAD_LENGTH;
+    }
+    if (version >> 8 != 3)
+        return BR_ERR_BAD_VERSION;
+    const size_t most = HSB__RECORD_MOST + (r->protect_in == HSB__BY_KEYS ? 256 : 0);
+    return *len <= most ? 0 : BR_ERR_BAD_LENGTH;
+}
+
+/* RFC 8446 5.2, 5.4: what was protected, without its padding.                           */
+static int hsb__record_unprotect(hsb__record *r, unsigned char *header, hsb__frame *f)
+{
+    unsigned char tag[HSB__RECORD_TAG];
+    unsigned wrong = 0;
+    if (f->len < 1 + HSB__RECORD_TAG)
+        return BR_ERR_BAD_MAC;
+    f->len -= HSB__RECORD_TAG;
+    hsb__keys_run(r, &r->secrets.keys.in, false, header, f->data, f->len, tag);
+    for (size_t i = 0; i < sizeof tag; i++)
+        wrong |= (unsigned)(tag[i] ^ f->data[f->len + i]);
+    if (wrong)
+        return BR_ERR_BAD_MAC;
+    r->secrets.keys.in.seq++;
+    if (f->len > HSB__RECORD_MOST + 1)
+        return BR_ERR_BAD_LENGTH;
+    while (f->len && f->data[f->len - 1] == 0)
+        f->len--;
+    if (!f->len)
+        return BR_ERR_UNEXPECTED;       /* no type at all                                */
+    f->type = f->data[--f->len];
+    return 0;
+}
+
+/* A whole record, where it lies.  In TLS 1.3 ChangeCipherSpec stays in the clear (RFC 8446 5),
+   and so may an alert of a client that has no keys yet: the caller decides.             */
+static int hsb__record_decrypt(hsb__record *r, unsigned char *bytes, size_t len, hsb__frame *f)
+{
+    f->type = bytes[0];
+    f->data = bytes + HSB__RECORD_HEADER;
+    f->len = f->size = len;
+    f->clear = r->protect_in == HSB__CLEAR ||
+               (r->protect_in == HSB__BY_KEYS && f->type != HSB__RECORD_DATA);
+    if (r->protect_in == HSB__BY_CLASSES) {
+        f->data = (*r->classes.in)->decrypt(r->classes.in, (int)f->type, BR_TLS12, f->data,
+                                            &f->len);
+        return f->data ? 0 : BR_ERR_BAD_MAC;
+    }
+    if (!f->clear)
+        return hsb__record_unprotect(r, bytes, f);
+    return 0;
+}
+
+/* Adds to r->part, until it has `wanted` bytes; how many of the bytes that took, or
+   SIZE_MAX: no memory.                                                                  */
+static size_t hsb__record_collect(hsb__record *r, const unsigned char *bytes, size_t len,
+                                  size_t wanted)
+{
+    const size_t have = hsb__buffer_len(&r->part);
+    if (have >= wanted)
+        return 0;
+    const size_t n = len < wanted - have ? len : wanted - have;
+    char *at = hsb__buffer_reserve(&r->part, wanted - have);
+    if (!at)
+        return SIZE_MAX;
+    memcpy(at, bytes, n);
+    hsb__buffer_added(&r->part, n);
+    return n;
+}
+
+/* The next record of the bytes; *used of them belong to it or were kept.  0, with f->type 0
+   where it is not whole yet; or BR_ERR_*, which ends the connection, or HSB__TLS_ERR_MEMORY.
+   bytes are overwritten.                                                                */
+static int hsb__record_take(hsb__record *r, unsigned char *bytes, size_t len, size_t *used,
+                            hsb__frame *f)
+{
+    size_t size, n;
+    memset(f, 0, sizeof *f);
+    *used = 0;
+    if (hsb__buffer_len(&r->part) == 0 && len >= HSB__RECORD_HEADER) {
+        int error = hsb__record_judge(r, bytes, &size);
+        if (error)
+            return error;
+        if (len - HSB__RECORD_HEADER >= size) {
+            *used = HSB__RECORD_HEADER + size;
+            return hsb__record_decrypt(r, bytes, size, f);
+        }
+    }
+    n = hsb__record_collect(r, bytes, len, HSB__RECORD_HEADER);
+    if (n == SIZE_MAX)
+        return HSB__TLS_ERR_MEMORY;
+    *used = n;
+    if (hsb__buffer_len(&r->part) < HSB__RECORD_HEADER)
+        return 0;
+    unsigned char *whole = (unsigned char *)hsb__buffer_data(&r->part);
+    int error = hsb__record_judge(r, whole, &size);
+    if (error)
+        return error;
+    n = hsb__record_collect(r, bytes + *used, len - *used, HSB__RECORD_HEADER + size);
+    if (n == SIZE_MAX)
+        return HSB__TLS_ERR_MEMORY;
+    *used += n;
+    if (hsb__buffer_len(&r->part) < HSB__RECORD_HEADER + size)
+        return 0;
+    whole = (unsigned char *)hsb__buffer_data(&r->part);
+    hsb__buffer_taken(&r->part, hsb__buffer_len(&r->part));     /* f->data stays there   */
+    return hsb__record_decrypt(r, whole, size, f);
+}
+
 /* ===== >>tls12 ===================================================================
-   Purpose  BearSSL's engine: its setup, and the three classes through which it asks us
-            during a handshake.  They hand on to >>choice, >>verify and the session cache
+   Purpose  handshakes of TLS 1.2, by BearSSL's engine: the three classes through which it asks
+            us, its records, and what is left of it after the handshake
    Uses     >>platform >>memory >>text >>address >>security >>hello >>choice >>verify
+            >>record
    Names    hsb__tls12_*
    Tests    tests/unit/tls.c, tests/unit/tls_resumption.c
 
@@ -8102,8 +9039,11 @@ struct hsb__tls12 {
     /* set for each connection */
     hsb_security *security;
     bool          ask, require;     /* for a client certificate                           */
+    hsb__record  *record;           /* of the connection                                  */
+    hsb__tls12   *next;             /* in hsb__tls12_pool                                 */
 
     /* set in the course of the handshake */
+    unsigned             hash;      /* of the signature: br_sha256_ID ...                 */
     bool                 resumed;   /* load() took a session; choose() takes it back      */
     unsigned char        binding[32];       /* of that session                            */
     const hsb__hello    *hello;     /* while the engine reads it; NULL: not seen whole    */
@@ -8162,6 +9102,7 @@ static int hsb__tls12_choose(const br_ssl_server_policy_class **class,
     if (!hsb__choice_make(e->security, name, &offer, &choice))
         return 0;
     e->shown = choice.who;
+    e->hash = choice.hash;
     out->cipher_suite = (uint16_t)choice.suite;
     out->algo_id = 0xFF00 + choice.hash;    /* the engine hashes, hsb__tls12_sign signs    */
     out->chain = choice.who->chain.certs;
@@ -8199,7 +9140,7 @@ static hsb__tls12 *hsb__tls12_of_cache(const br_ssl_session_cache_class **class)
 static void hsb__tls12_make_binding(const hsb__tls12 *e, const char *name, size_t alpn,
                                     unsigned char out[32])
 {
-    hsb__choice_binding(name, alpn, e->ask, e->require, out);
+    hsb__choice_binding(BR_TLS12, name, alpn, e->ask, e->require, out);
 }
 
 /* Finds the session of that ID, and its client's leaf, if the ClientHello fits it.  A
@@ -8215,7 +9156,7 @@ static bool hsb__tls12_find(hsb__tls12 *e, const unsigned char id[32], size_t al
     hsb__tls12_make_binding(e, name, alpn, e->binding);
     return hsb__sessions_load(&e->security->sessions, id, e->binding, out, e->verify.pool,
                               &e->verify.leaf) &&
-           hsb__hello_has_suite(hello, out->suite);
+           hsb__hello_has(hello->suites, out->suite);
 }
 
 /* The engine has read the session ID, and nothing that follows.                           */
@@ -8446,35 +9387,1298 @@ static void hsb__tls12_wipe(hsb__tls12 *e)
     memset(&e->choice, 0, sizeof *e - offsetof(hsb__tls12, choice));
 }
 
-
-/* ===== >>tls =====================================================================
-   Purpose  one BearSSL engine a connection: records in, plaintext out, and back.  Knows
-            no HTTP, owns no socket
-   Uses     >>memory >>text >>address >>error >>x509 >>security >>hello >>verify >>tls12
-   Names    hsb__tls_*
-   Tests    tests/unit/tls.c, tests/unit/tls_hostile.c, tests/unit/tls_memory.c, tests/fuzz/tls.c
-
-   The engine has an input buffer of one record, and an output buffer of nearly three.
-     hsb__tls_receive   bytes of the socket -> input buffer -> hsb__tls_plain
-     hsb__tls_writable  plaintext -> output buffer -> hsb__tls_records, for the socket
-   The input buffer accepts no further byte until its plaintext was used, and a full output
-   buffer no plaintext until its records were sent: that is the back-pressure.
-
-   What is read here of br_ssl_engine_context, beside its functions (BearSSL explains it at
-   the top of ssl_engine.c, under "Input mode" and "Output mode"):
-     ixa                0: between two records; 1..4: so many bytes of a header are there
+/* --- records, during the handshake ------------------------------------------------------
+   The engine reads from the front of the connection's block (r->out) and writes behind the
+   records that are closed there.  What is read here of br_ssl_engine_context, beside its
+   functions (BearSSL explains it at the top of ssl_engine.c, under "Input mode" and "Output
+   mode"):
+     ixa                0: between two records; 1..4: so much of a header is there
      oxa == oxc         nothing was written into the record that is open for plaintext
-     oxa == oxb != oxc  a closed record is being sent
      out.vtable         the clear one: our ChangeCipherSpec has not been made
      application_data   bit 0: the handshake is complete, and nobody closes
-     shutdown_recv      close_notify came                                               */
+     in, out            the record classes' objects, which hsb__tls12_shed copies         */
+enum { HSB__TLS12_INPUT = BR_SSL_BUFSIZE_INPUT };
+
+static void hsb__tls12_place_output(hsb__tls12 *e)
+{
+    const hsb__record *r = e->record;
+    e->server.eng.obuf = r->out + r->made;
+    e->server.eng.obuf_len = r->out_size - r->made;
+}
+
+/* The engine makes a record only when the last one is gone.  So that a whole flight goes out
+   at once, a closed record stays where it is, and the engine is told that it went, and that
+   the output buffer begins behind it.  Where no room is left behind it, it waits until those
+   before it were sent, and takes their place.  false: there is none, or it waits.          */
+static bool hsb__tls12_gather(hsb__tls12 *e)
+{
+    br_ssl_engine_context *eng = &e->server.eng;
+    hsb__record *r = e->record;
+    size_t len;
+    const unsigned char *at = br_ssl_engine_sendrec_buf(eng, &len);
+    if (!at)
+        return false;
+    if (at != eng->obuf || eng->obuf_len - len < HSB__RECORD_LEAST) {
+        if (r->sent < r->made)
+            return false;
+        memmove(r->out + HSB__TLS12_INPUT, at, len);
+        r->sent = r->made = HSB__TLS12_INPUT;
+    }
+    r->made += len;
+    hsb__tls12_place_output(e);
+    br_ssl_engine_sendrec_ack(eng, len);
+    return true;
+}
+
+/* Gives the engine bytes, up to the end of one record at most.                             */
+static size_t hsb__tls12_feed(hsb__tls12 *e, const unsigned char *bytes, size_t len)
+{
+    br_ssl_engine_context *eng = &e->server.eng;
+    size_t used = 0, room;
+    while (used < len) {
+        unsigned char *at = br_ssl_engine_recvrec_buf(eng, &room);
+        const size_t n = len - used < room ? len - used : room;
+        if (!at)
+            break;
+        memcpy(at, bytes + used, n);
+        br_ssl_engine_recvrec_ack(eng, n);
+        used += n;
+        if (eng->ixa == 0)
+            break;
+    }
+    return used;
+}
+
+/* When all suites of a ClientHello are read, 0.6 looks up each of the 48 places of
+   client_suites in its table, and for an empty place goes through all of the table: two
+   million instructions of its interpreter, a quarter of a full handshake.  So it gets the
+   message up to there; then the empty places are filled with what stands first in the
+   table (a suite with static RSA, which choose() never takes); then it gets the rest.      */
+static void hsb__tls12_fill_suites(hsb__tls12 *e)
+{
+    for (size_t i = 0; i < BR_MAX_CIPHER_SUITES; i++)
+        if (e->server.client_suites[i][0] == 0)
+            e->server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
+}
+
+/* The ClientHello that was collected, in one record.  hello NULL: it could not be read.    */
+static void hsb__tls12_feed_hello(hsb__tls12 *e, hsb_str message, const hsb__hello *hello)
+{
+    const unsigned char *bytes = (const unsigned char *)message.ptr;
+    const unsigned char header[HSB__RECORD_HEADER] = {
+        HSB__RECORD_HANDSHAKE, 3, 1, (unsigned char)(message.len >> 8), (unsigned char)message.len
+    };
+    size_t cut = 0;
+    e->hello = hello;
+    hsb__tls12_feed(e, header, sizeof header);
+    if (hello) {
+        cut = (size_t)(hello->suites.ptr + hello->suites.len - message.ptr);
+        if (hsb__tls12_feed(e, bytes, cut) == cut)
+            hsb__tls12_fill_suites(e);
+    }
+    hsb__tls12_feed(e, bytes + cut, message.len - cut);
+    e->hello = NULL;
+}
+
+/* RFC 8446 4.1.3: a server that speaks 1.3, and answers with 1.2, says so at the end of its
+   random, which 1.2 signs; a client that speaks 1.3 knows then that somebody is between.
+   The engine makes its random right before it writes it.  So its first record is cut short
+   behind type, length and version: the engine stops there, and the random is still to come.  */
+enum { HSB__TLS12_CUT = 6 };
+
+/* The two records of that ServerHello become one again, if it may be so long.               */
+static void hsb__tls12_join(hsb__tls12 *e)
+{
+    hsb__record *r = e->record;
+    unsigned char *first = r->out + HSB__TLS12_INPUT;
+    unsigned char *second = first + HSB__RECORD_HEADER + HSB__TLS12_CUT;
+    if (r->sent != HSB__TLS12_INPUT ||
+        r->made < HSB__TLS12_INPUT + 2 * HSB__RECORD_HEADER + HSB__TLS12_CUT ||
+        first[0] != HSB__RECORD_HANDSHAKE || second[0] != HSB__RECORD_HANDSHAKE ||
+        first[3] != 0 || first[4] != HSB__TLS12_CUT)
+        return;
+    const size_t len = ((size_t)second[3] << 8 | second[4]) + HSB__TLS12_CUT;
+    if (len > e->server.eng.max_frag_len)
+        return;
+    memmove(first + 2 * HSB__RECORD_HEADER, first + HSB__RECORD_HEADER, HSB__TLS12_CUT);
+    memmove(first + HSB__RECORD_HEADER, first, HSB__RECORD_HEADER);
+    first[8] = (unsigned char)(len >> 8);
+    first[9] = (unsigned char)len;
+    r->sent += HSB__RECORD_HEADER;
+}
+
+/* The ClientHello, and our answer to it.  mark: tell the client that we speak 1.3, too.     */
+static void hsb__tls12_take_hello(hsb__tls12 *e, hsb_str message, const hsb__hello *hello,
+                                  bool mark)
+{
+    br_ssl_engine_context *eng = &e->server.eng;
+    if (mark)
+        eng->oxb = eng->oxa + HSB__TLS12_CUT;
+    hsb__tls12_feed_hello(e, message, hello);
+    if (mark)
+        memcpy(eng->server_random + 24, "DOWNGRD\1", 8);
+    while (hsb__tls12_gather(e))
+        ;
+    if (mark)
+        hsb__tls12_join(e);
+}
+
+/* Alerts of ours while the engine has the connection: protected as its own would be.       */
+static void hsb__tls12_lend_output(hsb__tls12 *e)
+{
+    br_ssl_engine_context *eng = &e->server.eng;
+    while (hsb__tls12_gather(e))
+        ;
+    if (eng->out.vtable == &br_sslrec_out_clear_vtable)
+        return;
+    e->record->classes.out = &eng->out.vtable;
+    e->record->protect_out = HSB__BY_CLASSES;
+}
+
+/* --- after the handshake -------------------------------------------------------------------
+   BearSSL's engine has done its part.  Of its 4 KB the connection needs the two objects that
+   protect records, which hold no pointers into themselves.                                 */
+static bool hsb__tls12_may_shed(hsb__tls12 *e)
+{
+    const br_ssl_engine_context *eng = &e->server.eng;
+    while (hsb__tls12_gather(e))
+        ;
+    return br_ssl_engine_current_state(eng) == (BR_SSL_SENDAPP | BR_SSL_RECVREC) &&
+           eng->ixa == 0 && eng->oxa == eng->oxc;
+}
+
+static bool hsb__tls12_shed(hsb__tls12 *e)
+{
+    const br_ssl_engine_context *eng = &e->server.eng;
+    hsb__record *r = e->record;
+    const size_t in = (eng->in.vtable->context_size + 15) & ~(size_t)15;    /* aligned   */
+    const size_t size = in + eng->out.vtable->context_size;
+    unsigned char *block = r->secrets.classes;
+    if (size > sizeof r->secrets.classes) {
+        r->classes.size = size;
+        block = r->classes.block = hsb__pool_get(r->pool, &r->classes.size);
+    }
+    if (!block)
+        return false;
+    memcpy(block, &eng->in, eng->in.vtable->context_size);
+    memcpy(block + in, &eng->out, eng->out.vtable->context_size);
+    r->classes.in = (const br_sslrec_in_class **)(void *)block;
+    r->classes.out = (const br_sslrec_out_class **)(void *)(block + in);
+    r->protect_in = r->protect_out = HSB__BY_CLASSES;
+    r->limit = eng->max_frag_len < HSB__RECORD_MOST ? eng->max_frag_len : HSB__RECORD_MOST;
+    return true;
+}
+
+/* --- contexts, used again -------------------------------------------------------------------- */
+typedef struct hsb__tls12_pool {
+    hsb__memory *memory;
+    hsb__tls12  *unused;        /* their random generators are seeded                   */
+    int          unused_count;
+} hsb__tls12_pool;
+
+enum { HSB__TLS12_KEEP = 64 };          /* unused contexts                              */
+
+static hsb__tls12 *hsb__tls12_get(hsb__tls12_pool *pool)
+{
+    hsb__tls12 *e = pool->unused;
+    if (e) {
+        pool->unused = e->next;
+        pool->unused_count--;
+        return e;
+    }
+    e = hsb__memory_zeroed(pool->memory, sizeof *e);
+    if (e && !hsb__tls12_init(e)) {
+        hsb__memory_free(pool->memory, e, sizeof *e);
+        return NULL;
+    }
+    return e;
+}
+
+static void hsb__tls12_put(hsb__tls12_pool *pool, hsb__tls12 *e)
+{
+    hsb__verify_end(&e->verify);
+    hsb__tls12_wipe(e);
+    if (pool->unused_count >= HSB__TLS12_KEEP) {
+        hsb__memory_free_secret(pool->memory, e, sizeof *e);
+        return;
+    }
+    e->next = pool->unused;
+    pool->unused = e;
+    pool->unused_count++;
+}
+
+static void hsb__tls12_pool_close(hsb__tls12_pool *pool)
+{
+    for (hsb__tls12 *e = pool->unused, *next; e; e = next) {
+        next = e->next;
+        hsb__memory_free_secret(pool->memory, e, sizeof *e);
+    }
+    pool->unused = NULL;
+    pool->unused_count = 0;
+}
+
+/* ===== >>shake13 =================================================================
+   Purpose  the state of a handshake of TLS 1.3, and its messages as they are written
+   Uses     >>memory >>buffer >>address >>security >>verify >>secrets >>record
+   Names    hsb__tls13, hsb__wait13, hsb__wire_*, hsb__shake13_*
+   Tests    tests/unit/tls13.c                                                            */
+
+typedef enum hsb__wait13 {
+    HSB__WAIT_HELLO, HSB__WAIT_HELLO_AGAIN, HSB__WAIT_CERTIFICATE, HSB__WAIT_VERIFY,
+    HSB__WAIT_FINISHED, HSB__WAIT_NOTHING
+} hsb__wait13;
+
+enum {
+    HSB__GROUP_P256 = 23, HSB__GROUP_X25519 = 29,       /* BearSSL's numbers, too          */
+    HSB__GROUP_HYBRID = 0x11EC,         /* X25519MLKEM768                                  */
+    HSB__ML_KEM_KEY = 1184, HSB__ML_KEM_CIPHERTEXT = 1088,
+    HSB__SHARE_MAX = HSB__ML_KEM_CIPHERTEXT + 32,
+    HSB__TLS13_EARLY = 65536,           /* bytes of early data that are skipped            */
+    HSB__TLS13_CCS = 2,                 /* ChangeCipherSpec records that mean nothing      */
+    HSB__TLS13_MESSAGE = 4096           /* a message that is no Certificate                */
+};
+
+/* A handshake, from the first ClientHello to COMPLETE.                                    */
+typedef struct hsb__tls13 {
+    size_t               size;          /* of this block                                   */
+    hsb__record         *record;
+    hsb__pool           *pool;
+    hsb_security        *security;
+    bool                 ask, require;  /* for a client certificate                        */
+    hsb__wait13          state;
+    const hsb__suite13  *suite;
+    unsigned             group;         /* of the key exchange, or asked for               */
+    unsigned             scheme;        /* of our signature                                */
+    const hsb__identity *shown;
+    size_t               alpn;          /* 1 + its index; 0: none agreed                   */
+    char                 name[HSB__HOST_SIZE];      /* asked for, normalised; "": none     */
+    unsigned char        client_random[32];
+    hsb__transcript      transcript;
+    unsigned char        secret[HSB__HASH_MAX];     /* of this stage                       */
+    unsigned char        client_data[HSB__HASH_MAX];    /* the client's, for COMPLETE      */
+    unsigned char        first_hello[32];   /* digest of what a second one may not change  */
+    hsb__verify          verify;        /* the client's chain                              */
+    hsb__buffer          message;       /* handshake bytes that were not read yet          */
+    size_t               early;         /* bytes of early data that may still be skipped   */
+    unsigned char        ccs;           /* such records so far                             */
+    unsigned char        binding[32];   /* of the session, this one's or the next one's    */
+    unsigned             psk;           /* which of the client's identities is used        */
+    uint64_t             until_us;      /* later connections may resume so long, however   */
+    int64_t              until_wall;    /*   often: see hsb__session                       */
+    bool                 ccs_sent, retried, resumed;
+    bool                 sealed;        /* by a sealed ticket                              */
+    bool                 may_resume;    /* a later connection, with a ticket               */
+} hsb__tls13;
+
+/* --- messages, written ------------------------------------------------------------------
+   Into a buffer.  A vector is opened, filled and closed, which writes its length.  Once
+   memory ran out, nothing more is written, and only the end of it all needs to be looked at. */
+typedef struct hsb__wire { hsb__buffer bytes; bool failed; } hsb__wire;
+
+static void hsb__wire_put(hsb__wire *w, const void *bytes, size_t len)
+{
+    if (!hsb__buffer_append(&w->bytes, bytes, len))
+        w->failed = true;
+}
+
+/* A big-endian number of 1 to 4 bytes.                                                    */
+static void hsb__wire_number(hsb__wire *w, size_t size, size_t n)
+{
+    unsigned char bytes[4];
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
+    hsb__wire_put(w, bytes, size);
+}
+
+/* Returns the mark that hsb__wire_close wants.                                            */
+static size_t hsb__wire_open(hsb__wire *w, size_t size)
+{
+    hsb__wire_number(w, size, 0);
+    return hsb__buffer_len(&w->bytes);
+}
+
+static void hsb__wire_close(hsb__wire *w, size_t mark, size_t size)
+{
+    if (w->failed)
+        return;
+    const size_t len = hsb__buffer_len(&w->bytes) - mark;
+    unsigned char *at = (unsigned char *)hsb__buffer_data(&w->bytes) + mark - size;
+    HSB_ASSERT(len >> (8 * size) == 0);
+    for (size_t i = 0; i < size; i++)
+        at[i] = (unsigned char)(len >> (8 * (size - 1 - i)));
+}
+
+static void hsb__wire_vector(hsb__wire *w, size_t size, const void *bytes, size_t len)
+{
+    hsb__wire_number(w, size, len);
+    hsb__wire_put(w, bytes, len);
+}
+
+/* An extension that is one number.                                                        */
+static void hsb__wire_extension(hsb__wire *w, unsigned type, size_t size, unsigned n)
+{
+    hsb__wire_number(w, 2, type);
+    hsb__wire_number(w, 2, size);
+    hsb__wire_number(w, size, n);
+}
+
+/* One message: from open to close its type and length; it joins the transcript and goes to
+   the records.                                                                            */
+static size_t hsb__shake13_open(hsb__tls13 *t, hsb__wire *w, unsigned type)
+{
+    memset(w, 0, sizeof *w);
+    w->bytes.pool = t->pool;
+    hsb__wire_number(w, 1, type);
+    return hsb__wire_open(w, 3);
+}
+
+static bool hsb__shake13_close(hsb__tls13 *t, hsb__wire *w, size_t mark)
+{
+    hsb__wire_close(w, mark, 3);
+    const size_t len = hsb__buffer_len(&w->bytes);
+    const bool ok = !w->failed && hsb__record_put(t->record, HSB__RECORD_HANDSHAKE,
+                                                  hsb__buffer_data(&w->bytes), len);
+    if (ok)
+        hsb__transcript_add(&t->transcript, hsb__buffer_data(&w->bytes), len);
+    hsb__buffer_release(&w->bytes);
+    return ok;
+}
+
+/* ===== >>resume13 ================================================================
+   Purpose  resumption in TLS 1.3 (RFC 8446 4.2.11, 4.6.1): tickets out, pre-shared keys in
+   Uses     >>platform >>memory >>security >>hello >>verify >>secrets >>record >>shake13
+   Names    hsb__seal_*, hsb__psk_*
+   Tests    tests/unit/tls13.c
+
+   A ticket is the ID of an entry in the session cache, or, with ticket_key and for clients
+   without a certificate, the session itself, sealed.  No early data, ever.               */
+
+enum { HSB__PSKS_TRIED = 4 };           /* identities of a client that are looked up          */
+
+/* --- sealed tickets: sessions that any machine with the same ticket_key resumes ------------
+   ChaCha20-Poly1305 under a key of the hour, HMAC(ticket_key, hour): a stolen ticket's key is of
+   no use for long, and no two of our nonces, which are random, meet under one key.
+     hour 8 | nonce 12 | sealed: binding 32, until 8, suite 2, secret 48 | tag 16            */
+enum {
+    HSB__SEAL_NONCE = 8, HSB__SEAL_DATA = 20, HSB__SEAL_UNTIL = 52, HSB__SEAL_SUITE = 60,
+    HSB__SEAL_SECRET = 62, HSB__SEAL_TAG = 110, HSB__SEAL_SIZE = 126
+};
+
+static void hsb__seal_put(unsigned char *at, size_t size, uint64_t n)
+{
+    for (size_t i = 0; i < size; i++)
+        at[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
+}
+
+static uint64_t hsb__seal_get(const unsigned char *at, size_t size)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < size; i++)
+        n = n << 8 | at[i];
+    return n;
+}
+
+/* Encrypts or decrypts what is in a ticket, and makes its tag.                               */
+static void hsb__seal_run(const hsb_security *s, unsigned char *ticket, bool encrypt,
+                          unsigned char tag[16])
+{
+    unsigned char key[HSB__HASH_MAX];
+    hsb__secret_extract(&br_sha256_vtable, s->ticket_key, sizeof s->ticket_key, ticket,
+                        HSB__SEAL_NONCE, key);
+    s->crypto.poly1305(key, ticket + HSB__SEAL_NONCE, ticket + HSB__SEAL_DATA,
+                       HSB__SEAL_TAG - HSB__SEAL_DATA, ticket, HSB__SEAL_NONCE, tag,
+                       s->crypto.chacha20, encrypt);
+    hsb__memory_wipe(key, sizeof key);
+}
+
+/* until: seconds of the wall clock, which machines share.  False: no randomness.             */
+static bool hsb__seal_close(const hsb_security *s, const hsb__session *session, int64_t until,
+                            unsigned char ticket[HSB__SEAL_SIZE])
+{
+    hsb__seal_put(ticket, 8, (uint64_t)(hsb__os_wall() / 3600));
+    if (!hsb__os_entropy(ticket + HSB__SEAL_NONCE, 12))
+        return false;
+    memcpy(ticket + HSB__SEAL_DATA, session->binding, 32);
+    hsb__seal_put(ticket + HSB__SEAL_UNTIL, 8, (uint64_t)until);
+    hsb__seal_put(ticket + HSB__SEAL_SUITE, 2, session->suite);
+    memcpy(ticket + HSB__SEAL_SECRET, session->secret, 48);
+    hsb__seal_run(s, ticket, true, ticket + HSB__SEAL_TAG);
+    return true;
+}
+
+/* False: not one of ours, altered, or too old.                                               */
+static bool hsb__seal_open(const hsb_security *s, hsb_str identity, hsb__session *out,
+                           int64_t *until)
+{
+    unsigned char ticket[HSB__SEAL_SIZE], tag[16];
+    const int64_t now = hsb__os_wall();
+    unsigned wrong = 0;
+    if (!s->seals || identity.len != sizeof ticket)
+        return false;
+    memcpy(ticket, identity.ptr, sizeof ticket);
+    hsb__seal_run(s, ticket, false, tag);
+    for (size_t i = 0; i < sizeof tag; i++)
+        wrong |= (unsigned)(tag[i] ^ ticket[HSB__SEAL_TAG + i]);
+    memset(out, 0, sizeof *out);
+    memcpy(out->binding, ticket + HSB__SEAL_DATA, 32);
+    *until = (int64_t)hsb__seal_get(ticket + HSB__SEAL_UNTIL, 8);
+    out->suite = (uint16_t)hsb__seal_get(ticket + HSB__SEAL_SUITE, 2);
+    memcpy(out->secret, ticket + HSB__SEAL_SECRET, 48);
+    hsb__memory_wipe(ticket, sizeof ticket);
+    return !wrong && now < *until &&
+           *until - now <= (int64_t)(s->sessions.lifetime_us / 1000000);
+}
+
+/* RFC 8446 4.2.11.2: the binder proves that the client has the key.  It is over the hello up to
+   the binders.                                                                              */
+static bool hsb__psk_binder_fits(const hsb__tls13 *t, const hsb__hello *hello,
+                                   const unsigned char *early, hsb_str binder)
+{
+    const br_hash_class *hash = t->suite->hash;
+    const size_t len = hsb__secret_len(hash);
+    hsb__transcript copy = t->transcript, nothing;
+    unsigned char key[HSB__HASH_MAX], messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
+    unsigned wrong = binder.len != len;
+    hsb__transcript_start(&nothing, hash);
+    hsb__secret_derive(&nothing, early, "res binder", key);
+    hsb__transcript_add(&copy, hello->message.ptr, hello->binders_at);
+    hsb__transcript_hash(&copy, messages);
+    hsb__secret_finished(hash, key, messages, mac);
+    for (size_t i = 0; i < len && !(binder.len != len); i++)
+        wrong |= (unsigned)(mac[i] ^ (unsigned char)binder.ptr[i]);
+    hsb__memory_wipe(key, sizeof key);
+    hsb__memory_wipe(mac, sizeof mac);
+    return !wrong;
+}
+
+/* A session of that ID which may be resumed with this suite and binding; its client's leaf
+   goes to t->verify.                                                                        */
+static bool hsb__psk_find(hsb__tls13 *t, hsb_str identity, hsb__session *out)
+{
+    int64_t until;
+    if (hsb__seal_open(t->security, identity, out, &until)) {
+        out->until_us = hsb__os_now_us() + (uint64_t)(until - hsb__os_wall()) * 1000000;
+        out->until_wall = INT64_MAX;
+        t->sealed = true;
+        if (memcmp(out->binding, t->binding, sizeof out->binding) != 0)
+            return false;
+    } else if (identity.len != sizeof out->id ||
+               !hsb__sessions_load(&t->security->sessions, (const unsigned char *)identity.ptr,
+                                   t->binding, out, t->pool, &t->verify.leaf)) {
+        return false;
+    }
+    for (size_t i = 0; i < 3; i++)
+        if (hsb__suites13[i].number == out->suite && hsb__suites13[i].hash == t->suite->hash)
+            return true;
+    hsb__verify_forget_leaf(&t->verify);
+    return false;
+}
+
+/* One identity of the client.  A hit counts only once its binder has verified, and takes the
+   session out of the cache.  0, or what ends the handshake.                                 */
+static int hsb__psk_try(hsb__tls13 *t, const hsb__hello *hello, hsb_str identity,
+                           hsb_str binder, hsb__session *session)
+{
+    t->sealed = false;
+    if (!hsb__psk_find(t, identity, session))
+        return 0;
+    hsb__secret_first_stage(t->suite->hash, session->secret, hsb__secret_len(t->suite->hash),
+                            t->secret);
+    const bool fits = hsb__psk_binder_fits(t, hello, t->secret, binder);
+    t->resumed = fits && (t->sealed || hsb__sessions_remove(&t->security->sessions, session->id));
+    t->until_us = session->until_us;
+    t->until_wall = session->until_wall;
+    t->verify.verified = t->resumed && t->verify.leaf.der;
+    if (!t->resumed)
+        hsb__verify_forget_leaf(&t->verify);
+    return fits ? 0 : HSB__TLS_ERR_BINDER;
+}
+
+/* Looks at the first few identities.                                                        */
+static int hsb__psk_resume(hsb__tls13 *t, const hsb__hello *hello)
+{
+    hsb_str identities = hello->psks, binders = hello->binders, identity, age, binder;
+    hsb__session session;
+    int error = 0;
+    memset(&session, 0, sizeof session);
+    for (unsigned i = 0; identities.len && i < HSB__PSKS_TRIED && !t->resumed && !error; i++) {
+        t->psk = i;
+        if (!hsb__hello_vector(&identities, 2, &identity) ||
+            !hsb__hello_bytes(&identities, 4, &age) || !hsb__hello_vector(&binders, 1, &binder))
+            error = BR_ERR_BAD_PARAM;
+        else
+            error = hsb__psk_try(t, hello, identity, binder, &session);
+    }
+    hsb__memory_wipe(&session, sizeof session);
+    return error;
+}
+
+/* RFC 8446 4.6.1.  The key of each ticket comes from the secret of this connection.         */
+static bool hsb__psk_send_ticket(hsb__tls13 *t, unsigned char number)
+{
+    const br_hash_class *hash = t->suite->hash;
+    const uint64_t left = (t->until_us - hsb__os_now_us()) / 1000000;
+    const bool seal = t->security->seals && !t->verify.verified;
+    unsigned char age[4], ticket[HSB__SEAL_SIZE];
+    hsb__session session;
+    hsb__wire w;
+    memset(&session, 0, sizeof session);
+    if (!hsb__os_entropy(session.id, sizeof session.id) || !hsb__os_entropy(age, sizeof age))
+        return false;
+    hsb__secret_expand(hash, t->secret, "resumption", &number, 1, session.secret,
+                       hsb__secret_len(hash));
+    memcpy(session.binding, t->binding, sizeof session.binding);
+    session.until_us = t->until_us;
+    session.until_wall = t->until_wall;
+    session.suite = (uint16_t)t->suite->number;
+    session.leaf_len = t->verify.verified ? (uint32_t)t->verify.leaf.len : 0;
+    if (seal && !hsb__seal_close(t->security, &session, hsb__os_wall() + (int64_t)left, ticket))
+        return false;
+    const size_t message = hsb__shake13_open(t, &w, 4);
+    hsb__wire_number(&w, 4, (size_t)left);
+    hsb__wire_put(&w, age, sizeof age);
+    hsb__wire_vector(&w, 1, &number, 1);
+    hsb__wire_vector(&w, 2, seal ? ticket : session.id, seal ? sizeof ticket : sizeof session.id);
+    hsb__wire_number(&w, 2, 0);
+    const bool ok = hsb__shake13_close(t, &w, message);
+    if (ok && !seal)
+        hsb__sessions_save(&t->security->sessions, &session, t->verify.leaf.der);
+    hsb__memory_wipe(&session, sizeof session);
+    return ok;
+}
+
+/* Two, so that a browser has one for a second connection; one for a ticket that was used up. */
+static void hsb__psk_send_tickets(hsb__tls13 *t)
+{
+    if (!t->resumed) {
+        t->until_us = hsb__os_now_us() + t->security->sessions.lifetime_us;
+        t->until_wall = hsb__verify_until(&t->verify);
+    }
+    if (!t->may_resume || hsb__os_now_us() >= t->until_us ||
+        (!t->security->seals && !t->security->sessions.limit))
+        return;
+    if (hsb__psk_send_ticket(t, 0) && !t->resumed)
+        hsb__psk_send_ticket(t, 1);
+}
+
+/* ===== >>tls13 ===================================================================
+   Purpose  the server's handshake of TLS 1.3 (RFC 8446): messages in, records out
+   Uses     >>platform >>memory >>text >>buffer >>address >>key >>chain >>security >>hello
+            >>choice >>verify >>secrets >>record >>shake13 >>resume13
+   Names    hsb__tls13_*
+   Tests    tests/unit/tls13.c, tests/tls
+
+   States, named after what they wait for:
+
+     HELLO       -> HELLO_AGAIN   the client sent no share of a group of ours: HelloRetryRequest
+     HELLO*      -> CERTIFICATE   we asked for one
+                 -> FINISHED      we did not, or the session is resumed
+     CERTIFICATE -> VERIFY        a chain that verifies
+                 -> FINISHED      none was sent, and none is required
+     VERIFY      -> FINISHED      signed with the certificate's key
+     FINISHED    -> COMPLETE      the client's MAC is right: only now is it believed
+
+     state         records in      records out     may come
+     HELLO         clear           clear           ClientHello (>>tls collects it)
+     HELLO_AGAIN   clear           clear           ClientHello, CCS, early data, which is skipped
+     others        client's        server's        their message; CCS, alerts in the clear; early
+                   handshake keys  application     data until the first record that decrypts
+     COMPLETE      client's        server's        data, KeyUpdate, alerts
+                   application     application
+
+   Nothing of the application is sent or taken before COMPLETE.                           */
+
+
+/* --- what the client offers --------------------------------------------------------------- */
+
+/* The best common suite, in our order but for ChaCha20 (see hsb__choice_rank).             */
+static const hsb__suite13 *hsb__tls13_choose_suite(const hsb__tls13 *t, const hsb__hello *hello)
+{
+    static const hsb__suite13 *const fast[] = { &hsb__suites13[0], &hsb__suites13[1],
+                                                &hsb__suites13[2] };
+    static const hsb__suite13 *const slow[] = { &hsb__suites13[2], &hsb__suites13[0],
+                                                &hsb__suites13[1] };
+    const bool aes_first = t->security->crypto.aes_is_fast &&
+                           hsb__hello_first(hello->suites) != hsb__suites13[2].number;
+    const hsb__suite13 *const *order = aes_first ? fast : slow;
+    for (size_t i = 0; i < 3; i++)
+        if (hsb__hello_has(hello->suites, order[i]->number))
+            return order[i];
+    return NULL;
+}
+
+/* RFC 8446 4.2.3: the scheme in which that key signs, if the client knows it.  For ECDSA the
+   curve decides the hash.                                                                  */
+static unsigned hsb__tls13_scheme_for(const hsb__identity *who, const hsb__hello *hello)
+{
+    static const unsigned char pss[] = { 4, 5, 6 };
+    if (!who)
+        return 0;
+    if (who->key.type == BR_KEYTYPE_EC) {
+        const unsigned scheme = (unsigned)(who->key.ec.curve - BR_EC_secp256r1 + 4) << 8 | 3;
+        return hsb__hello_has(hello->signatures, scheme) ? scheme : 0;
+    }
+    for (size_t i = 0; i < sizeof pss; i++)
+        if (hsb__hello_has(hello->signatures, 0x0800u | pss[i]))
+            return 0x0800u | pss[i];
+    return 0;
+}
+
+/* RFC 8446 4.2.3                                                                            */
+static const char *hsb__tls13_scheme_name(unsigned scheme)
+{
+    static const struct { unsigned scheme; const char *name; } names[] = {
+        { 0x0403, "ecdsa_secp256r1_sha256" }, { 0x0503, "ecdsa_secp384r1_sha384" },
+        { 0x0603, "ecdsa_secp521r1_sha512" }, { 0x0804, "rsa_pss_rsae_sha256" },
+        { 0x0805, "rsa_pss_rsae_sha384" },    { 0x0806, "rsa_pss_rsae_sha512" }
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].scheme == scheme)
+            return names[i].name;
+    return "";
+}
+
+static bool hsb__tls13_choose_identity(hsb__tls13 *t, const hsb__hello *hello)
+{
+    const hsb__host *hosts[3];
+    int count = hsb__security_hosts(t->security, t->name, hosts);
+    for (int i = 0; i < count; i++) {
+        const hsb__identity *const who[2] = { hosts[i]->ec, hosts[i]->rsa };
+        for (int k = 0; k < 2; k++) {
+            t->scheme = hsb__tls13_scheme_for(who[k], hello);
+            t->shown = who[k];
+            if (t->scheme)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The client's share of a group; absent: none.                                             */
+static hsb_str hsb__tls13_share(const hsb__hello *hello, unsigned group)
+{
+    hsb_str rest = hello->shares, key;
+    unsigned number;
+    while (rest.len && hsb__hello_number(&rest, 2, &number) && hsb__hello_vector(&rest, 2, &key))
+        if (number == group)
+            return key;
+    return hsb__text_absent();
+}
+
+/* Of curves only these two: the larger ones cost 14 and 27 times as much.  A client that offers
+   the hybrid gets it, if the application has brought ML-KEM.                                */
+static const unsigned hsb__tls13_groups[] = { HSB__GROUP_HYBRID, HSB__GROUP_X25519,
+                                              HSB__GROUP_P256 };
+
+/* 0, and t->group and *share; or why not.  An absent share: a retry asks for it.           */
+static int hsb__tls13_choose_group(hsb__tls13 *t, const hsb__hello *hello, hsb_str *share)
+{
+    t->group = 0;
+    for (size_t i = t->security->ml_kem_768 ? 0 : 1; i < 3; i++) {
+        const unsigned group = hsb__tls13_groups[i];
+        if (!hsb__hello_has(hello->groups, group))
+            continue;
+        *share = hsb__tls13_share(hello, group);
+        if (share->ptr || !t->group)
+            t->group = group;
+        if (share->ptr)
+            return 0;
+    }
+    return t->group ? 0 : HSB__TLS_ERR_NOTHING_COMMON;
+}
+
+/* Digest of what a second ClientHello may not change (RFC 8446 4.1.2): all but the share,
+   cookies, early data, padding and pre-shared keys.                                        */
+static void hsb__tls13_digest(const hsb__hello *hello, unsigned char out[32])
+{
+    static const unsigned char may_change[] = { 21, 41, 42, 44, 51 };
+    hsb_str rest = hello->extensions, value;
+    br_sha256_context hash;
+    unsigned type;
+    br_sha256_init(&hash);
+    br_sha256_update(&hash, hello->fixed.ptr, hello->fixed.len);
+    while (rest.len) {
+        const char *from = rest.ptr;
+        if (!hsb__hello_number(&rest, 2, &type) || !hsb__hello_vector(&rest, 2, &value))
+            break;
+        if (type > 255 || !memchr(may_change, (int)type, sizeof may_change))
+            br_sha256_update(&hash, from, (size_t)(rest.ptr - from));
+    }
+    br_sha256_out(&hash, out);
+}
+
+/* --- the key exchange --------------------------------------------------------------------- */
+
+/* X25519 (RFC 7748): 32 random bytes are a private key; the result may not be zero (RFC 8446
+   7.4.2).  False: the client's point is of small order.                                    */
+static bool hsb__tls13_x25519(const br_ec_impl *ec, const unsigned char random[32],
+                              hsb_str peer, unsigned char *own, unsigned char secret[32])
+{
+    unsigned zero = 0;
+    ec->mulgen(own, random, 32, BR_EC_curve25519);
+    memcpy(secret, peer.ptr, 32);
+    if (!ec->mul(secret, 32, random, 32, BR_EC_curve25519))
+        return false;
+    for (size_t i = 0; i < 32; i++)
+        zero |= secret[i];
+    return zero != 0;
+}
+
+/* P-256: the secret is the x coordinate.  False: the client's point is not on the curve.   */
+static bool hsb__tls13_p256(const br_ec_impl *ec, const unsigned char random[32], hsb_str peer,
+                            unsigned char *own, unsigned char secret[32])
+{
+    unsigned char private_key[BR_EC_KBUF_PRIV_MAX_SIZE], point[65];
+    br_hmac_drbg_context generator;
+    br_ec_private_key key;
+    br_hmac_drbg_init(&generator, &br_sha256_vtable, random, 32);
+    br_ec_keygen(&generator.vtable, ec, &key, private_key, BR_EC_secp256r1);
+    br_ec_compute_pub(ec, NULL, own, &key);
+    memcpy(point, peer.ptr, sizeof point);
+    const bool ok = ec->mul(point, sizeof point, key.x, key.xlen, BR_EC_secp256r1) != 0;
+    memcpy(secret, point + 1, 32);
+    hsb__memory_wipe(&generator, sizeof generator);
+    hsb__memory_wipe(private_key, sizeof private_key);
+    hsb__memory_wipe(point, sizeof point);
+    return ok;
+}
+
+/* ML-KEM-768 beside X25519 (draft-ietf-tls-ecdhe-mlkem): the client's encapsulation key and
+   point, our ciphertext and point, the two secrets, each in this order.                     */
+static bool hsb__tls13_hybrid(const hsb__tls13 *t, const unsigned char random[32], hsb_str peer,
+                              unsigned char *own, unsigned char secret[64])
+{
+    const hsb_security *s = t->security;
+    return s->ml_kem_768((const uint8_t *)peer.ptr, own, secret, s->ml_kem_user) &&
+           hsb__tls13_x25519(s->crypto.ec, random, hsb__text_after(peer, HSB__ML_KEM_KEY),
+                             own + HSB__ML_KEM_CIPHERTEXT, secret + 32);
+}
+
+/* A key exchange: our share, and the secret.                                                */
+typedef struct hsb__exchange {
+    unsigned char share[HSB__SHARE_MAX], secret[64];
+    size_t        share_len, secret_len;
+} hsb__exchange;
+
+/* 0, or BR_ERR_* and the like.                                                              */
+static int hsb__tls13_exchange(const hsb__tls13 *t, hsb_str peer, hsb__exchange *out)
+{
+    const bool p256 = t->group == HSB__GROUP_P256, hybrid = t->group == HSB__GROUP_HYBRID;
+    const br_ec_impl *ec = t->security->crypto.ec;
+    unsigned char random[32];
+    bool ok;
+    out->share_len = p256 ? 65 : hybrid ? HSB__SHARE_MAX : 32;
+    out->secret_len = hybrid ? 64 : 32;
+    if (peer.len != (p256 ? 65u : hybrid ? HSB__ML_KEM_KEY + 32u : 32u) ||
+        (p256 && peer.ptr[0] != 4))
+        return HSB__TLS_ERR_SHARE;
+    if (!hsb__os_entropy(random, sizeof random))
+        return BR_ERR_NO_RANDOM;
+    if (hybrid)
+        ok = hsb__tls13_hybrid(t, random, peer, out->share, out->secret);
+    else if (p256)
+        ok = hsb__tls13_p256(ec, random, peer, out->share, out->secret);
+    else
+        ok = hsb__tls13_x25519(ec, random, peer, out->share, out->secret);
+    hsb__memory_wipe(random, sizeof random);
+    return ok ? 0 : HSB__TLS_ERR_SHARE;
+}
+
+/* --- our flight ---------------------------------------------------------------------------- */
+
+/* RFC 8446 D.4: for boxes in the middle that know 1.2 only; once.                            */
+static bool hsb__tls13_send_ccs(hsb__tls13 *t, const hsb__hello *hello)
+{
+    static const unsigned char one = 1;
+    if (t->ccs_sent || !hello->session_id.len)
+        return true;
+    t->ccs_sent = true;
+    hsb__record_flush(t->record);
+    if (!hsb__record_put(t->record, HSB__RECORD_CCS, &one, 1))
+        return false;
+    hsb__record_flush(t->record);
+    return true;
+}
+
+/* ServerHello, and HelloRetryRequest, which is one with a random of its own (RFC 8446 4.1.3). */
+static bool hsb__tls13_send_hello(hsb__tls13 *t, const hsb__hello *hello,
+                                  const unsigned char random[32], const unsigned char *share,
+                                  size_t share_len)
+{
+    hsb__wire w;
+    const size_t message = hsb__shake13_open(t, &w, 2);
+    hsb__wire_number(&w, 2, BR_TLS12);
+    hsb__wire_put(&w, random, 32);
+    hsb__wire_vector(&w, 1, hello->session_id.ptr, hello->session_id.len);
+    hsb__wire_number(&w, 2, t->suite->number);
+    hsb__wire_number(&w, 1, 0);
+    const size_t extensions = hsb__wire_open(&w, 2);
+    hsb__wire_extension(&w, 43, 2, HSB__TLS13);
+    if (share) {
+        hsb__wire_number(&w, 2, 51);
+        const size_t entry = hsb__wire_open(&w, 2);
+        hsb__wire_number(&w, 2, t->group);
+        hsb__wire_vector(&w, 2, share, share_len);
+        hsb__wire_close(&w, entry, 2);
+    } else {
+        hsb__wire_extension(&w, 51, 2, t->group);
+    }
+    if (t->resumed)
+        hsb__wire_extension(&w, 41, 2, t->psk);
+    hsb__wire_close(&w, extensions, 2);
+    const bool ok = hsb__shake13_close(t, &w, message);
+    hsb__record_flush(t->record);
+    return ok && hsb__tls13_send_ccs(t, hello);
+}
+
+/* RFC 8446 4.1.4                                                                            */
+static int hsb__tls13_ask_again(hsb__tls13 *t, const hsb__hello *hello)
+{
+    static const unsigned char random[32] = {
+        0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65,
+        0xB8, 0x91, 0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2,
+        0xC8, 0xA8, 0x33, 0x9C
+    };
+    t->retried = true;
+    hsb__tls13_digest(hello, t->first_hello);
+    hsb__transcript_restart(&t->transcript);
+    if (!hsb__tls13_send_hello(t, hello, random, NULL, 0))
+        return HSB__TLS_ERR_MEMORY;
+    t->state = HSB__WAIT_HELLO_AGAIN;
+    return 0;
+}
+
+static bool hsb__tls13_send_extensions(hsb__tls13 *t, const hsb__hello *hello)
+{
+    hsb__wire w;
+    const size_t message = hsb__shake13_open(t, &w, 8);
+    const size_t extensions = hsb__wire_open(&w, 2);
+    if (t->alpn) {
+        const char *name = t->security->alpn[t->alpn - 1];
+        hsb__wire_number(&w, 2, 16);
+        const size_t value = hsb__wire_open(&w, 2), list = hsb__wire_open(&w, 2);
+        hsb__wire_vector(&w, 1, name, strlen(name));
+        hsb__wire_close(&w, list, 2);
+        hsb__wire_close(&w, value, 2);
+    }
+    if (hello->record_limit)            /* RFC 8449 4: what we take, its type byte included  */
+        hsb__wire_extension(&w, 28, 2, HSB__RECORD_MOST + 1);
+    hsb__wire_close(&w, extensions, 2);
+    return hsb__shake13_close(t, &w, message);
+}
+
+/* What a client may sign with, and what its chain may be signed with: BearSSL reads no
+   certificates with RSASSA-PSS (RFC 8446 4.2.3).                                            */
+static const uint16_t hsb__tls13_schemes[] = { 0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806 };
+static const uint16_t hsb__tls13_chain_schemes[] = { 0x0403, 0x0503, 0x0603,
+                                                     0x0401, 0x0501, 0x0601 };
+
+static void hsb__tls13_put_schemes(hsb__wire *w, unsigned type, const uint16_t *schemes,
+                                   size_t count)
+{
+    hsb__wire_number(w, 2, type);
+    const size_t value = hsb__wire_open(w, 2), list = hsb__wire_open(w, 2);
+    for (size_t i = 0; i < count; i++)
+        hsb__wire_number(w, 2, schemes[i]);
+    hsb__wire_close(w, list, 2);
+    hsb__wire_close(w, value, 2);
+}
+
+static bool hsb__tls13_send_request(hsb__tls13 *t)
+{
+    const hsb__names *names = &t->security->authorities;
+    hsb__wire w;
+    const size_t message = hsb__shake13_open(t, &w, 13);
+    hsb__wire_number(&w, 1, 0);
+    const size_t extensions = hsb__wire_open(&w, 2);
+    hsb__tls13_put_schemes(&w, 13, hsb__tls13_schemes, 6);
+    hsb__tls13_put_schemes(&w, 50, hsb__tls13_chain_schemes, 6);
+    hsb__wire_number(&w, 2, 47);
+    const size_t value = hsb__wire_open(&w, 2), list = hsb__wire_open(&w, 2);
+    for (size_t i = 0; i < names->count; i++)
+        hsb__wire_vector(&w, 2, names->list[i].data, names->list[i].len);
+    hsb__wire_close(&w, list, 2);
+    hsb__wire_close(&w, value, 2);
+    hsb__wire_close(&w, extensions, 2);
+    return hsb__shake13_close(t, &w, message);
+}
+
+static bool hsb__tls13_send_certificate(hsb__tls13 *t)
+{
+    const hsb__chain *chain = &t->shown->chain;
+    hsb__wire w;
+    const size_t message = hsb__shake13_open(t, &w, 11);
+    hsb__wire_number(&w, 1, 0);
+    const size_t list = hsb__wire_open(&w, 3);
+    for (size_t i = 0; i < chain->count; i++) {
+        hsb__wire_vector(&w, 3, chain->certs[i].data, chain->certs[i].data_len);
+        hsb__wire_number(&w, 2, 0);
+    }
+    hsb__wire_close(&w, list, 3);
+    return hsb__shake13_close(t, &w, message);
+}
+
+/* RFC 8446 4.4.3: the digest that a CertificateVerify signs.                                */
+static void hsb__tls13_signed(const hsb__tls13 *t, const char *context, const br_hash_class *hash,
+                              unsigned char digest[64])
+{
+    unsigned char spaces[64], messages[HSB__HASH_MAX];
+    br_hash_compat_context h;
+    memset(spaces, ' ', sizeof spaces);
+    hsb__transcript_hash(&t->transcript, messages);
+    hash->init(&h.vtable);
+    hash->update(&h.vtable, spaces, sizeof spaces);
+    hash->update(&h.vtable, context, strlen(context) + 1);
+    hash->update(&h.vtable, messages, hsb__secret_len(t->suite->hash));
+    hash->out(&h.vtable, digest);
+}
+
+/* The hash of a scheme of ours: its second digit for ECDSA, its last one for PSS.           */
+static const br_hash_class *hsb__tls13_scheme_hash(unsigned scheme)
+{
+    const unsigned hash = scheme >> 8 == 8 ? scheme & 0xFF : scheme >> 8;
+    return hash == 6 ? &br_sha512_vtable : hash == 5 ? &br_sha384_vtable : &br_sha256_vtable;
+}
+
+static bool hsb__tls13_send_verify(hsb__tls13 *t)
+{
+    const br_hash_class *hash = hsb__tls13_scheme_hash(t->scheme);
+    unsigned char digest[64], signature[HSB__KEY_RSA_MAX / 8];
+    hsb__wire w;
+    hsb__tls13_signed(t, "TLS 1.3, server CertificateVerify", hash, digest);
+    const size_t len = hsb__choice_sign13(&t->security->crypto, t->shown, hash, digest, signature,
+                                          sizeof signature);
+    if (!len)
+        return false;
+    const size_t message = hsb__shake13_open(t, &w, 15);
+    hsb__wire_number(&w, 2, t->scheme);
+    hsb__wire_vector(&w, 2, signature, len);
+    return hsb__shake13_close(t, &w, message);
+}
+
+static bool hsb__tls13_send_finished(hsb__tls13 *t)
+{
+    const br_hash_class *hash = t->suite->hash;
+    unsigned char messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
+    hsb__wire w;
+    hsb__transcript_hash(&t->transcript, messages);
+    hsb__secret_finished(hash, t->record->secrets.keys.out.secret, messages, mac);
+    const size_t message = hsb__shake13_open(t, &w, 20);
+    hsb__wire_put(&w, mac, hsb__secret_len(hash));
+    return hsb__shake13_close(t, &w, message);
+}
+
+static void hsb__tls13_log_key(const hsb__tls13 *t, const char *label,
+                               const unsigned char *secret)
+{
+    hsb__security_log_key(t->security, label, t->client_random, secret,
+                          hsb__secret_len(t->suite->hash));
+}
+
+/* Keys of the handshake, both ways, from the secret of the key exchange.                    */
+static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *shared, size_t len)
+{
+    hsb__record *r = t->record;
+    const br_hash_class *hash = t->suite->hash;
+    hsb__secret_next_stage(hash, t->secret, shared, len, t->secret);
+    hsb__secret_derive(&t->transcript, t->secret, "c hs traffic", r->secrets.keys.in.secret);
+    hsb__secret_derive(&t->transcript, t->secret, "s hs traffic", r->secrets.keys.out.secret);
+    hsb__keys_derive(&r->secrets.keys.in, t->suite);
+    hsb__keys_derive(&r->secrets.keys.out, t->suite);
+    r->protect_in = r->protect_out = HSB__BY_KEYS;
+    hsb__tls13_log_key(t, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", r->secrets.keys.in.secret);
+    hsb__tls13_log_key(t, "SERVER_HANDSHAKE_TRAFFIC_SECRET", r->secrets.keys.out.secret);
+}
+
+/* Right behind our Finished we send with the application's keys; the client's come later.   */
+static void hsb__tls13_enter_application(hsb__tls13 *t)
+{
+    hsb__record *r = t->record;
+    hsb__record_flush(r);
+    hsb__secret_next_stage(t->suite->hash, t->secret, NULL, 0, t->secret);
+    hsb__secret_derive(&t->transcript, t->secret, "c ap traffic", t->client_data);
+    hsb__secret_derive(&t->transcript, t->secret, "s ap traffic", r->secrets.keys.out.secret);
+    hsb__keys_derive(&r->secrets.keys.out, t->suite);
+    hsb__tls13_log_key(t, "CLIENT_TRAFFIC_SECRET_0", t->client_data);
+    hsb__tls13_log_key(t, "SERVER_TRAFFIC_SECRET_0", r->secrets.keys.out.secret);
+}
+
+/* All of our flight has to fit, however long the chain and the list of authorities are.      */
+static bool hsb__tls13_make_room(hsb__tls13 *t)
+{
+    size_t size = HSB__RECORD_LEAST + (t->ask ? t->security->authorities.bytes : 0);
+    for (size_t i = 0; t->shown && i < t->shown->chain.count; i++)
+        size += t->shown->chain.certs[i].data_len + 8;
+    size += size / 32 + size / 256;     /* headers and tags, should records be 512 bytes      */
+    hsb__record_release_out(t->record);
+    return hsb__record_get_out(t->record, size > HSB__RECORD_OUT ? size : HSB__RECORD_OUT);
+}
+
+/* ServerHello to Finished.                                                                   */
+static int hsb__tls13_answer(hsb__tls13 *t, const hsb__hello *hello, hsb_str share)
+{
+    unsigned char random[32];
+    hsb__exchange x;
+    int error = hsb__tls13_exchange(t, share, &x);
+    if (error)
+        return error;
+    if (!hsb__os_entropy(random, sizeof random))
+        return BR_ERR_NO_RANDOM;
+    if (!t->resumed)
+        hsb__secret_first_stage(t->suite->hash, NULL, 0, t->secret);
+    bool ok = hsb__tls13_make_room(t) &&
+              hsb__tls13_send_hello(t, hello, random, x.share, x.share_len);
+    hsb__tls13_enter_handshake(t, x.secret, x.secret_len);
+    hsb__memory_wipe(&x, sizeof x);
+    const bool asks = t->ask && !t->resumed;
+    ok = ok && hsb__tls13_send_extensions(t, hello) && (!asks || hsb__tls13_send_request(t)) &&
+         (t->resumed || hsb__tls13_send_certificate(t));
+    if (ok && !t->resumed && !hsb__tls13_send_verify(t))
+        return HSB__TLS_ERR_SIGN;
+    ok = ok && hsb__tls13_send_finished(t);
+    hsb__tls13_enter_application(t);
+    t->state = asks ? HSB__WAIT_CERTIFICATE : HSB__WAIT_FINISHED;
+    return ok ? 0 : HSB__TLS_ERR_MEMORY;
+}
+
+/* RFC 8446 9.2: what must be there; 4.1.2: what else must hold.                               */
+static int hsb__tls13_check_hello(hsb__tls13 *t, const hsb__hello *hello)
+{
+    unsigned char digest[32];
+    if (hello->compressions.len != 1 || hello->compressions.ptr[0] != 0)
+        return HSB__TLS_ERR_ILLEGAL;
+    if (!hello->groups.ptr || !hello->shares.ptr || !hello->signatures.ptr ||
+        (hello->psks.ptr && !hello->has_psk_modes))
+        return HSB__TLS_ERR_MISSING;
+    if (hello->protocols.ptr && t->security->alpn_count && !t->alpn)
+        return HSB__TLS_ERR_ALPN;
+    if (t->state != HSB__WAIT_HELLO_AGAIN)
+        return 0;
+    hsb__tls13_digest(hello, digest);
+    return memcmp(digest, t->first_hello, 32) == 0 && !hello->early_data ? 0 : HSB__TLS_ERR_ILLEGAL;
+}
+
+/* A ClientHello whose supported_versions has TLS 1.3.                                         */
+static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
+{
+    hsb_str share = hsb__text_absent();
+    const bool again = t->state == HSB__WAIT_HELLO_AGAIN;
+    const unsigned asked = t->group;
+    const bool named = !hello->server_name.ptr || hsb__host_normalise(t->name, hello->server_name);
+    t->alpn = hsb__choice_alpn(t->security, hello);
+    t->may_resume = named && hello->psk_dhe;
+    hsb__choice_binding(HSB__TLS13, t->name, t->alpn, t->ask, t->require, t->binding);
+    int error = hsb__tls13_check_hello(t, hello);
+    if (error)
+        return error;
+    const hsb__suite13 *suite = hsb__tls13_choose_suite(t, hello);
+    if (!suite)
+        return HSB__TLS_ERR_NOTHING_COMMON;
+    error = hsb__tls13_choose_group(t, hello, &share);
+    if (error)
+        return error;
+    if (again && (suite != t->suite || !share.ptr || t->group != asked))
+        return HSB__TLS_ERR_ILLEGAL;
+    if (!again)
+        hsb__transcript_start(&t->transcript, suite->hash);
+    t->suite = t->record->suite = suite;
+    memcpy(t->client_random, hello->fixed.ptr + 2, sizeof t->client_random);
+    t->early = hello->early_data ? HSB__TLS13_EARLY : t->early;
+    if (hello->record_limit && hello->record_limit - 1 < HSB__RECORD_MOST)
+        t->record->limit = hello->record_limit - 1;
+    if (share.ptr && t->may_resume)
+        error = hsb__psk_resume(t, hello);
+    if (!error && !t->resumed && !hsb__tls13_choose_identity(t, hello))
+        error = HSB__TLS_ERR_NOTHING_COMMON;
+    if (error)
+        return error;
+    hsb__transcript_add(&t->transcript, hello->message.ptr, hello->message.len);
+    return share.ptr ? hsb__tls13_answer(t, hello, share) : hsb__tls13_ask_again(t, hello);
+}
+
+/* --- the client's flight -------------------------------------------------------------------- */
+
+/* RFC 8446 4.4.2: the chain, each certificate with extensions that mean nothing to us.         */
+static int hsb__tls13_read_chain(hsb__tls13 *t, hsb_str list)
+{
+    hsb_str cert, extensions;
+    hsb__verify_start_chain(&t->verify);
+    while (list.len) {
+        if (!hsb__hello_vector(&list, 3, &cert) || !hsb__hello_vector(&list, 2, &extensions) ||
+            !cert.len)
+            return BR_ERR_BAD_PARAM;
+        hsb__verify_start_cert(&t->verify, (uint32_t)cert.len);
+        hsb__verify_append(&t->verify, (const unsigned char *)cert.ptr, cert.len);
+        hsb__verify_end_cert(&t->verify);
+    }
+    const int error = (int)hsb__verify_end_chain(&t->verify);
+    return t->verify.out_of_memory ? HSB__TLS_ERR_MEMORY : error;
+}
+
+static int hsb__tls13_take_certificate(hsb__tls13 *t, hsb_str body)
+{
+    hsb_str context, list;
+    if (!hsb__hello_vector(&body, 1, &context) || !hsb__hello_vector(&body, 3, &list) || body.len)
+        return BR_ERR_BAD_PARAM;
+    if (context.len)
+        return HSB__TLS_ERR_ILLEGAL;
+    if (!list.len && t->require)
+        return HSB__TLS_ERR_NO_CERTIFICATE;
+    t->state = list.len ? HSB__WAIT_VERIFY : HSB__WAIT_FINISHED;
+    return list.len ? hsb__tls13_read_chain(t, list) : 0;
+}
+
+static bool hsb__tls13_signature_fits(hsb__tls13 *t, unsigned scheme, hsb_str signature)
+{
+    const hsb__crypto *crypto = &t->security->crypto;
+    const br_hash_class *hash = hsb__tls13_scheme_hash(scheme);
+    const br_x509_pkey *key = hsb__verify_key(&t->verify);
+    unsigned char digest[64];
+    if (!key)
+        return false;
+    hsb__tls13_signed(t, "TLS 1.3, client CertificateVerify", hash, digest);
+    if (scheme >> 8 == 8)
+        return key->key_type == BR_KEYTYPE_RSA &&
+               hsb__pss_verify(crypto->rsa_public, &key->key.rsa, hash, digest,
+                               (const unsigned char *)signature.ptr, signature.len);
+    return key->key_type == BR_KEYTYPE_EC &&
+           key->key.ec.curve == (int)(scheme >> 8) - 4 + BR_EC_secp256r1 &&
+           crypto->ecdsa_verify(crypto->ec, digest, hsb__secret_len(hash), &key->key.ec,
+                                signature.ptr, signature.len);
+}
+
+/* RFC 8446 4.4.3                                                                               */
+static int hsb__tls13_take_verify(hsb__tls13 *t, hsb_str body)
+{
+    hsb_str signature;
+    unsigned scheme;
+    bool offered = false;
+    if (!hsb__hello_number(&body, 2, &scheme) || !hsb__hello_vector(&body, 2, &signature) ||
+        body.len)
+        return BR_ERR_BAD_PARAM;
+    for (size_t i = 0; i < 6; i++)
+        offered = offered || hsb__tls13_schemes[i] == scheme;
+    if (!offered)
+        return HSB__TLS_ERR_ILLEGAL;
+    if (!hsb__tls13_signature_fits(t, scheme, signature))
+        return BR_ERR_BAD_SIGNATURE;
+    t->state = HSB__WAIT_FINISHED;
+    return 0;
+}
+
+static int hsb__tls13_take_finished(hsb__tls13 *t, hsb_str body)
+{
+    hsb__record *r = t->record;
+    const br_hash_class *hash = t->suite->hash;
+    unsigned char messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
+    unsigned wrong = 0;
+    if (body.len != hsb__secret_len(hash))
+        return BR_ERR_BAD_PARAM;
+    hsb__transcript_hash(&t->transcript, messages);
+    hsb__secret_finished(hash, r->secrets.keys.in.secret, messages, mac);
+    for (size_t i = 0; i < body.len; i++)
+        wrong |= (unsigned)(mac[i] ^ (unsigned char)body.ptr[i]);
+    hsb__memory_wipe(mac, sizeof mac);
+    if (wrong)
+        return BR_ERR_BAD_FINISHED;
+    memcpy(r->secrets.keys.in.secret, t->client_data, sizeof r->secrets.keys.in.secret);
+    hsb__keys_derive(&r->secrets.keys.in, t->suite);
+    t->state = HSB__WAIT_NOTHING;
+    return 0;
+}
+
+/* One whole message, without its header.                                                        */
+static int hsb__tls13_take_message(hsb__tls13 *t, unsigned type, hsb_str body)
+{
+    if (t->state == HSB__WAIT_CERTIFICATE && type == 11)
+        return hsb__tls13_take_certificate(t, body);
+    if (t->state == HSB__WAIT_VERIFY && type == 15)
+        return hsb__tls13_take_verify(t, body);
+    if (t->state == HSB__WAIT_FINISHED && type == 20)
+        return hsb__tls13_take_finished(t, body);
+    return BR_ERR_UNEXPECTED;
+}
+
+/* RFC 8446 5.1: messages may share records and be spread over several; but where the keys
+   change, a message must end its record.                                                        */
+static int hsb__tls13_take_handshake(hsb__tls13 *t, const unsigned char *bytes, size_t len)
+{
+    if (!len)
+        return BR_ERR_UNEXPECTED;
+    if (!hsb__buffer_append(&t->message, bytes, len))
+        return HSB__TLS_ERR_MEMORY;
+    for (;;) {
+        hsb_str rest = hsb__text_make(hsb__buffer_data(&t->message), hsb__buffer_len(&t->message));
+        const char *from = rest.ptr;
+        hsb_str body;
+        unsigned type, size;
+        if (rest.len < 4)
+            return rest.len && t->state == HSB__WAIT_NOTHING ? BR_ERR_UNEXPECTED : 0;
+        if (t->state == HSB__WAIT_NOTHING)
+            return BR_ERR_UNEXPECTED;
+        hsb__hello_number(&rest, 1, &type);
+        hsb__hello_number(&rest, 3, &size);
+        if (size > (t->state == HSB__WAIT_CERTIFICATE ? HSB__CHAIN_BYTES : HSB__TLS13_MESSAGE))
+            return HSB__TLS_ERR_LARGE;
+        if (!hsb__hello_bytes(&rest, size, &body))
+            return 0;
+        int error = hsb__tls13_take_message(t, type, body);
+        if (error)
+            return error;
+        hsb__transcript_add(&t->transcript, from, 4 + (size_t)size);
+        hsb__buffer_taken(&t->message, 4 + (size_t)size);
+        if (t->state == HSB__WAIT_NOTHING)
+            hsb__secret_derive(&t->transcript, t->secret, "res master", t->secret);
+    }
+}
+
+/* A record of the handshake that needs more than its type.  BR_ERR_RECV_FATAL_ALERT and up: the
+   client ended it.                                                                              */
+static int hsb__tls13_take_frame(hsb__tls13 *t, const hsb__frame *f)
+{
+    switch (f->type) {
+    case HSB__RECORD_HANDSHAKE:
+        return hsb__tls13_take_handshake(t, f->data, f->len);
+    case HSB__RECORD_CCS:                       /* RFC 8446 5: exactly this, and dropped         */
+        return f->len == 1 && f->data[0] == 1 && ++t->ccs <= HSB__TLS13_CCS ? 0
+                                                                            : BR_ERR_UNEXPECTED;
+    default:
+        return BR_ERR_UNEXPECTED;
+    }
+}
+
+static void hsb__tls13_end(hsb__tls13 *t)
+{
+    hsb__pool *pool = t->pool;
+    const size_t size = t->size;
+    hsb__verify_end(&t->verify);
+    hsb__buffer_release(&t->message);
+    hsb__memory_wipe(t, sizeof *t);
+    hsb__pool_put(pool, t, size);
+}
+
+/* ===== >>tls =====================================================================
+   Purpose  TLS for one connection: bytes of the socket in, plaintext out, and back.  Knows
+            no HTTP, owns no socket
+   Uses     >>memory >>text >>buffer >>error >>address >>x509 >>trust >>security >>hello
+            >>choice >>verify >>record >>tls12 >>shake13 >>resume13 >>tls13
+   Names    hsb__tls_*
+   Tests    tests/unit/tls*.c, tests/tls
+
+     hsb__tls_receive     bytes of the socket -> hsb__tls_plain
+     hsb__tls_writable     plaintext -> hsb__tls_records  for the socket
+   No further byte is taken before the plaintext is, and none is offered room before records
+   were sent: that is the back-pressure.
+
+   A connection collects its ClientHello, which decides the version.  >>tls13 or BearSSL's
+   engine (>>tls12) does the handshake, and gives its memory back.  What comes after that is
+   the same for both: hsb__record, and what stands here.                                 */
 
 typedef struct hsb__tls hsb__tls;
 typedef struct hsb__tls_pool {
-    hsb__memory *memory;
-    hsb__pool   *blocks;
-    hsb__tls    *unused;        /* their random generators are seeded                   */
-    int          unused_count;
+    hsb__memory    *memory;
+    hsb__pool      *blocks;
+    hsb__tls12_pool engines;
 } hsb__tls_pool;
 
 typedef enum hsb__tls_phase {
@@ -8484,36 +10688,33 @@ typedef enum hsb__tls_phase {
 } hsb__tls_phase;
 
 enum {
-    HSB__TLS_KEEP = 64,                 /* unused contexts                              */
     HSB__TLS_QUIET = 64,                /* records in a row that bring nothing          */
-    HSB__TLS_HANDSHAKE_BYTES = 1 << 18,
-    HSB__TLS_IO = 65536,                /* one block of the pool: input, then output    */
-    HSB__TLS_OUTPUT = HSB__TLS_IO - BR_SSL_BUFSIZE_INPUT,
-    HSB__TLS_LEAST = 4096,              /* space for a record that is worth making      */
-    HSB__TLS_ERR_MEMORY = 1024,         /* errors beside BearSSL's, which end below     */
-    HSB__TLS_ERR_FLOOD,
-    HSB__TLS_ERR_PLAIN
+    HSB__TLS_HANDSHAKE_BYTES = 1 << 18
 };
 
-
 struct hsb__tls {
-    hsb__tls12       tls12;
+    size_t           size;              /* of this block                                */
     hsb__tls_pool   *pool;
-    hsb__tls        *next;              /* in pool->unused                              */
-    unsigned char   *io;                /* both I/O buffers; NULL: asleep               */
-    size_t           io_size;           /* of that block                                */
-    size_t           flight_at, flight_end;     /* closed records in the output buffer  */
-    const char      *own;               /* bytes to send that no engine made            */
+    hsb_security    *security;
+    hsb__record      record;
+    hsb__tls12      *tls12;             /* in a handshake of TLS 1.2                    */
+    hsb__tls13      *tls13;             /* in a handshake of TLS 1.3                    */
+    hsb__buffer      hello;             /* the ClientHello, until it is whole           */
+    hsb_str          plain;             /* decrypted, and not taken yet                 */
+    const char      *own;               /* bytes of ours to send, past the records      */
     size_t           own_len;
     hsb_certificate *client;            /* verified, and the handshake is complete      */
+    char            *server_name;       /* what info.server_name points at, if allocated */
     hsb_tls_info     info;              /* version 0: not yet                           */
     int              error;             /* BR_ERR_*, HSB__TLS_ERR_*; 0: none            */
-    uint32_t         hello_len;         /* bytes of the first record in io              */
     uint32_t         handshake_bytes;
     unsigned char    phase;             /* hsb__tls_phase                               */
     unsigned char    quiet;             /* see HSB__TLS_QUIET                           */
-    bool             hello_done;        /* the engine got the first record              */
-    char             alert[7];          /* what own points at, maybe                    */
+    unsigned char    update_len;        /* bytes of a KeyUpdate, in update              */
+    unsigned char    update[5];
+    bool             ask, require;      /* for a client certificate                     */
+    bool             update_owed;       /* the client asked us to change our keys       */
+    bool             shut, peer_shut;   /* close_notify: sent, or came                  */
 };
 
 /* --- what went wrong ------------------------------------------------------------------ */
@@ -8545,7 +10746,18 @@ static const hsb__fault *hsb__tls_fault_of(int code)
         { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
         { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
         { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
-        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" }
+        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" },
+        { HSB__TLS_ERR_LARGE,          22, "handshake message too large" },
+        { HSB__TLS_ERR_NOTHING_COMMON, 40, "the client has no suite, group or signature of ours" },
+        { HSB__TLS_ERR_SHARE,          47, "the client's key share is no point of its group" },
+        { HSB__TLS_ERR_ILLEGAL,        47, "a value in a handshake message that may not be there" },
+        { HSB__TLS_ERR_MISSING,       109, "ClientHello without an extension that TLS 1.3 needs" },
+        { HSB__TLS_ERR_ALPN,          120, "the client speaks no protocol of ours (ALPN)" },
+        { HSB__TLS_ERR_NO_CERTIFICATE, 116, "client certificate: none was sent" },
+        { HSB__TLS_ERR_SIGN,           80, "our key does not sign" },
+        { HSB__TLS_ERR_FALLBACK,       86, "the client fell back to an older TLS without need" },
+        { HSB__TLS_ERR_VERSION,        70, "the client speaks no version of TLS of ours" },
+        { HSB__TLS_ERR_BINDER,         51, "ticket without the key that belongs to it" }
     }, other = { 0, 80, "failure" };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (faults[i].code == code)
@@ -8617,76 +10829,35 @@ static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
         hsb__error_set(out, HSB_ERR_LIMIT, 0, 0, "TLS: %s", text);
     else if (e == HSB__TLS_ERR_PLAIN)
         hsb__error_set(out, HSB_ERR_TLS, 0, BR_ERR_UNSUPPORTED_VERSION, "%s", text);
-    else if (e >= BR_ERR_RECV_FATAL_ALERT)
+    else if (e >= BR_ERR_RECV_FATAL_ALERT && e < HSB__TLS_ERR_MEMORY)
         hsb__tls_error_of_alert(e, out);
-    else if (e > BR_ERR_X509_OK)
-        hsb__verify_error(&t->tls12.verify, e, out);
+    else if (e > BR_ERR_X509_OK && e < BR_ERR_RECV_FATAL_ALERT)
+        hsb__verify_error(t->tls12 ? &t->tls12->verify : &t->tls13->verify, e, out);
     else if (e)
         hsb__error_set(out, HSB_ERR_TLS, 0, e, "TLS: %s", text);
     else if (t->phase == HSB__TLS_DEAD && !t->info.version)
         hsb__error_set(out, HSB_ERR_CLOSED, 0, 0, "TLS: the client left in the handshake");
 }
 
-/* --- the I/O buffers -------------------------------------------------------------------- */
-static bool hsb__tls_get_io(hsb__tls *t)
-{
-    t->io_size = HSB__TLS_IO;
-    t->io = hsb__pool_get(t->pool->blocks, &t->io_size);
-    return t->io != NULL;
-}
-
-static void hsb__tls_give_io(hsb__tls *t)
-{
-    hsb__pool_put(t->pool->blocks, t->io, t->io_size);
-    t->io = NULL;
-    t->flight_at = t->flight_end = 0;
-}
-
-/* Where the engine makes its next record: after those of the flight.                     */
-static void hsb__tls_place_output(hsb__tls *t)
-{
-    t->tls12.server.eng.obuf = t->io + BR_SSL_BUFSIZE_INPUT + t->flight_end;
-    t->tls12.server.eng.obuf_len = HSB__TLS_OUTPUT - t->flight_end;
-}
-
-static bool hsb__tls_in_flight(const hsb__tls *t)
-{
-    return t->flight_at < t->flight_end;
-}
-
 /* --- the end of a connection ------------------------------------------------------------- */
 
-/* For most of its errors BearSSL sends no alert, and the client sees a bare end.  As long
-   as nothing of ours is encrypted, an alert is seven plain bytes that anybody can send: if
-   the engine is not within a record, and if the error is not an alert itself.            */
-static void hsb__tls_make_alert(hsb__tls *t)
-{
-    const br_ssl_engine_context *eng = &t->tls12.server.eng;
-    const bool clear = eng->out.vtable == &br_sslrec_out_clear_vtable;
-    const bool in_record = eng->oxa == eng->oxb && eng->oxa != eng->oxc;
-    const bool is_alert = t->error >= BR_ERR_RECV_FATAL_ALERT &&
-                          t->error < HSB__TLS_ERR_MEMORY;
-    if (!clear || in_record || hsb__tls_in_flight(t) || is_alert)
-        return;
-    const unsigned char record[7] = { HSB__RECORD_ALERT, 3, 3, 0, 2, 2,
-                                      hsb__tls_fault_of(t->error)->alert };
-    memcpy(t->alert, record, sizeof record);
-    t->own = t->alert;
-    t->own_len = sizeof record;
-}
-
-/* error 0: closed cleanly.                                                                */
+/* error 0: closed cleanly.  RFC 8446 6.2: a fatal error is told to the client, unless it was
+   the client's own; and protected as all else that is sent now.                             */
 static void hsb__tls_die(hsb__tls *t, int error)
 {
+    const bool alert_came = error >= BR_ERR_RECV_FATAL_ALERT && error < HSB__TLS_ERR_MEMORY;
     if (t->phase == HSB__TLS_DEAD)
         return;
-    t->error = t->tls12.verify.out_of_memory ? HSB__TLS_ERR_MEMORY : error;
-    if (t->phase == HSB__TLS_HANDSHAKE && t->error)
-        hsb__tls_make_alert(t);
+    t->error = error;
+    if (t->tls12 && t->tls12->verify.out_of_memory)
+        t->error = HSB__TLS_ERR_MEMORY;
+    const unsigned alert = hsb__tls_fault_of(t->error)->alert;
+    if (t->tls12)
+        hsb__tls12_lend_output(t->tls12);
+    if (t->error && !alert_came && alert)
+        hsb__record_alert(&t->record, 2, alert);
     t->phase = HSB__TLS_DEAD;
-    hsb__verify_end(&t->tls12.verify);
-    if (!hsb__tls_in_flight(t))
-        hsb__tls_give_io(t);
+    t->plain = hsb__text_absent();
 }
 
 /* A first byte that no TLS record has: most likely somebody wrote http:// for https://.   */
@@ -8705,132 +10876,145 @@ static void hsb__tls_answer_plain(hsb__tls *t)
 }
 
 /* --- the end of a handshake ---------------------------------------------------------------
-   This is the only place where a client is believed: its chain was verified, now or when the
-   session that it resumes began, and the handshake is complete.                           */
-static bool hsb__tls_believe_client(hsb__tls *t)
+   Here and nowhere else a client is believed: its chain verified, now or when the session
+   began that it resumes, and the handshake is complete.                                   */
+static int hsb__tls_believe(hsb__tls *t, const hsb__verify *v, const char *name)
 {
-    const hsb__verify *v = &t->tls12.verify;
-    if (t->tls12.ask && v->verified) {
+    if (t->ask && v->verified) {
         t->client = hsb__x509_describe(t->pool->memory, v->leaf.der, v->leaf.len);
         if (!t->client)
-            hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
-    } else if (t->tls12.require) {
-        hsb__tls_die(t, BR_ERR_NO_CLIENT_AUTH);
+            return HSB__TLS_ERR_MEMORY;
+    } else if (t->require) {
+        return BR_ERR_NO_CLIENT_AUTH;
     }
-    return t->phase != HSB__TLS_DEAD;
+    if (name[0]) {
+        t->server_name = hsb__memory_copy_text(t->pool->memory, name, strlen(name));
+        if (!t->server_name)
+            return HSB__TLS_ERR_MEMORY;
+    }
+    t->info.server_name = t->server_name ? t->server_name : "";
+    t->info.client = t->client;
+    t->phase = HSB__TLS_OPEN;
+    return 0;
 }
 
-static void hsb__tls_fill_info(hsb__tls *t)
+/* IANA's names; BearSSL's numbers of curves are those of the groups.                         */
+static const char *hsb__tls_group_name(int group)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
+    return group == BR_EC_curve25519    ? "x25519"
+           : group == BR_EC_secp256r1   ? "secp256r1"
+           : group == HSB__GROUP_HYBRID ? "X25519MLKEM768" : "";
+}
+
+static void hsb__tls_complete12(hsb__tls *t)
+{
+    hsb__tls12 *e = t->tls12;
+    br_ssl_engine_context *eng = &e->server.eng;
     char name[HSB__HOST_SIZE];
-    hsb__tls12_server_name(&t->tls12, name);
-    memcpy(eng->server_name, name, strlen(name) + 1);
+    if (!hsb__tls12_may_shed(e))
+        return;                         /* its last records wait for room                    */
+    int error = hsb__tls12_holds(e) ? 0 : BR_ERR_RESUME_MISMATCH;
+    hsb__tls12_server_name(e, name);
+    if (!error)
+        error = hsb__tls_believe(t, &e->verify, name);
+    if (!error && !hsb__tls12_shed(e))
+        error = HSB__TLS_ERR_MEMORY;
+    if (error) {
+        t->phase = HSB__TLS_HANDSHAKE;
+        hsb__tls_die(t, error);
+        return;
+    }
     t->info.version = br_ssl_engine_get_version(eng);
     t->info.suite = eng->session.cipher_suite;
     t->info.suite_name = hsb__suite_name(t->info.suite);
+    t->info.group = e->resumed ? "" : hsb__tls_group_name(br_ssl_engine_get_ecdhe_curve(eng));
+    t->info.signature = e->resumed ? "" : hsb__choice_scheme_name(e->shown, e->hash);
     t->info.alpn = br_ssl_engine_get_selected_protocol(eng);
-    t->info.server_name = eng->server_name;
-    t->info.resumed = t->tls12.resumed;
-    t->info.client = t->client;
+    t->info.resumed = e->resumed;
+    hsb__security_log_key(t->security, "CLIENT_RANDOM", eng->client_random,
+                          eng->session.master_secret, sizeof eng->session.master_secret);
+    t->tls12 = NULL;
+    hsb__tls12_put(&t->pool->engines, e);
 }
 
-static void hsb__tls_complete(hsb__tls *t)
+static void hsb__tls_complete13(hsb__tls *t)
 {
-    br_ssl_session_parameters *session = &t->tls12.server.eng.session;
-    if (!hsb__tls12_holds(&t->tls12)) {
-        hsb__tls_die(t, BR_ERR_RESUME_MISMATCH);
+    hsb__tls13 *h = t->tls13;
+    int error = hsb__tls_believe(t, &h->verify, h->name);
+    if (error) {
+        hsb__tls_die(t, error);
         return;
     }
-    if (!hsb__tls_believe_client(t))
-        return;
-    hsb__tls_fill_info(t);
-    hsb__verify_end(&t->tls12.verify);
-    hsb__memory_wipe(session->master_secret, sizeof session->master_secret);
-    t->phase = HSB__TLS_OPEN;
+    t->info.version = HSB__TLS13;
+    t->info.suite = h->suite->number;
+    t->info.suite_name = h->suite->name;
+    t->info.group = hsb__tls_group_name((int)h->group);
+    t->info.signature = h->resumed ? "" : hsb__tls13_scheme_name(h->scheme);
+    t->info.alpn = h->alpn ? t->security->alpn[h->alpn - 1] : NULL;
+    t->info.resumed = h->resumed;
 }
 
-/* Called after everything that may have moved the engine.  0.6 can get stuck in two
-   states, which end here too: state 0, in which it neither accepts nor gives anything;
-   and SENDAPP alone, after a record with two requests for renegotiation, of which it
-   never reads the second.                                                                 */
-static void hsb__tls_advance(hsb__tls *t)
+/* After whatever may have moved the engine.  0.6 can get stuck in two states, and they end
+   here too: in 0 it neither takes nor gives; and SENDAPP alone is left when one record held
+   two requests for renegotiation, of which it never reads the second.                     */
+static void hsb__tls_advance12(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
+    br_ssl_engine_context *eng = &t->tls12->server.eng;
+    while (hsb__tls12_gather(t->tls12))
+        ;
     const unsigned state = br_ssl_engine_current_state(eng);
-    if (state == BR_SSL_CLOSED || state == 0)
+    if (state == BR_SSL_CLOSED)                 /* error 0: the client's close_notify        */
         hsb__tls_die(t, br_ssl_engine_last_error(eng));
-    else if (state == BR_SSL_SENDAPP)
+    else if (state == 0 || state == BR_SSL_SENDAPP)
         hsb__tls_die(t, BR_ERR_UNEXPECTED);
-    else if (t->quiet > HSB__TLS_QUIET)
-        hsb__tls_die(t, HSB__TLS_ERR_FLOOD);
-    else if (t->phase == HSB__TLS_HANDSHAKE && (eng->application_data & 1))
-        hsb__tls_complete(t);
+    else if (eng->application_data & 1)
+        hsb__tls_complete12(t);
 }
 
 /* --- life -------------------------------------------------------------------------------- */
-static hsb__tls *hsb__tls_get_context(hsb__tls_pool *pool)
+static void hsb__tls_pool_close(hsb__tls_pool *pool)
 {
-    hsb__tls *t = pool->unused;
-    if (t) {
-        pool->unused = t->next;
-        pool->unused_count--;
-        return t;
-    }
-    t = hsb__memory_zeroed(pool->memory, sizeof *t);
-    if (t && !hsb__tls12_init(&t->tls12)) {
-        hsb__memory_free(pool->memory, t, sizeof *t);
-        return NULL;
-    }
-    return t;
+    hsb__tls12_pool_close(&pool->engines);
 }
 
 static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
 {
     if (!t)
         return;
-    hsb_security *security = t->tls12.security;
-    hsb__verify_end(&t->tls12.verify);
-    hsb__tls_give_io(t);
+    hsb_security *security = t->security;
+    if (t->tls13)
+        hsb__tls13_end(t->tls13);
+    if (t->tls12) {
+        t->record.classes.out = t->record.classes.in ? t->record.classes.out : NULL;
+        hsb__tls12_put(&pool->engines, t->tls12);
+    }
+    hsb__record_close(&t->record);
+    hsb__buffer_release(&t->hello);
     hsb__x509_forget(pool->memory, t->client);
-    hsb__tls12_wipe(&t->tls12);
-    memset((char *)t + sizeof t->tls12, 0, sizeof *t - sizeof t->tls12);
+    if (t->server_name)
+        hsb__memory_free(pool->memory, t->server_name, strlen(t->server_name) + 1);
+    hsb__pool_put(pool->blocks, t, t->size);
     hsb__security_release(security);
-    if (pool->unused_count >= HSB__TLS_KEEP) {
-        hsb__memory_free_secret(pool->memory, t, sizeof *t);
-        return;
-    }
-    t->next = pool->unused;
-    pool->unused = t;
-    pool->unused_count++;
 }
 
-static void hsb__tls_pool_close(hsb__tls_pool *pool)
-{
-    for (hsb__tls *t = pool->unused, *next; t; t = next) {
-        next = t->next;
-        hsb__memory_free_secret(pool->memory, t, sizeof *t);
-    }
-    pool->unused = NULL;
-    pool->unused_count = 0;
-}
-
-/* NULL: no memory, or no randomness.  Retains security until release.                     */
+/* NULL: no memory.  Retains security until release.                                        */
 static hsb__tls *hsb__tls_open(hsb__tls_pool *pool, hsb_security *security, bool request,
                                bool require)
 {
-    hsb__tls *t = hsb__tls_get_context(pool);
+    size_t size = sizeof(hsb__tls);
+    hsb__tls *t = hsb__pool_get(pool->blocks, &size);
     if (!t)
         return NULL;
+    memset(t, 0, sizeof *t);
+    t->size = size;
     t->pool = pool;
+    t->security = security;
+    t->ask = request || require;
+    t->require = require;
+    t->hello.pool = pool->blocks;
     hsb__security_retain(security);
-    hsb__tls12_start(&t->tls12, pool->blocks, security, request, require);
-    if (hsb__tls_get_io(t) &&
-        hsb__tls12_reset(&t->tls12, t->io, BR_SSL_BUFSIZE_INPUT,
-                         t->io + BR_SSL_BUFSIZE_INPUT, HSB__TLS_OUTPUT))
-        return t;
-    hsb__tls_release(pool, t);
-    return NULL;
+    hsb__record_open(&t->record, pool->memory, pool->blocks, &security->crypto);
+    return t;
 }
 
 static hsb__tls_phase hsb__tls_phase_of(const hsb__tls *t)
@@ -8846,223 +11030,357 @@ static const hsb_tls_info *hsb__tls_info_of(const hsb__tls *t)
 
 static bool hsb__tls_peer_shut(const hsb__tls *t)
 {
-    return t->tls12.server.eng.shutdown_recv != 0;
+    return t->peer_shut;
 }
 
-/* --- sleeping ------------------------------------------------------------------------------
-   An idle connection gives its I/O buffers back to the pool.  Nothing is in them if the state
-   is exactly SENDAPP|RECVREC (no record to send, no plaintext to use), no header has begun,
-   and the open record is empty.  The engine's registers are offsets, so the next buffers may
-   be elsewhere.                                                                            */
+/* After a step: blocks that no byte lives in go back to the pool, and plaintext leaves the
+   caller's bytes.  False: no memory for that.                                              */
 static bool hsb__tls_sleep(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    if (!t->io)
-        return true;
-    if (t->phase != HSB__TLS_OPEN || hsb__tls_in_flight(t) ||
-        br_ssl_engine_current_state(eng) != (BR_SSL_SENDAPP | BR_SSL_RECVREC) ||
-        eng->ixa != 0 || eng->oxa != eng->oxc)
-        return false;
-    hsb__tls_give_io(t);
-    eng->ibuf = eng->obuf = NULL;
+    hsb__buffer *part = &t->record.part;
+    const char *at = t->plain.ptr;
+    if (t->record.out && t->record.sent == t->record.made && !t->record.open && !t->tls12)
+        hsb__record_release_out(&t->record);
+    if (t->plain.len && !(part->data && at >= part->data && at < part->data + part->size)) {
+        char *copy = hsb__buffer_reserve(part, t->plain.len);
+        if (!copy) {
+            hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
+            return false;
+        }
+        memcpy(copy, at, t->plain.len);
+        t->plain.ptr = copy;
+    } else if (!t->plain.len && hsb__buffer_len(part) == 0) {
+        hsb__buffer_release(part);
+    }
     return true;
 }
 
-/* Gets buffers again.  false: none; without memory the connection is lost.                 */
-static bool hsb__tls_wake(hsb__tls *t)
+/* --- the ClientHello ------------------------------------------------------------------------ */
+
+/* The version for a client: HSB__TLS13 or BR_TLS12.  0: none, or an attacker has talked the
+   client out of a better one (RFC 7507 3).                                                    */
+static unsigned hsb__tls_choose_version(const hsb__tls *t, const hsb__hello *hello, int *error)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    if (t->phase == HSB__TLS_DEAD)
-        return false;
-    if (t->io)
-        return true;
-    if (!hsb__tls_get_io(t)) {
+    const hsb_tls_versions ours = t->security->versions;
+    const bool has_13 = hsb__hello_has(hello->versions, HSB__TLS13);
+    const bool has_12 = hello->versions.ptr ? hsb__hello_has(hello->versions, BR_TLS12)
+                                            : hello->version >= BR_TLS12;
+    *error = HSB__TLS_ERR_VERSION;
+    if (has_13 && ours != HSB_TLS_1_2_ONLY)
+        return HSB__TLS13;
+    if (!has_12 || ours == HSB_TLS_1_3_ONLY)
+        return 0;
+    *error = HSB__TLS_ERR_FALLBACK;
+    return ours != HSB_TLS_1_2_ONLY && hsb__hello_has(hello->suites, 0x5600) ? 0 : BR_TLS12;
+}
+
+static void hsb__tls_start12(hsb__tls *t, const hsb__hello *hello, hsb_str message)
+{
+    hsb__tls12 *e = hsb__tls12_get(&t->pool->engines);
+    t->tls12 = e;
+    if (!e) {
         hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
-        return false;
+        return;
     }
-    eng->ibuf = t->io;
-    hsb__tls_place_output(t);
-    return true;
+    e->record = &t->record;
+    hsb__tls12_start(e, t->pool->blocks, t->security, t->ask, t->require);
+    if (!hsb__record_get_out(&t->record, HSB__RECORD_OUT)) {
+        hsb__tls12_put(&t->pool->engines, e);
+        t->tls12 = NULL;
+        hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
+        return;
+    }
+    t->record.sent = t->record.made = HSB__TLS12_INPUT;
+    if (!hsb__tls12_reset(e, t->record.out, HSB__TLS12_INPUT, t->record.out + HSB__TLS12_INPUT,
+                          t->record.out_size - HSB__TLS12_INPUT)) {
+        hsb__tls_die(t, BR_ERR_NO_RANDOM);
+        return;
+    }
+    hsb__tls12_take_hello(e, message, hello, t->security->versions == HSB_TLS_1_2_AND_1_3);
+    hsb__tls_advance12(t);
+}
+
+static hsb__tls13 *hsb__tls_new13(hsb__tls *t)
+{
+    size_t size = sizeof(hsb__tls13);
+    hsb__tls13 *h = hsb__pool_get(t->pool->blocks, &size);
+    if (!h)
+        return NULL;
+    memset(h, 0, sizeof *h);
+    h->size = size;
+    h->record = &t->record;
+    h->pool = h->message.pool = h->verify.pool = t->pool->blocks;
+    h->security = t->security;
+    h->verify.security = t->security;
+    h->ask = t->ask;
+    h->require = t->require;
+    return h;
+}
+
+/* All of a ClientHello is in t->hello.                                                       */
+static void hsb__tls_take_hello(hsb__tls *t)
+{
+    const hsb_str message = hsb__text_make(hsb__buffer_data(&t->hello), hsb__buffer_len(&t->hello));
+    hsb__hello hello;
+    int error = BR_ERR_BAD_PARAM;
+    unsigned version = 0;
+    if (hsb__hello_read(&hello, message.ptr, message.len))
+        version = hsb__tls_choose_version(t, &hello, &error);
+    if (version == HSB__TLS13) {
+        if (!t->tls13)
+            t->tls13 = hsb__tls_new13(t);
+        error = t->tls13 ? hsb__tls13_hello(t->tls13, &hello) : HSB__TLS_ERR_MEMORY;
+    } else if (version) {
+        error = t->tls13 ? HSB__TLS_ERR_ILLEGAL : 0;    /* a second hello that takes it back   */
+        if (!error)
+            hsb__tls_start12(t, &hello, message);
+    }
+    if (error)
+        hsb__tls_die(t, error);
+    hsb__buffer_release(&t->hello);
+}
+
+/* A record while the ClientHello is awaited: in the clear.                                   */
+static int hsb__tls_collect_hello(hsb__tls *t, const hsb__frame *f)
+{
+    unsigned type, size;
+    if (f->type == HSB__RECORD_CCS && t->tls13)
+        return hsb__tls13_take_frame(t->tls13, f);
+    if (f->type == HSB__RECORD_DATA && t->tls13 && f->len <= t->tls13->early) {
+        t->tls13->early -= f->len;
+        return 0;
+    }
+    if (f->type != HSB__RECORD_HANDSHAKE || !f->len)
+        return BR_ERR_UNEXPECTED;
+    if (hsb__buffer_len(&t->hello) + f->len > HSB__HELLO_MAX)
+        return HSB__TLS_ERR_LARGE;
+    if (!hsb__buffer_append(&t->hello, f->data, f->len))
+        return HSB__TLS_ERR_MEMORY;
+    hsb_str rest = hsb__text_make(hsb__buffer_data(&t->hello), hsb__buffer_len(&t->hello));
+    if (!hsb__hello_number(&rest, 1, &type) || type != 1)
+        return BR_ERR_UNEXPECTED;
+    if (!hsb__hello_number(&rest, 3, &size))
+        return 0;
+    if (size + 4 > HSB__HELLO_MAX)
+        return HSB__TLS_ERR_LARGE;
+    if (rest.len > size)
+        return BR_ERR_UNEXPECTED;               /* RFC 8446 5.1: it ends its record          */
+    if (rest.len == size)
+        hsb__tls_take_hello(t);
+    return 0;
 }
 
 /* --- in -------------------------------------------------------------------------------- */
 
-/* At the end of a record.  Those that bring nothing (empty ones, warnings, requests for
-   renegotiation) could be sent for ever, so they are counted.  After our close_notify
-   everything is dropped, and nothing is counted.                                           */
-static void hsb__tls_count_record(hsb__tls *t, bool empty)
+/* RFC 8446 4.6.3.  Nothing else may come after the handshake, and nothing may follow it in
+   its record, as the keys change there.                                                     */
+static int hsb__tls_take_update(hsb__tls *t, const hsb__frame *f)
 {
-    const br_ssl_engine_context *eng = &t->tls12.server.eng;
-    size_t len;
-    bool useful = !empty && eng->record_type_in != HSB__RECORD_ALERT;
-    if (t->phase == HSB__TLS_OPEN)
-        useful = br_ssl_engine_recvapp_buf(eng, &len) || !(eng->application_data & 1);
-    if (useful)
-        t->quiet = 0;
-    else if (t->quiet <= HSB__TLS_QUIET)
+    if (!f->len || t->update_len + f->len > sizeof t->update)
+        return BR_ERR_UNEXPECTED;
+    memcpy(t->update + t->update_len, f->data, f->len);
+    t->update_len = (unsigned char)(t->update_len + f->len);
+    if (t->update[0] != 24)
+        return BR_ERR_UNEXPECTED;
+    if (t->update_len < sizeof t->update)
+        return 0;
+    if (t->update[1] || t->update[2] || t->update[3] != 1)
+        return BR_ERR_BAD_PARAM;
+    if (t->update[4] > 1)
+        return HSB__TLS_ERR_ILLEGAL;
+    t->update_len = 0;
+    t->update_owed = t->update_owed || t->update[4] == 1;
+    hsb__keys_update(&t->record.secrets.keys.in, t->record.suite);
+    return 0;
+}
+
+/* RFC 5246 7.4.1.1: a client that wants to renegotiate hears a warning.                      */
+static int hsb__tls_refuse_renegotiation(hsb__tls *t)
+{
+    if (!t->shut)
+        hsb__record_alert(&t->record, 1, 100);
+    return 0;
+}
+
+/* RFC 8446 6, RFC 5246 7.2: pairs of level and description.                                  */
+static int hsb__tls_take_alert(hsb__tls *t, const hsb__frame *f)
+{
+    if (!f->len || f->len % 2)
+        return BR_ERR_BAD_ALERT;
+    for (size_t i = 0; i < f->len; i += 2) {
+        const unsigned level = f->data[i], alert = f->data[i + 1];
+        if (alert == 0)
+            t->peer_shut = true;
+        else if (level == 2 || t->info.version == HSB__TLS13 || t->tls13)
+            return BR_ERR_RECV_FATAL_ALERT + (int)alert;
+    }
+    return 0;
+}
+
+/* A record of an open connection.                                                            */
+static int hsb__tls_take_frame(hsb__tls *t, const hsb__frame *f)
+{
+    const bool is_13 = t->info.version == HSB__TLS13;
+    if (f->clear && is_13)
+        return BR_ERR_UNEXPECTED;
+    if (t->update_len && f->type != HSB__RECORD_HANDSHAKE)
+        return BR_ERR_UNEXPECTED;
+    if (t->quiet <= HSB__TLS_QUIET)
         t->quiet++;
-}
-
-/* Gives the engine bytes, up to the end of one record at most.                             */
-static size_t hsb__tls_receive_record(hsb__tls *t, const unsigned char *bytes, size_t len)
-{
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    size_t used = 0, space, payload;
-    while (used < len) {
-        unsigned char *at = br_ssl_engine_recvrec_buf(eng, &space);
-        const bool in_header = eng->ixa < 5;
-        const size_t n = len - used < space ? len - used : space;
-        if (!at)
-            break;
-        if (at != bytes + used)                 /* see hsb__tls_receive_hello                */
-            memmove(at, bytes + used, n);
-        br_ssl_engine_recvrec_ack(eng, n);
-        used += n;
-        if (eng->ixa == 0 || br_ssl_engine_recvapp_buf(eng, &payload)) {
-            hsb__tls_count_record(t, in_header);
-            break;
-        }
+    switch (f->type) {
+    case HSB__RECORD_DATA:
+        if (f->len)
+            t->quiet = 0;
+        if (!t->shut)
+            t->plain = hsb__text_make((const char *)f->data, f->len);
+        return 0;
+    case HSB__RECORD_ALERT:
+        return hsb__tls_take_alert(t, f);
+    case HSB__RECORD_HANDSHAKE:
+        return is_13 ? hsb__tls_take_update(t, f) : hsb__tls_refuse_renegotiation(t);
+    default:
+        return BR_ERR_UNEXPECTED;
     }
-    return used;
 }
 
-/* When all suites of a ClientHello are read, 0.6 looks up each of the 48 places of
-   client_suites in its table, and for an empty place goes through all of the table: two
-   million instructions of its interpreter, a quarter of a full handshake.  So it gets the
-   message up to there; then the empty places are filled with what stands first in the
-   table (a suite with static RSA, which choose() never takes); then it gets the rest.      */
-static void hsb__tls_fill_suites(hsb__tls *t)
+/* A record of a handshake of TLS 1.3, behind our flight.                                      */
+static int hsb__tls_take_frame13(hsb__tls *t, const hsb__frame *f)
 {
-    for (size_t i = 0; i < BR_MAX_CIPHER_SUITES; i++)
-        if (t->tls12.server.client_suites[i][0] == 0)
-            t->tls12.server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
+    hsb__tls13 *h = t->tls13;
+    if (f->type == HSB__RECORD_ALERT)           /* also in the clear, from one without keys   */
+        return hsb__tls_take_alert(t, f);
+    if (f->clear && f->type != HSB__RECORD_CCS)
+        return BR_ERR_UNEXPECTED;
+    if (!f->clear)
+        h->early = 0;
+    const int error = hsb__tls13_take_frame(h, f);
+    if (!error && h->state == HSB__WAIT_NOTHING)
+        hsb__tls_complete13(t);
+    return error;
 }
 
-/* Hands the first record to the engine.  Its ClientHello decides what load() may resume.   */
-static void hsb__tls_pass_hello(hsb__tls *t)
+/* RFC 8446 4.2.10: early data was not accepted, so its records do not decrypt.  They are
+   skipped until the first that does.                                                         */
+static bool hsb__tls_skip_early(hsb__tls *t, int error, size_t len)
 {
-    hsb__hello hello;
-    size_t cut = 0;
-    t->hello_done = true;
-    if (hsb__hello_read(&hello, t->io, t->hello_len)) {
-        t->tls12.hello = &hello;
-        cut = (size_t)(hello.suites.ptr + hello.suites.len - (const char *)t->io);
-        if (hsb__tls_receive_record(t, t->io, cut) == cut)
-            hsb__tls_fill_suites(t);
+    if (error != BR_ERR_BAD_MAC || !t->tls13 || len > t->tls13->early)
+        return false;
+    t->tls13->early -= len;
+    return true;
+}
+
+/* One record, or a part of one.                                                               */
+static size_t hsb__tls_receive_record(hsb__tls *t, unsigned char *bytes, size_t len)
+{
+    hsb__frame f;
+    size_t used;
+    int error = hsb__record_take(&t->record, bytes, len, &used, &f);
+    if (hsb__tls_skip_early(t, error, f.size))
+        return used;
+    if (!error && f.type) {
+        if (t->phase == HSB__TLS_OPEN)
+            error = hsb__tls_take_frame(t, &f);
+        else if (t->tls13 && t->tls13->state > HSB__WAIT_HELLO_AGAIN)
+            error = hsb__tls_take_frame13(t, &f);
+        else if (f.type == HSB__RECORD_ALERT)
+            error = hsb__tls_take_alert(t, &f);
+        else
+            error = hsb__tls_collect_hello(t, &f);
     }
-    hsb__tls_receive_record(t, t->io + cut, t->hello_len - cut);
-    t->tls12.hello = NULL;
-}
-
-/* How much of the first record is wanted: its header, then all of it.  Of one that the
-   engine is going to refuse the header is enough.                                          */
-static size_t hsb__tls_hello_size(const hsb__tls *t)
-{
-    const size_t payload = t->hello_len < 5 ? 0 : (size_t)t->io[3] << 8 | t->io[4];
-    return payload > 16384 ? 5 : 5 + payload;
-}
-
-/* The first record is held back until it is whole.  It waits in the engine's own input
-   buffer, in the place where the engine will want it.                                      */
-static size_t hsb__tls_receive_hello(hsb__tls *t, const unsigned char *bytes, size_t len)
-{
-    size_t used = 0;
-    if (t->hello_len == 0 && bytes[0] != HSB__RECORD_HANDSHAKE) {
-        hsb__tls_answer_plain(t);
-        return len;
-    }
-    while (used < len && t->hello_len < hsb__tls_hello_size(t)) {
-        const size_t wanted = hsb__tls_hello_size(t) - t->hello_len;
-        const size_t n = len - used < wanted ? len - used : wanted;
-        memcpy(t->io + t->hello_len, bytes + used, n);
-        t->hello_len += (uint32_t)n;
-        used += n;
-    }
-    if (t->hello_len == hsb__tls_hello_size(t))
-        hsb__tls_pass_hello(t);
-    return used;
+    if (!error && t->peer_shut && t->phase == HSB__TLS_HANDSHAKE)
+        hsb__tls_die(t, 0);
+    if (!error && t->quiet > HSB__TLS_QUIET)
+        error = HSB__TLS_ERR_FLOOD;
+    if (error)
+        hsb__tls_die(t, error);
+    return error ? len : used;
 }
 
 /* In a handshake nothing is received before all is sent, so that an alert can follow it.    */
 static bool hsb__tls_must_send(const hsb__tls *t)
 {
-    size_t len;
-    return t->phase == HSB__TLS_HANDSHAKE &&
-           (hsb__tls_in_flight(t) || br_ssl_engine_sendrec_buf(&t->tls12.server.eng, &len));
+    return t->phase == HSB__TLS_HANDSHAKE && t->record.sent < t->record.made;
 }
 
-/* Accepts at most what completes one record.  0: not now, as plaintext or records are
-   waiting.  After the end, bytes are dropped.                                              */
-static size_t hsb__tls_receive(hsb__tls *t, const void *bytes, size_t len)
+/* Takes at most what completes one record; 0: not now, for plaintext or records wait.  What
+   comes after the end is swallowed.  bytes are overwritten.                                 */
+static size_t hsb__tls_receive(hsb__tls *t, void *bytes, size_t len)
 {
-    if (len == 0 || hsb__tls_peer_shut(t) || !hsb__tls_wake(t))
+    const unsigned char *first = bytes;
+    size_t used;
+    if (len == 0 || t->peer_shut || t->phase == HSB__TLS_DEAD)
         return len;
-    if (hsb__tls_must_send(t))
+    if (t->plain.len || hsb__tls_must_send(t))
         return 0;
-    const size_t used = t->hello_done ? hsb__tls_receive_record(t, bytes, len)
-                                      : hsb__tls_receive_hello(t, bytes, len);
-    if (t->phase == HSB__TLS_HANDSHAKE)
+    if (t->phase == HSB__TLS_HANDSHAKE && !t->handshake_bytes && *first != HSB__RECORD_HANDSHAKE) {
+        hsb__tls_answer_plain(t);
+        return len;
+    }
+    if (t->tls12) {
+        used = hsb__tls12_feed(t->tls12, bytes, len);
+        hsb__tls_advance12(t);
+    } else {
+        used = hsb__tls_receive_record(t, bytes, len);
+    }
+    if (t->phase == HSB__TLS_HANDSHAKE) {
         t->handshake_bytes += (uint32_t)used;
-    if (t->handshake_bytes > HSB__TLS_HANDSHAKE_BYTES)
-        t->quiet = HSB__TLS_QUIET + 1;
-    hsb__tls_advance(t);
+        if (t->handshake_bytes > HSB__TLS_HANDSHAKE_BYTES)
+            hsb__tls_die(t, HSB__TLS_ERR_FLOOD);
+    }
     return used;
 }
 
-/* Decrypted bytes; len 0: none.  Good until the next call here.                            */
-static hsb_str hsb__tls_plain(hsb__tls *t)
+/* Decrypted bytes that wait; len 0: none.  Good until the next call here.                  */
+static hsb_str hsb__tls_plain(const hsb__tls *t)
 {
-    size_t len = 0;
-    const unsigned char *at = NULL;
-    if (t->io && t->phase == HSB__TLS_OPEN)
-        at = br_ssl_engine_recvapp_buf(&t->tls12.server.eng, &len);
-    return hsb__text_make((const char *)at, len);
+    return t->plain;
 }
 
 static void hsb__tls_plain_used(hsb__tls *t, size_t n)
 {
-    if (n)                                      /* 0 is not a valid acknowledgement          */
-        br_ssl_engine_recvapp_ack(&t->tls12.server.eng, n);
-}
-
-/* The record that begins here is an alert, most likely close_notify.  Once the engine has
-   seen that, it accepts nothing more to send.                                                */
-static bool hsb__tls_ends_with(const hsb__tls *t, const char *bytes)
-{
-    return t->phase == HSB__TLS_OPEN && t->tls12.server.eng.ixa == 0 &&
-           (unsigned char)bytes[0] == HSB__RECORD_ALERT;
+    t->plain = hsb__text_after(t->plain, n);
 }
 
 /* --- out ------------------------------------------------------------------------------- */
 
-/* The engine makes a record only after the last one was sent.  We want a whole flight of
-   the handshake, or 48 KiB of an answer, to go out at once.  So a closed record stays
-   where it is, and the engine is told that it was sent, and that the output buffer begins
-   after it.  false: there is no closed record, or no space after it.  (Each kind of
-   protection that we speak begins its records where the buffer begins; one that did not
-   would be sent alone.)                                                                    */
-static bool hsb__tls_gather(hsb__tls *t)
+/* RFC 8446 4.6.3: answered once, however often it was asked for; 5.5: and new keys before a
+   key has protected 2^24 records.                                                          */
+static void hsb__tls_update_keys(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    size_t len;
-    const unsigned char *at = br_ssl_engine_sendrec_buf(eng, &len);
-    if (!at || at != eng->obuf || eng->obuf_len - len < HSB__TLS_LEAST)
-        return false;
-    t->flight_end += len;
-    hsb__tls_place_output(t);
-    br_ssl_engine_sendrec_ack(eng, len);
-    return true;
+    static const unsigned char message[5] = { 24, 0, 0, 1, 0 };
+    hsb__record *r = &t->record;
+    if (t->info.version != HSB__TLS13 || r->open ||
+        !(t->update_owed || r->secrets.keys.out.seq >= (uint64_t)1 << 23))
+        return;
+    if (!hsb__record_put(r, HSB__RECORD_HANDSHAKE, message, sizeof message))
+        return;
+    hsb__record_flush(r);
+    hsb__keys_update(&r->secrets.keys.out, r->suite);
+    t->update_owed = false;
+}
+
+/* The last of a handshake of TLS 1.3, before the first answer.                             */
+static void hsb__tls_send_tickets(hsb__tls *t)
+{
+    if (!t->tls13 || t->phase != HSB__TLS_OPEN || t->shut)
+        return;
+    hsb__psk_send_tickets(t->tls13);
+    hsb__tls13_end(t->tls13);
+    t->tls13 = NULL;
 }
 
 /* Where plaintext may be written; NULL: not now.  Good until the next call here.           */
 static char *hsb__tls_writable(hsb__tls *t, size_t *len)
 {
-    const br_ssl_engine_context *eng = &t->tls12.server.eng;
     *len = 0;
-    if (t->phase != HSB__TLS_OPEN || !(eng->application_data & 1) || !hsb__tls_wake(t))
+    if (t->phase != HSB__TLS_OPEN || t->shut)
         return NULL;
-    hsb__tls_gather(t);
-    return (char *)br_ssl_engine_sendapp_buf(eng, len);
+    hsb__tls_send_tickets(t);
+    hsb__tls_update_keys(t);
+    char *at = hsb__record_writable(&t->record, len);
+    if (!t->record.out)
+        hsb__tls_die(t, HSB__TLS_ERR_MEMORY);
+    return at;
 }
 
 static void hsb__tls_written(hsb__tls *t, size_t n)
@@ -9070,81 +11388,63 @@ static void hsb__tls_written(hsb__tls *t, size_t n)
     if (n == 0)
         return;
     t->quiet = 0;
-    br_ssl_engine_sendapp_ack(&t->tls12.server.eng, n);
+    hsb__record_written(&t->record, n);
+}
+
+/* There is no request yet whose answer could carry the tickets.  They go out alone: a client
+   that waits for an acknowledgement of its Finished before it sends its request (Nagle) gets
+   one, and need not wait for the timer of our system.                                      */
+static void hsb__tls_greet(hsb__tls *t)
+{
+    hsb__tls_send_tickets(t);
+    if (t->phase == HSB__TLS_OPEN)
+        hsb__record_flush(&t->record);
 }
 
 /* Ends the record, if there is something in it.  Not after each piece of an answer: head
    and body belong in one record.                                                           */
 static void hsb__tls_flush(hsb__tls *t)
 {
-    if (t->io && t->phase == HSB__TLS_OPEN)
-        br_ssl_engine_flush(&t->tls12.server.eng, 0);
+    if (t->phase == HSB__TLS_OPEN)
+        hsb__record_flush(&t->record);
 }
 
-/* Bytes for the socket; len 0: none.  Good until the next call here.  They are the flight
-   and the record after it, which the engine keeps until it is sent.                        */
-static hsb_str hsb__tls_records(hsb__tls *t)
+/* Bytes for the socket; len 0: none.  Good until the next call here.                       */
+static hsb_str hsb__tls_records(const hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    const unsigned char *at = NULL;
-    size_t len = 0;
-    while (t->phase != HSB__TLS_DEAD && !(eng->application_data & 1) && hsb__tls_gather(t))
-        hsb__tls_advance(t);                    /* the engine speaks for itself              */
-    if (t->own_len && !hsb__tls_in_flight(t))
-        return hsb__text_make(t->own, t->own_len);
-    if (t->io && t->phase != HSB__TLS_DEAD)
-        at = br_ssl_engine_sendrec_buf(eng, &len);
-    if (hsb__tls_in_flight(t)) {
-        len = t->flight_end - t->flight_at + (at == eng->obuf ? len : 0);
-        at = t->io + BR_SSL_BUFSIZE_INPUT + t->flight_at;
-    }
-    return hsb__text_make((const char *)at, len);
-}
-
-/* The engine's record was sent, or a part of it.  After all of it the buffer is empty, and
-   the next record begins at its front.                                                     */
-static void hsb__tls_engine_sent(hsb__tls *t, size_t n)
-{
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    size_t len;
-    if (br_ssl_engine_sendrec_buf(eng, &len) && n == len) {
-        t->flight_at = t->flight_end = 0;
-        hsb__tls_place_output(t);
-    }
-    br_ssl_engine_sendrec_ack(eng, n);
-    hsb__tls_advance(t);
+    const hsb_str records = hsb__record_closed(&t->record);
+    return t->own_len && !records.len ? hsb__text_make(t->own, t->own_len) : records;
 }
 
 /* The first n bytes of hsb__tls_records were sent.                                         */
 static void hsb__tls_records_sent(hsb__tls *t, size_t n)
 {
-    size_t flight = t->flight_end - t->flight_at;
-    if (t->own_len && !flight) {
+    if (t->own_len && t->record.sent == t->record.made) {
         t->own += n;
         t->own_len -= n;
         return;
     }
-    flight = n < flight ? n : flight;
-    t->flight_at += flight;
-    if (t->phase == HSB__TLS_DEAD && !hsb__tls_in_flight(t))
-        hsb__tls_give_io(t);
-    else if (n > flight)
-        hsb__tls_engine_sent(t, n - flight);
+    if (!t->tls12) {
+        hsb__record_sent(&t->record, n);
+        return;
+    }
+    t->record.sent += n;                /* the engine writes behind them: see hsb__tls12_gather */
+    if (t->phase == HSB__TLS_HANDSHAKE)
+        hsb__tls_advance12(t);
 }
 
-/* close_notify, after what is queued.  Unused plaintext is dropped, as with it 0.6 would
-   never end; what the client still sends is dropped by the engine.                         */
+/* close_notify, after what is queued.  Plaintext that nobody took is dropped.               */
 static void hsb__tls_shut(hsb__tls *t)
 {
-    br_ssl_engine_context *eng = &t->tls12.server.eng;
-    size_t len;
-    if (!hsb__tls_wake(t))
+    if (t->phase == HSB__TLS_DEAD || t->shut)
         return;
-    t->hello_done = true;
-    while (br_ssl_engine_recvapp_buf(eng, &len))
-        br_ssl_engine_recvapp_ack(eng, len);
-    br_ssl_engine_close(eng);
-    hsb__tls_advance(t);
+    t->plain = hsb__text_absent();
+    if (t->phase == HSB__TLS_HANDSHAKE) {
+        hsb__tls_die(t, 0);
+        return;
+    }
+    hsb__record_alert(&t->record, 1, 0);
+    t->shut = true;
 }
 
 /* ===== >>loop ====================================================================
@@ -9323,7 +11623,7 @@ static bool hsb__after_add(hsb__link *list, hsb__loop *loop, int delay_ms, hsb__
 /* ===== >>head ====================================================================
    Purpose  the request line, the fields and the trailers: a strict reader over bytes,
             and the small readers of what fields and bodies carry: percent, form, cookie
-   Uses     >>text
+   Uses     >>text >>address
    Names    hsb__head_*, hsb__percent_*, hsb__form_*, hsb__cookie_*
    Tests    tests/unit/head.c, tests/wire/rfc9112-*.txt, tests/fuzz/head.c
 
@@ -10250,7 +12550,7 @@ static const char *hsb__body_reason(const hsb__body *b)
 /* ===== >>outgoing ================================================================
    Purpose  what waits to be sent: bytes, then one long source (memory that is lent to us,
             or a part of a file), pulled as the transport takes them
-   Uses     >>memory >>buffer >>platform
+   Uses     >>platform >>memory >>buffer
    Names    hsb__outgoing_*, hsb__source_*
    Tests    tests/unit/outgoing.c                                                    */
 
@@ -10364,7 +12664,7 @@ static ptrdiff_t hsb__outgoing_pull(hsb__outgoing *o, char *out, size_t len)
 
 /* ===== >>frame ===================================================================
    Purpose  writes status line, fields and chunks into a buffer
-   Uses     >>buffer >>text
+   Uses     >>text >>buffer
    Names    hsb__frame_*
    Tests    tests/unit/frame.c                                                       */
 
@@ -10493,7 +12793,7 @@ static bool hsb__frame_chunk(hsb__buffer *out, hsb_str part)
 /* ===== >>channel =================================================================
    Purpose  what a request has in common with the stream that it may become: the way to
             the peer, the end that was asked for, flow marks, timers, tickets
-   Uses     >>buffer >>error >>inbox >>loop >>outgoing
+   Uses     >>list >>buffer >>error >>inbox >>loop >>outgoing
    Names    hsb__channel_*, hsb__ending
    Tests    tests/live/streams.c, tests/live/responses.c, tests/live/closing.c       */
 
@@ -10601,7 +12901,7 @@ static void hsb__channel_call_off(hsb__channel *ch)
 
 /* ===== >>request =================================================================
    Purpose  the request object: its states, the head's storage, what fields say
-   Uses     >>memory >>text >>buffer >>loop >>head >>body >>channel
+   Uses     >>memory >>text >>buffer >>inbox >>loop >>head >>body >>channel
    Names    hsb__request_*
    Tests    tests/wire, tests/live/getters.c                                         */
 
@@ -10858,8 +13158,7 @@ static void hsb__request_resume(hsb_request *req)
 
 /* ===== >>response ================================================================
    Purpose  the answer: what is allowed when, which framing, what is written
-   Uses     >>memory >>text >>buffer >>error >>loop >>head >>body >>outgoing >>frame >>channel
-            >>request
+   Uses     >>text >>buffer >>loop >>outgoing >>frame >>channel >>request
    Names    hsb__response_*
    Tests    tests/live/responses.c, tests/wire                                       */
 
@@ -11258,7 +13557,7 @@ static bool hsb__response_cookie(hsb_request *req, const hsb_cookie *c)
 
 /* ===== >>files ===================================================================
    Purpose  files and folders as answers: types, validators, conditions, ranges
-   Uses     >>response
+   Uses     >>platform >>text >>buffer >>head >>outgoing >>frame >>request >>response
    Names    hsb__files_*
    Tests    tests/live/files*.c                                                          */
 
@@ -11668,7 +13967,8 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
 
 /* ===== >>stream ==================================================================
    Purpose  after hsb_request_detach: bytes only
-   Uses     >>memory >>text >>buffer >>inbox >>loop >>head >>channel >>request >>response
+   Uses     >>memory >>text >>buffer >>inbox >>loop >>outgoing >>channel >>request
+            >>response
    Names    hsb__stream_*
    Tests    tests/live/streams.c                                                     */
 
@@ -12688,7 +14988,8 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
 /* ===== >>http1 ===================================================================
    Purpose  HTTP/1 as a connection receives it: head, body, trailers, 100-continue, limits,
             refusals; from here the hooks of a request are called
-   Uses     >>text >>buffer >>error >>loop >>head >>body >>frame >>channel >>request >>response
+   Uses     >>list >>text >>buffer >>error >>loop >>head >>body >>frame >>channel
+            >>request >>response
    Names    hsb__http1_*
    Tests    tests/wire, tests/live/limits.c, tests/live/responses.c
 
@@ -13059,7 +15360,7 @@ static void hsb__http1_time_out(hsb_request *req)
 /* ===== >>conn ====================================================================
    Purpose  a connection: moves bytes between the socket, TLS and whoever receives them;
             its phases, its ends, its deadlines
-   Uses     >>platform >>buffer >>error >>timer >>address >>poller >>listener >>inbox >>tls
+   Uses     >>platform >>list >>text >>buffer >>timer >>poller >>listener >>der >>tls
             >>loop >>outgoing >>channel >>request >>response >>stream >>http1
    Names    hsb__conn_*
    Tests    tests/wire, tests/live                                                   */
@@ -13188,7 +15489,8 @@ static void hsb__conn_drop(hsb_conn *c)
 static void hsb__conn_socket_failed(hsb_conn *c, int code)
 {
     if (c->why.status == HSB_OK) {
-        hsb__channel_record(c->channel, HSB_ERR_CLOSED, "connection lost: %s", hsb__os_error_text(code));
+        hsb__channel_record(c->channel, HSB_ERR_CLOSED, "connection lost: %s",
+                            hsb__os_error_text(code));
         c->why.system_code = code;
     }
     if (c->phase == HSB__HANDSHAKE)
@@ -13326,6 +15628,8 @@ static bool hsb__conn_fill(hsb_conn *c)
     }
     if (moved && hsb__outgoing_empty(out))
         hsb__tls_flush(c->tls);
+    else if (hsb__outgoing_empty(out) && !c->input.len && !hsb__tls_plain(c->tls).len)
+        hsb__tls_greet(c->tls);
     return moved;
 }
 
@@ -13340,17 +15644,10 @@ static bool hsb__conn_hook_bool(hsb_conn *c, bool (*hook)(hsb_conn *, void *))
     return on;
 }
 
-/* The peer's close_notify waits until what is queued has been made into records.                */
-static bool hsb__conn_holds_end(const hsb_conn *c)
-{
-    return c->tls && c->input.len && !hsb__outgoing_empty(&c->channel->out) &&
-           hsb__tls_ends_with(c->tls, c->input.ptr);
-}
-
 /* False is the back-pressure: the bytes stay in the socket.                                    */
 static bool hsb__conn_wants_input(const hsb_conn *c)
 {
-    if (c->channel->ending == HSB__ENDS_NOW || hsb__conn_holds_end(c))
+    if (c->channel->ending == HSB__ENDS_NOW)
         return false;
     switch (c->phase) {
     case HSB__HANDSHAKE:
@@ -13407,7 +15704,7 @@ static bool hsb__conn_feed(hsb_conn *c)
 {
     if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
         return false;
-    size_t n = hsb__tls_receive(c->tls, c->input.ptr, c->input.len);
+    size_t n = hsb__tls_receive(c->tls, hsb__der_pointer(c->input), c->input.len);
     hsb__conn_input_used(c, n);
     return n > 0;
 }
@@ -13415,7 +15712,8 @@ static bool hsb__conn_feed(hsb_conn *c)
 static bool hsb__conn_read(hsb_conn *c)
 {
     bool discard = hsb__conn_is_closing(c);
-    if (!c->readable || c->eof || (!discard && (c->input.len || !hsb__conn_wants_input(c))))
+    if (!c->readable || c->eof ||
+        (!discard && (hsb__conn_plain(c).len || c->input.len || !hsb__conn_wants_input(c))))
         return false;
     ptrdiff_t n = hsb__os_recv(c->watch.fd, c->loop->stage, HSB__STAGE);
     c->readable = n == HSB__STAGE;              /* less: the socket is empty, or will say so      */
@@ -14376,7 +16674,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     loop->options = hsb__options_resolve(options);
     loop->options.server_header = NULL;             /* until it is ours                           */
     loop->pool.memory = &loop->memory;
-    loop->tls.memory = &loop->memory;
+    loop->tls.memory = loop->tls.engines.memory = &loop->memory;
     loop->tls.blocks = &loop->pool;
     loop->server = s;
     hsb__loop_tick(loop);

@@ -196,14 +196,14 @@ static void go_on(int fd)
 static void end(int fd)
 {
     shutdown(fd, SHUT_WR);
-    for (int i = 0; i < 50 && server->first; i++)
+    for (int i = 0; i < 50 && hsb__server_next(server, NULL); i++)
         go_on(fd);
     close(fd);
-    for (int i = 0; i < 100 && (server->first || ticket_count); i++) {
+    for (int i = 0; i < 100 && (hsb__server_next(server, NULL) || ticket_count); i++) {
         FUZZ_MUST(hsb_server_poll(server, 0) >= 0);
         use_tickets();
     }
-    FUZZ_MUST(!server->first && closes == accepts && finishes == heads);
+    FUZZ_MUST(!hsb__server_next(server, NULL) && closes == accepts && finishes == heads);
     FUZZ_MUST(streams == 0 && sockets == 0);
     FUZZ_MUST(hsb_server_memory(server) < 4 << 20);
 }

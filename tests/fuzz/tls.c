@@ -30,7 +30,7 @@ static void set_up(void)
     desc.trusted = hsb_pem_file("tests/data/ca.pem");
     security = hsb_security_new(&desc, &err);
     FUZZ_MUST(security != NULL);
-    blocks.memory = pool.memory = &memory;
+    blocks.memory = pool.memory = pool.engines.memory = &memory;
     pool.blocks = &blocks;
     context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_use_certificate_chain_file(context, "tests/data/client-p256.pem");

@@ -189,7 +189,7 @@ static void test_idle(void **state)
     for (int i = 0; i < CLIENTS; i++)
         hang_up(c[i]);
     turn_until(&r, all_closed, "the end of all connections");
-    assert_within(hsb_server_memory(r.server), 0, before + HSB__POOL_KEEP + HSB__TLS_KEEP * sizeof(hsb__tls));
+    assert_within(hsb_server_memory(r.server), 0, before + HSB__POOL_KEEP + HSB__TLS12_KEEP * sizeof(hsb__tls12));
     rig_close(&r);
 }
 

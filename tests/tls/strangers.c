@@ -282,8 +282,9 @@ static void nothing_in_common(void **state)
 {
     static const struct { int version; const char *suites; int alert; const char *text; } c[] = {
         { TLS1_3_VERSION, NULL, SSL_AD_HANDSHAKE_FAILURE,       /* its suites are others       */
-          "TLS: the client has no suite, curve or signature of ours" },
-        { TLS1_1_VERSION, NULL, SSL_AD_PROTOCOL_VERSION, "TLS: the client does not speak TLS 1.2" },
+          "TLS: the client has no suite, group or signature of ours" },
+        { TLS1_1_VERSION, NULL, SSL_AD_PROTOCOL_VERSION,
+          "TLS: the client speaks no version of TLS of ours" },
         { TLS1_2_VERSION, "AES128-SHA", SSL_AD_HANDSHAKE_FAILURE,
           "TLS: the client has no suite, curve or signature of ours" },
         { TLS1_2_VERSION, "ECDHE-RSA-AES128-GCM-SHA256", SSL_AD_HANDSHAKE_FAILURE,
@@ -299,6 +300,7 @@ static void nothing_in_common(void **state)
         SSL_set_min_proto_version(v.c->ssl, 0);
         SSL_set_max_proto_version(v.c->ssl, c[i].version);
         SSL_set_min_proto_version(v.c->ssl, c[i].version);
+        assert_int_equal(SSL_set_ciphersuites(v.c->ssl, "TLS_AES_128_CCM_SHA256"), 1);
         visit_go_on(&v);
         assert_false(v.up);
         if (v.alert != c[i].alert)

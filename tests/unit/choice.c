@@ -146,16 +146,25 @@ static void signs(void **state)
 /* Whatever differs, the binding differs. */
 static void bindings(void **state)
 {
-    static const struct { const char *name; size_t alpn; bool ask, require; } all[] = {
-        { "", 0, false, false }, { "a", 0, false, false }, { "a.b", 0, false, false },
-        { "a", 1, false, false }, { "a", 2, false, false }, { "a", 0, true, false },
-        { "a", 0, true, true }, { "a", 1, true, true }, { "b", 0, false, false },
+    static const struct {
+        unsigned version;
+        const char *name;
+        size_t alpn;
+        bool ask, require;
+    } all[] = {
+        { 0x0303, "", 0, false, false }, { 0x0303, "a", 0, false, false },
+        { 0x0303, "a.b", 0, false, false }, { 0x0303, "a", 1, false, false },
+        { 0x0303, "a", 2, false, false }, { 0x0303, "a", 0, true, false },
+        { 0x0303, "a", 0, true, true }, { 0x0303, "a", 1, true, true },
+        { 0x0303, "b", 0, false, false }, { 0x0304, "a", 0, false, false },
+        { 0x0304, "a", 1, true, true },
     };
     enum { COUNT = sizeof all / sizeof all[0] };
     unsigned char got[COUNT][32];
     (void)state;
     for (size_t i = 0; i < COUNT; i++) {
-        hsb__choice_binding(all[i].name, all[i].alpn, all[i].ask, all[i].require, got[i]);
+        hsb__choice_binding(all[i].version, all[i].name, all[i].alpn, all[i].ask,
+                            all[i].require, got[i]);
         for (size_t j = 0; j < i; j++)
             assert_memory_not_equal(got[i], got[j], 32);
     }

@@ -126,16 +126,38 @@ static void versions(void **state)
     const help_client old = { .suites = "ALL:@SECLEVEL=0", .max_version = TLS1_1_VERSION };
     help_open(&p, &s, &old);
     help_run(&p);
-    help_expect_dead(&p, 70, "TLS: the client does not speak TLS 1.2");
+    help_expect_dead(&p, 70, "TLS: the client speaks no version of TLS of ours");
     help_close(&p);
-    const help_client new = { .min_version = TLS1_3_VERSION, .max_version = TLS1_3_VERSION };
-    help_open(&p, &s, &new);
-    help_run(&p);
-    help_expect_dead(&p, 40, "TLS: the client has no suite, curve or signature of ours");
-    help_close(&p);
-    const help_client both = { .max_version = TLS1_3_VERSION };
-    SSL_SESSION_free(help_visit(&s, &both, false));
     help_server_close(&s);
+
+    static const struct { hsb_tls_versions ours; int min, max, version; } cases[] = {
+        { HSB_TLS_1_2_AND_1_3, 0, TLS1_2_VERSION, 0x0303 },
+        { HSB_TLS_1_2_AND_1_3, 0, TLS1_3_VERSION, 0x0304 },
+        { HSB_TLS_1_2_AND_1_3, TLS1_3_VERSION, TLS1_3_VERSION, 0x0304 },
+        { HSB_TLS_1_3_ONLY, 0, TLS1_3_VERSION, 0x0304 },
+        { HSB_TLS_1_3_ONLY, 0, TLS1_2_VERSION, 0 },
+        { HSB_TLS_1_2_ONLY, 0, TLS1_3_VERSION, 0x0303 },
+        { HSB_TLS_1_2_ONLY, 0, TLS1_2_VERSION, 0x0303 },
+        { HSB_TLS_1_2_ONLY, TLS1_3_VERSION, TLS1_3_VERSION, 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        hsb_security_desc one = desc;
+        one.versions = cases[i].ours;
+        help_server_open(&s, &one);
+        help_open(&p, &s, &(help_client){ .min_version = cases[i].min,
+                                          .max_version = cases[i].max });
+        help_run(&p);
+        if (cases[i].version) {
+            help_expect_open(&p);
+            assert_int_equal(help_info(&p)->version, cases[i].version);
+            assert_int_equal(SSL_version(p.ssl), cases[i].version);
+            help_exchange(&p);
+        } else {
+            help_expect_dead(&p, 70, "TLS: the client speaks no version of TLS of ours");
+        }
+        help_close(&p);
+        help_server_close(&s);
+    }
 }
 
 /* --- who is shown ----------------------------------------------------------------- */

@@ -56,7 +56,7 @@ static inline void help_server_open(help_server *s, const hsb_security_desc *des
 {
     memset(s, 0, sizeof *s);
     s->security = help_security(desc);
-    s->blocks.memory = s->pool.memory = &s->memory;
+    s->blocks.memory = s->pool.memory = s->pool.engines.memory = &s->memory;
     s->pool.blocks = &s->blocks;
 }
 
@@ -88,6 +88,7 @@ typedef struct help_pair {
     BIO *in, *out;                      /* to the client, from the client                    */
     unsigned char held[1 << 17];        /* from the client, not yet taken by the engine      */
     size_t held_len;
+    unsigned char *taken;               /* what the engine took last: plaintext lies in it   */
     size_t cut;                         /* feed so many bytes at a time; 0: all there are    */
     int alert;                          /* last one that the client received; -1: none       */
     int failed;                         /* the client's SSL_get_error, if it failed          */
@@ -160,6 +161,7 @@ static inline void help_open(help_pair *p, help_server *s, const help_client *c)
 static inline void help_close(help_pair *p)
 {
     hsb__tls_release(&p->server->pool, p->tls);
+    free(p->taken);
     SSL_free(p->ssl);
     ERR_clear_error();
 }
@@ -199,8 +201,9 @@ static inline bool help_move_bytes(help_pair *p)
     unsigned char *exact = malloc(n);       /* so that a sanitizer sees reads beyond it     */
     memcpy(exact, p->held, n);
     size_t used = hsb__tls_receive(p->tls, exact, n);
-    free(exact);
     assert_true(used <= n);
+    free(used ? p->taken : exact);
+    p->taken = used ? exact : p->taken;
     memmove(p->held, p->held + used, p->held_len - used);
     p->held_len -= used;
     return used > 0;

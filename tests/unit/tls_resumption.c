@@ -149,8 +149,10 @@ static void cancelled_hit(void **state)
     br_ssl_server_choices choices;
     (void)state;
     mutual_open(&m, DATA "ca.pem", true, false);
-    help_open_raw(&m.p, &m.s);
-    hsb__tls12 *e = &m.p.tls->tls12;
+    help_open(&m.p, &m.s, &(help_client){ 0 });
+    help_move_client(&m.p);
+    help_move_bytes(&m.p);
+    hsb__tls12 *e = m.p.tls->tls12;
     e->resumed = e->verify.verified = true;
     assert_true(hsb__leaf_copy(&m.s.blocks, &e->verify.leaf, "somebody", 8));
     e->choice.class->choose(&e->choice.class, &e->server, &choices);
