@@ -17,7 +17,8 @@
 
 /* --- keys ------------------------------------------------------------------------------- */
 enum {
-    KEYS_P256 = 8, KEY_P384 = KEYS_P256, KEY_P521, KEY_RSA, KEY_RSA_2, KEY_RSA_1024, KEY_ED25519,
+    KEYS_P256 = 8, KEY_P384 = KEYS_P256, KEY_P521, KEY_RSA, KEY_RSA_2, KEY_RSA_4096, KEY_RSA_1024,
+    KEY_ED25519,
     KEYS
 };
 
@@ -40,6 +41,7 @@ static inline EVP_PKEY *chains_key(int which)
         keys[KEY_P384] = EVP_EC_gen("P-384");
         keys[KEY_P521] = EVP_EC_gen("P-521");
         keys[KEY_RSA_2] = chains_read_key("tests/data/ca-rsa.key");
+        keys[KEY_RSA_4096] = chains_read_key("tests/data/server-rsa4096.key");
         keys[KEY_RSA_1024] = chains_read_key("tests/data/rsa1024.key");
         keys[KEY_ED25519] = chains_read_key("tests/data/ed25519.key");
         keys[KEY_RSA] = chains_read_key("tests/data/client-rsa.key");

@@ -240,6 +240,8 @@ table() {
     row "instructions, resumed handshake"        0 instructions.resume none ""
     echo
     cat $out/primitives.txt
+    echo
+    cat $out/chain.txt
     [ -z "$missing" ] || echo "not measured, for it is not installed:$missing"
 }
 
@@ -247,7 +249,7 @@ table() {
 build() {
     local bearssl=(-lbearssl)
     [ -z "${BEARSSL:-}" ] || bearssl=("-I$BEARSSL/inc" "$BEARSSL/build/libbearssl.a")
-    ${CC:-cc} -std=c99 -D_GNU_SOURCE -O2 -g -I. -o "$out/$1" "$2" "${bearssl[@]}" \
+    ${CC:-cc} -std=c99 -D_GNU_SOURCE -O2 -g -I. -Itests -o "$out/$1" "$2" "${bearssl[@]}" \
         -lssl -lcrypto -lpthread || exit 1
 }
 
@@ -274,6 +276,7 @@ mkdir -p $out/samples $out/www/bytes
 build echo examples/echo.c
 build client tests/bench/client.c
 build primitives tests/bench/primitives.c
+build chain tests/bench/chain.c
 [ -e $out/www/bytes/$download ] || head -c $download /dev/zero >$out/www/bytes/$download
 crowded=$(($(ulimit -n) - 500))
 crowded=$((crowded < 10000 ? crowded : 10000))
@@ -290,6 +293,7 @@ for ((round = 1; round <= rounds; round++)); do
     each full
     say " primitives"
     primitives
+    $out/chain >$out/chain.txt
     each resumed
     if [ "$wrk" ]; then
         each keep_alive
