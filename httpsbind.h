@@ -5674,7 +5674,7 @@ static void hsb__x509_forget(hsb__memory *m, hsb_certificate *c)
             one and its issuer, is here; >>verify puts them together for a path
    Uses     >>text >>der >>key >>x509
    Names    hsb__fault, hsb__trust_*
-   Tests    tests/unit/verify.c, tests/tls/verify.c
+   Tests    tests/unit/verify.c, tests/tls/forged.c
 
    BearSSL has a validator of its own, and it is not used.  It compares an anchor's name
    and key and nothing else of it, does not read extended key usage, fails on a critical
@@ -6180,7 +6180,7 @@ static bool hsb__names_load(hsb__memory *m, hsb__names *n, const hsb_pem *pem, h
    Purpose  certificate revocation lists (RFC 5280 5): loaded, verified, searched
    Uses     >>memory >>text >>error >>der >>pem >>x509 >>trust >>chain
    Names    hsb__crl_*, hsb__crls_*
-   Tests    tests/unit/crl.c, tests/unit/verify.c, tests/fuzz/chain.c
+   Tests    tests/unit/verify.c, tests/fuzz/chain.c
 
    A list belongs to the CA that signed it.  If that CA is in trusted, the list is verified
    when it is loaded.  Otherwise it must be an intermediate CA, whose certificate comes with
@@ -8009,7 +8009,7 @@ static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
    Purpose  what a client's chain of certificates is worth
    Uses     >>platform >>memory >>text >>error >>x509 >>trust >>chain >>crl >>security
    Names    hsb__verify_*, hsb__judge
-   Tests    tests/unit/verify.c, tests/unit/client_certificates.c, tests/fuzz/chain.c
+   Tests    tests/unit/verify.c, tests/unit/tls_clients.c, tests/tls/forged.c
 
    The chain arrives as hsb__verify_start_chain, then start_cert, append (in pieces) and
    end_cert for each certificate, then end_chain, which judges.  A client without a

@@ -9,7 +9,7 @@ static void must_be_text(hsb_str s)
     if (!s.ptr)
         abort();
     while (s.len)
-        if (!hsb__x509_next_char(&s, HSB__DER_UTF8, &c) || c < ' ' || (c >= 0x7F && c < 0xA0))
+        if (!hsb__x509_next_char(&s, HSB__DER_UTF8, &c) || hsb__x509_is_hidden(c))
             abort();
 }
 

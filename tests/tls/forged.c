@@ -365,6 +365,73 @@ static void session_ends_with_the_path(void **state)
     rig_close(&r);
 }
 
+/* The CA revokes while the server runs: a new security, and neither the certificate nor the
+   session of before gets in. */
+static char *list_text(const story *s, long serial)
+{
+    list_spec l[2];
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *at, *text;
+    memset(l, 0, sizeof l);
+    for (int i = 0; i < 2; i++) {
+        l[i].issuer = i + 1;
+        l[i].signer = s->certs[i + 1].key;
+        l[i].begin = -1;
+        l[i].end = 1;
+        l[i].count = 1;
+        l[i].serials[0] = i == 0 ? serial : 5;
+        bytes b = chains_list(&l[i]);
+        PEM_write_bio(bio, "X509 CRL", "", b.at, (long)b.len);
+        OPENSSL_free(b.at);
+    }
+    const long len = BIO_get_mem_data(bio, &at);
+    text = calloc((size_t)len + 1, 1);
+    memcpy(text, at, (size_t)len);
+    BIO_free(bio);
+    return text;
+}
+
+static hsb_security *security_with_list(const story *s, long serial)
+{
+    hsb_error err;
+    hsb_security_desc desc = desc_of("server-p256", NULL);
+    char *text = trusted_text(s), *list = list_text(s, serial);
+    desc.trusted.text = hsb_text(text);
+    desc.revoked.text = hsb_text(list);
+    hsb_security *security = hsb_security_new(&desc, &err);
+    if (!security)
+        fail_msg("%s", err.text);
+    free(text);
+    free(list);
+    return security;
+}
+
+static void revoked_while_it_runs(void **state)
+{
+    story s;
+    rig r;
+    hsb_options o;
+    hsb_error err;
+    (void)state;
+    begin(&s);
+    memset(&o, 0, sizeof o);
+    memset(&r, 0, sizeof r);
+    o.require_client_certificate = true;
+    r.on_request = name_client;
+    rig_open_with(&r, o, security_with_list(&s, 6));
+    SSL_SESSION *session = expect(&r, &s, NULL, false);
+    SSL_SESSION_free(expect(&r, &s, session, true));
+    hsb_security *renewed = security_with_list(&s, s.certs[LEAF].serial);
+    assert_true(hsb_server_set_security(r.server, 0, renewed, &err));
+    hsb_security_free(renewed);
+    s.text = "client certificate: revoked";
+    s.alert = SSL_AD_CERTIFICATE_REVOKED;
+    expect(&r, &s, session, false);
+    expect(&r, &s, NULL, false);
+    SSL_SESSION_free(session);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +451,7 @@ int main(void)
         cmocka_unit_test(key_of_a_web_server),
         cmocka_unit_test(leaf_as_issuer),
         cmocka_unit_test(session_ends_with_the_path),
+        cmocka_unit_test(revoked_while_it_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,6 +127,13 @@ static void escapes(void **state)
     assert_string_equal(CN(HSB__DER_UTF8, "ann\0.evil"), "ann\\00.evil");
     assert_string_equal(CN(HSB__DER_UTF8, "a\r\n\x1B\x7F"), "a\\0D\\0A\\1B\\7F");
     assert_string_equal(CN(HSB__DER_UTF8, "\xC2\x85"), "\\C2\\85");
+    /* right to left from here; line separator; soft hyphen; zero width; byte order mark; a tag */
+    assert_string_equal(CN(HSB__DER_UTF8, "a\xE2\x80\xAE" "b"), "a\\E2\\80\\AEb");
+    assert_string_equal(CN(HSB__DER_UTF8, "\xE2\x80\xA8"), "\\E2\\80\\A8");
+    assert_string_equal(CN(HSB__DER_UTF8, "\xC2\xAD\xE2\x80\x8B"), "\\C2\\AD\\E2\\80\\8B");
+    assert_string_equal(CN(HSB__DER_UTF8, "\xEF\xBB\xBF\xF3\xA0\x81\x81"), "\\EF\\BB\\BF\\F3\\A0\\81\\81");
+    assert_string_equal(CN(HSB__DER_BMP, "\x20\x2E\x20\x67"), "\\E2\\80\\AE\\E2\\81\\A7");
+    assert_string_equal(CN(HSB__DER_UTF8, "\xE2\x80\xA7\xC2\xA0\xE2\x80\xAF"), "\xE2\x80\xA7\xC2\xA0\xE2\x80\xAF");
     assert_string_equal(CN(HSB__DER_UTF8, "ann,O=Example"), "ann\\,O=Example");
 }
 
@@ -298,6 +305,15 @@ static void extensions(void **state)
     assert_false(WALKS("\x30\x03\x06\x01\x55"));        /* no value                          */
     assert_false(WALKS("\x30\x0E\x06\x03\x55\x1D\x11\x04\x05\x30\x03\x82\x01" "a\x05\x00"));
     assert_false(WALKS("\x30\x0E\x06\x03\x55\x1D\x11\x04\x07\x30\x03\x82\x01" "a\x05\x00"));
+    assert_false(WALKS("\x30\x0A\x06\x03\x55\x1D\x13\x04\x03\x30\x00\x00"));  /* a byte behind it  */
+    assert_false(WALKS("\x30\x0C\x06\x03\x55\x1D\x13\x04\x05\x30\x03\x02\x01\x00")); /* a path, no CA   */
+    assert_true(WALKS("\x30\x0F\x06\x03\x55\x1D\x13\x04\x08\x30\x06\x01\x01\xFF\x02\x01\x03"));
+    assert_int_equal(cert.path_len, 3);
+    assert_false(WALKS("\x30\x0F\x06\x03\x55\x1D\x13\x04\x08\x30\x06\x01\x01\xFF\x02\x01\xFF"));
+    assert_true(WALKS("\x30\x0B\x06\x03\x55\x1D\x0F\x04\x04\x03\x02\x05\xA0"));
+    assert_int_equal(cert.usage, 0xA0);
+    assert_false(WALKS("\x30\x0B\x06\x03\x55\x1D\x0F\x04\x04\x03\x02\x08\xA0"));    /* 8 bits unused */
+    assert_false(WALKS("\x30\x09\x06\x03\x55\x1D\x25\x04\x02\x30\x00"));          /* no purpose    */
     assert_false(WALKS("\x31\x00"));
     assert_false(WALKS("\x30"));
 }
