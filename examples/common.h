@@ -377,8 +377,8 @@ static inline int common_end(common *c, hsb_server *server)
     common_count = 0;
     hsb_server_free(server);
     hsb_security_free(c->security);
-    common_flush(&common_err);
     common_flush(&common_out);
+    common_flush(&common_err);          /* it may have to tell what the other has lost     */
     return 0;
 }
 
