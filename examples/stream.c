@@ -23,8 +23,8 @@ static void next_event(hsb_request *req, void *arg)
     time_t now = time(NULL);
     struct tm utc;
     (void)arg;
-    if (common_stops) {                 /* let the server go                                */
-        hsb_response_end(req);
+    if (hsb_server_closing(hsb_conn_server(hsb_request_conn(req)))) {
+        hsb_response_end(req);          /* or the server would wait for us                  */
         return;
     }
     gmtime_r(&now, &utc);

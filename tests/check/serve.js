@@ -1,4 +1,5 @@
-// examples/serve in Chromium: a video element that seeks, and a file added from the listing:
+// examples/serve in Chromium: a video element that seeks, a file added from the listing, and a page
+// that was uploaded and is no page of the site:
 // serve.js PORT chromium
 'use strict';
 const { within, browse, main } = require('./chromium.js');
@@ -30,4 +31,16 @@ async function upload(open) {
     console.log('ok: Chromium adds a file from the listing');
 }
 
-main(browse(chromium, async open => { await seek(open); await upload(open); }));
+// Its script does not run, and it has no origin that it could ask anything in the name of.
+async function sandbox(open) {
+    const page = await open(`https://localhost:${port}/inbox/page.html`);
+    await within('the page is there', () => page('document.querySelector("p")?.innerText === "uploaded"'));
+    if (await page('document.title') !== 'harmless') throw new Error('the script of an uploaded page runs');
+    if (await page('self.origin') !== 'null') throw new Error('an uploaded page has the origin of the site');
+    const listing = await open(`https://localhost:${port}/inbox/`);
+    await within('index.html is one of the rows', () =>
+        listing('document.querySelector("table")?.innerText.includes("index.html")'));
+    console.log('ok: an uploaded page runs nothing in Chromium, and index.html is a file like others');
+}
+
+main(browse(chromium, async open => { await seek(open); await upload(open); await sandbox(open); }));

@@ -96,6 +96,10 @@ samples=4800000
 } >"$out/site/silence.wav"
 echo '<!doctype html><title>Video</title><video src="silence.wav" preload="metadata" controls></video>' \
     >"$out/site/video.html"
+echo '<!doctype html><title>harmless</title><p>uploaded</p><script>document.title = "ran"</script>' \
+    >"$out/page.html"
+expect 201 -T "$out/page.html" "$site/inbox/"
+expect 201 -T "$out/page.html" "$site/inbox/index.html"
 if command -v chromium >/dev/null && NODE_PATH=/usr/share/nodejs node -e 'require("ws")' 2>/dev/null; then
     NODE_PATH=/usr/share/nodejs node tests/check/serve.js "$port" "$(command -v chromium)"
     [ "$(grep -c '"GET /silence.wav HTTP/1.1" 206' "$out/serve.log")" -ge 2 ] || fail "Chromium asked for no range"

@@ -1,0 +1,100 @@
+#!/bin/sh
+# What some recipes of README.md promise, with curl as their user: an upload takes whole files
+# only, systemd may pass several sockets, an event source does not hold up a graceful stop.
+set -eu
+tmp=$(mktemp -d)
+pid=
+trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
+python=/usr/bin/python3
+[ -x $python ] || { echo "skipped: no python3"; exit 0; }
+
+fail() { echo "FAILED: $*"; exit 1; }
+
+# The ```c block under a heading.
+block() {
+    awk -v heading="### $1" '$0 == heading { on = 1 }
+        on && /^```$/ { exit }
+        on && inside { print }
+        on && /^```c$/ { inside = 1 }' README.md
+}
+
+free_ports() {
+    $python -c 'import socket
+s = [socket.socket() for _ in range(2)]
+for i in s: i.bind(("127.0.0.1", 0))
+print(*[i.getsockname()[1] for i in s])'
+}
+
+# build NAME BLOCK...: the first program with these in the place of its own parts, on $port.
+build() {
+    program=$1
+    shift
+    for name; do block "$name" >>"$tmp/$program.blocks"; done
+    {
+        sed -n '1,/^$/p' examples/hello.c
+        grep '^#include' "$tmp/$program.blocks" || true
+        grep -q '^static void answer(' "$tmp/$program.blocks" || ! grep -q '[^_]answer' "$tmp/$program.blocks" ||
+            sed -n '/^static void answer/,/^}/p' examples/hello.c
+        grep -v '^#include' "$tmp/$program.blocks"
+        grep -q '^int main' "$tmp/$program.blocks" || sed -n '/^int main/,$p' examples/hello.c
+    } | sed "s/8443/$port/; s/\"localhost\", $port/\"127.0.0.1\", $port/" >"$tmp/$program.c"
+    ${CC:-cc} -O1 -I. "$tmp/$program.c" -o "$tmp/$program" -lbearssl -lpthread
+}
+
+ask() { curl -sk -m 10 -o /dev/null -w '%{http_code}' --retry 20 --retry-connrefused --retry-delay 1 "$@"; }
+
+# shellcheck disable=SC2046  # two words
+set -- $(free_ports)
+port=$1 second=$2
+
+build upload 'Upload'
+(cd "$tmp" && exec ./upload) &
+pid=$!
+got=$(ask -T Makefile "https://127.0.0.1:$port/")
+[ "$got" = 201 ] || fail "upload: $got"
+got=$(ask -T Makefile -H 'Content-Range: bytes 0-9/100' "https://127.0.0.1:$port/")
+[ "$got" = 400 ] || fail "upload with Content-Range: $got"
+cmp Makefile "$tmp/upload-1"
+[ "$(find "$tmp" -name 'upload-*' | wc -l)" -eq 1 ] || fail "upload keeps a part"
+kill -9 $pid
+wait $pid 2>/dev/null || true
+echo "ok: an upload takes whole files only"
+
+build systemd 'Behind systemd'
+$python -c 'import os, socket, sys
+for fd, port in ((3, sys.argv[2]), (4, sys.argv[3])):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", int(port)))
+    s.listen()
+    if s.fileno() != fd: os.dup2(s.fileno(), fd)
+    else: s.detach()
+    os.set_inheritable(fd, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
+os.execv(sys.argv[1], sys.argv[1:2])' "$tmp/systemd" "$port" "$second" &
+pid=$!
+for at in "$port" "$second"; do
+    got=$(ask "https://127.0.0.1:$at/")
+    [ "$got" = 200 ] || fail "port $at of two that systemd passed: $got"
+done
+kill -TERM $pid
+wait $pid || fail "systemd: exit status $?"
+echo "ok: systemd passes two sockets"
+
+build events 'Server-sent events' 'Graceful stop'
+"$tmp/events" &
+pid=$!
+curl -skN -m 60 --retry 20 --retry-connrefused --retry-delay 1 "https://127.0.0.1:$port/" >"$tmp/heard" &
+curl=$!
+for _ in $(seq 100); do
+    ! grep -q 'data: 1 seconds' "$tmp/heard" || break
+    sleep 0.1
+done
+before=$(date +%s)
+kill -TERM $pid
+wait $pid || fail "events: exit status $?"
+[ $(($(date +%s) - before)) -lt 10 ] || fail "the event source held up the stop"
+pid=
+wait $curl || fail "the event source was cut: curl says $?"
+grep -q 'data: 1 seconds' "$tmp/heard" || fail "no events"
+echo "ok: an event source ends with its server"
