@@ -125,7 +125,7 @@ check-poll:
 	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/* unit/poller unit/listener'
 check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim
 	$(MAKE) test OUT=build/kqueue FLAGS='-DHSB_USE_KQUEUE -Itests/compile/shim' \
-	        WHICH='unit/poller unit/listener live/responses'
+	        WHICH='unit/poller unit/listener live/responses live/blocked'
 check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
 check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests/unit/%.c, \

@@ -946,6 +946,11 @@ static bool hsb__os_would_block(void)
     return errno == EAGAIN || errno == EWOULDBLOCK;
 }
 
+static bool hsb__os_was_interrupted(void)
+{
+    return errno == EINTR;
+}
+
 static bool hsb__os_is_denied(int code)
 {
     return code == EACCES || code == EPERM;
@@ -3106,6 +3111,8 @@ static unsigned hsb__poller_events(short got)
 static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 {
     int n = poll(p->fds, (nfds_t)p->count, timeout_ms), len = 0;
+    if (n < 0)
+        return n;
     for (int looked = 0; looked < p->count && len < n && len < HSB__POLLER_BATCH; looked++) {
         int at = p->next < p->count ? p->next : 0;
         p->next = at + 1;
@@ -3174,14 +3181,23 @@ static void hsb__poller_drop(hsb__poller *p, hsb__watch *w)
             p->batch[i].watch = NULL;
 }
 
-/* Waits, calls nobody.  -1: until something happens; a signal, too, ends the wait.       */
-static void hsb__poller_collect(hsb__poller *p, int timeout_ms)
+static int hsb__poller_ask(hsb__poller *p, int timeout_ms)
+{
+    if (hsb__os_fails(HSB_FAULT("poll", NULL)))
+        return -1;
+    return hsb__poller_collect_system(p, timeout_ms);
+}
+
+/* Waits, calls nobody.  timeout_ms -1: until something happens.  A signal ends the wait, but
+   what is ready by then is collected.  False: more may be ready than the batch holds.   */
+static bool hsb__poller_collect(hsb__poller *p, int timeout_ms)
 {
     HSB_ASSERT(p->batch_len == 0);      /* a ready function must not wait                */
-    if (hsb__os_fails(HSB_FAULT("poll", NULL)))
-        return;
-    int n = hsb__poller_collect_system(p, timeout_ms);
+    int n = hsb__poller_ask(p, timeout_ms);
+    if (n < 0 && hsb__os_was_interrupted())
+        n = hsb__poller_ask(p, 0);
     p->batch_len = n > 0 ? n : 0;
+    return n >= 0 && n < HSB__POLLER_BATCH;
 }
 
 /* Calls whom collect has found, except for what is no longer wanted; returns how many.
@@ -11467,7 +11483,7 @@ typedef struct hsb__loop {
     hsb__inbox   *inbox;
     hsb_options   options;      /* resolved; nobody looks at the raw ones again         */
     hsb_server   *server;
-    uint64_t      now_us;       /* monotonic; read once a turn                          */
+    uint64_t      now_us;       /* monotonic; read once a turn, and after each hook     */
     char         *stage;        /* HSB__STAGE bytes for the connection that steps now   */
     hsb__link     scheduled;    /* connections to step before the next wait             */
     hsb__link     idle;         /* connections between requests; the longest idle first  */
@@ -11531,6 +11547,19 @@ static void hsb__loop_tick(hsb__loop *loop)
     loop->date_fresh = false;
 }
 
+/* Around every call of a hook.  The hook may have blocked, and what begins after it must not
+   seem to have begun before it.                                                         */
+static void hsb__loop_enter_hook(hsb__loop *loop)
+{
+    loop->depth++;
+}
+
+static void hsb__loop_leave_hook(hsb__loop *loop)
+{
+    loop->depth--;
+    loop->now_us = hsb__os_now_us();
+}
+
 static uint64_t hsb__loop_now_ms(const hsb__loop *loop)
 {
     return loop->now_us / 1000;
@@ -11553,9 +11582,9 @@ static void hsb__loop_error(hsb__loop *loop, hsb_conn *conn, const hsb_error *er
 {
     if (!loop->options.hooks.on_error)
         return;
-    loop->depth++;
+    hsb__loop_enter_hook(loop);
     loop->options.hooks.on_error(loop->server, conn, err, loop->options.hooks.user);
-    loop->depth--;
+    hsb__loop_leave_hook(loop);
 }
 
 /* --- pace: how long a transfer may take ------------------------------------------------------- */
@@ -14097,9 +14126,9 @@ static void hsb__stream_end(hsb_stream *s, const hsb_error *why)
     hsb__channel_call_off(&s->channel);
     s->channel.ending = HSB__ENDS_NOW;
     if (s->hooks.on_close) {
-        loop->depth++;
+        hsb__loop_enter_hook(loop);
         s->hooks.on_close(s, why, s->hooks.user);
-        loop->depth--;
+        hsb__loop_leave_hook(loop);
     }
     hsb__channel_call_off(&s->channel);         /* what on_close still asked for            */
     hsb__outgoing_clear(&s->channel.out);
@@ -15010,9 +15039,9 @@ static void hsb__http1_hook(hsb_request *req, void (*hook)(hsb_request *, void *
     hsb__loop *loop = req->channel.loop;
     if (!hook)
         return;
-    loop->depth++;
+    hsb__loop_enter_hook(loop);
     hook(req, loop->options.hooks.user);
-    loop->depth--;
+    hsb__loop_leave_hook(loop);
 }
 
 /* on_finish, exactly once for every on_head; then the object is ready for the next request. */
@@ -15024,9 +15053,9 @@ static void hsb__http1_finish(hsb_request *req)
     bool told = req->opened && hooks->on_finish;
     req->opened = false;                        /* it is read for the last time, not answered */
     if (told) {
-        loop->depth++;
+        hsb__loop_enter_hook(loop);
         hooks->on_finish(req, why->status == HSB_OK ? NULL : why, hooks->user);
-        loop->depth--;
+        hsb__loop_leave_hook(loop);
     }
     hsb__request_reset(req);
 }
@@ -15159,9 +15188,9 @@ static void hsb__http1_body_part(hsb_request *req, hsb_str part)
         if (!hsb__buffer_append(&req->kept, part.ptr, part.len))
             hsb__http1_no_memory(req, "body");
     } else if (hooks->on_body) {
-        loop->depth++;
+        hsb__loop_enter_hook(loop);
         hooks->on_body(req, part, hooks->user);
-        loop->depth--;
+        hsb__loop_leave_hook(loop);
     }
 }
 
@@ -15638,9 +15667,9 @@ static bool hsb__conn_hook_bool(hsb_conn *c, bool (*hook)(hsb_conn *, void *))
 {
     if (!hook)
         return true;
-    c->loop->depth++;
+    hsb__loop_enter_hook(c->loop);
     bool on = hook(c, c->loop->options.hooks.user);
-    c->loop->depth--;
+    hsb__loop_leave_hook(c->loop);
     return on;
 }
 
@@ -15675,9 +15704,9 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
 {
     hsb_stream *stream = c->stream;
     if (stream->hooks.on_data && !hsb__stream_gone(stream)) {
-        c->loop->depth++;
+        hsb__loop_enter_hook(c->loop);
         stream->hooks.on_data(stream, s, stream->hooks.user);
-        c->loop->depth--;
+        hsb__loop_leave_hook(c->loop);
     }
     return s.len;
 }
@@ -15839,9 +15868,9 @@ static void hsb__conn_drained(hsb_conn *c)
     }
     s->channel.drain_due = false;
     if (s->hooks.on_drain && !hsb__stream_gone(s)) {
-        c->loop->depth++;
+        hsb__loop_enter_hook(c->loop);
         s->hooks.on_drain(s, s->hooks.user);
-        c->loop->depth--;
+        hsb__loop_leave_hook(c->loop);
     }
 }
 
@@ -15881,9 +15910,9 @@ static void hsb__conn_stream_ended(hsb_conn *c)
     }
     bool told = s->hooks.on_end && !hsb__stream_gone(s);
     if (told) {
-        c->loop->depth++;
+        hsb__loop_enter_hook(c->loop);
         s->hooks.on_end(s, s->hooks.user);
-        c->loop->depth--;
+        hsb__loop_leave_hook(c->loop);
     }
     if (!told || c->tls)
         hsb__stream_close(s, false);
@@ -16040,9 +16069,9 @@ static void hsb__conn_release(hsb_conn *c)
         hsb__os_close_will_reset(c->watch.fd);
     hsb__conn_end_receivers(c);
     if (hooks->on_close) {
-        c->loop->depth++;
+        hsb__loop_enter_hook(c->loop);
         hooks->on_close(c, &c->why, hooks->user);
-        c->loop->depth--;
+        hsb__loop_leave_hook(c->loop);
     }
     hsb__timer_cancel(&c->timer);
     hsb__link_remove(&c->in_idle);
@@ -16152,7 +16181,7 @@ static void hsb__conn_ready(hsb__watch *watch, unsigned events)
 static void hsb__conn_fire(hsb__timer *timer)
 {
     hsb_conn *c = timer->owner;
-    if (hsb__conn_deadline(c) <= hsb__conn_now(c))
+    if (hsb__conn_deadline(c) <= c->loop->timers.now)
         hsb__conn_time_out(c);
     hsb__conn_step(c);
 }
@@ -16557,8 +16586,11 @@ static void hsb__server_begin_close(hsb_server *s)
 static int hsb__server_heed_flags(hsb_server *s)
 {
     int flags = hsb__inbox_take_flags(s->loop.inbox);
-    if ((flags & HSB__INBOX_WAKE) && s->loop.options.hooks.on_wake)
+    if ((flags & HSB__INBOX_WAKE) && s->loop.options.hooks.on_wake) {
+        hsb__loop_enter_hook(&s->loop);
         s->loop.options.hooks.on_wake(s, s->loop.options.hooks.user);
+        hsb__loop_leave_hook(&s->loop);
+    }
     if (flags & (HSB__INBOX_CLOSE | HSB__INBOX_FORCE))
         hsb__server_begin_close(s);
     if (flags & HSB__INBOX_FORCE)
@@ -16601,6 +16633,19 @@ static void hsb__server_resting(hsb_server *s, bool resting)
             hsb__listener_resting(&s->doors[i]->listener, resting);
 }
 
+/* Timers judge clients, so before one fires, everything is read that the kernel has received.
+   The batch may have been one of many, and the process may have been stopped since it was
+   collected.  The bound lets a server that is always busy run its timers.                        */
+static int hsb__server_catch_up(hsb_server *s)
+{
+    int count = 0, rounds = 4 + 2 * (s->total / HSB__POLLER_BATCH);     /* a kqueue tells twice   */
+    for (bool all = false; !all && rounds > 0; rounds--) {
+        all = hsb__poller_collect(&s->loop.poller, 0);
+        count += hsb__poller_dispatch(&s->loop.poller);
+    }
+    return count;
+}
+
 static int hsb__server_turn(hsb_server *s, int timeout_ms)
 {
     if (s->closed)
@@ -16612,10 +16657,17 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     hsb__poller_collect(&s->loop.poller, wait);
     hsb__server_resting(s, false);
     hsb__loop_tick(&s->loop);
+    uint64_t now = hsb__loop_now_ms(&s->loop);  /* hooks may block: they are no client's delay    */
     int count = hsb__server_heed_flags(s);      /* before anybody is accepted, should it close    */
     count += hsb__poller_dispatch(&s->loop.poller);
-    hsb__timers_advance(&s->loop.timers, hsb__loop_now_ms(&s->loop));
-    count += hsb__inbox_run(s->loop.inbox, s, &s->loop.timers);
+    bool due = hsb__timers_next(&s->loop.timers) <= now;
+    if (due)
+        count += hsb__server_catch_up(s);
+    hsb__timers_advance(&s->loop.timers, now);
+    int left = hsb__inbox_run(s->loop.inbox, s, &s->loop.timers);
+    if (due || left)
+        hsb__loop_tick(&s->loop);               /* the application's functions may block, too     */
+    count += left;
     count += hsb__server_step_scheduled(s);
     s->loop.depth--;
     s->loop.date_fresh = false;

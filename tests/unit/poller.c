@@ -13,13 +13,18 @@ static int fault(const char *call, void *count);
 static const char *fault_call;
 static int fault_code;
 static int watch_calls, alloc_calls;
+static int interruptions;       /* faults to come; 0: all                                     */
 
 static int fault(const char *call, void *count)
 {
     (void)count;
     watch_calls += strcmp(call, "watch") == 0;
     alloc_calls += strcmp(call, "alloc") == 0;
-    return fault_call && strcmp(call, fault_call) == 0 ? fault_code : 0;
+    if (!fault_call || strcmp(call, fault_call) != 0)
+        return 0;
+    if (interruptions > 0 && --interruptions == 0)
+        fault_call = NULL;                  /* this one, and no more                       */
+    return fault_code;
 }
 
 /* --- watches that keep a record ------------------------------------------------------ */
@@ -449,6 +454,39 @@ static void test_a_signal_ends_the_wait(void **state)
     assert_int_equal(turn(-1), 0);
 }
 
+/* But what is ready then is told: the wait is followed by a look.                        */
+static void test_an_interrupted_wait_tells_what_is_ready(void **state)
+{
+    probe p;
+    (void)state;
+    probe_open(&p);
+    probe_say(&p);
+    assert_true(hsb__poller_add(&poller, &p.watch, HSB__READ));
+    fault_call = "poll";
+    fault_code = EINTR;
+    interruptions = 1;
+    assert_int_equal(probe_wait(&p, -1), HSB__READ);
+    assert_int_equal(interruptions, 0);
+    fault_call = NULL;
+    probe_close(&p);
+}
+
+static void test_a_full_batch_may_not_be_all(void **state)
+{
+    (void)state;
+    crowd_open();
+    assert_false(hsb__poller_collect(&poller, 1000));
+    hsb__poller_dispatch(&poller);
+    for (int i = 0; i < CROWD; i++)
+        crowd_drop(i);
+    assert_true(hsb__poller_collect(&poller, 0));
+    hsb__poller_dispatch(&poller);
+    fault_call = "poll";
+    fault_code = EBADF;
+    assert_false(hsb__poller_collect(&poller, 0));
+    fault_call = NULL;
+}
+
 static void test_waiting_allocates_nothing(void **state)
 {
     (void)state;
@@ -585,6 +623,8 @@ int main(void)
         TEST(test_against_a_model),
         TEST(test_timeouts),
         TEST(test_a_signal_ends_the_wait),
+        TEST(test_an_interrupted_wait_tells_what_is_ready),
+        TEST(test_a_full_batch_may_not_be_all),
         TEST(test_waiting_allocates_nothing),
         TEST(test_descriptor_for_other_loops),
         TEST(test_drop_of_what_was_never_added),
