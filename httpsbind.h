@@ -197,8 +197,8 @@
      timeouts.idle       120 000     limits.head_fields   100
      timeouts.close        2 000     limits.body_bytes    1 048 576
      timeouts.shutdown    30 000     limits.stream_bytes  no limit
-     backlog           SOMAXCONN     limits.queued_bytes  65 536
-                                     limits.rate          512 bytes a second
+     timeouts.stream     300 000     limits.queued_bytes  65 536
+     backlog           SOMAXCONN     limits.rate          512 bytes a second
                                      limits.requests      no limit */
 
 /* ===== >>build ===================================================================
@@ -449,6 +449,9 @@ typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                   
                                    peer that still sends a body gets timeouts.body in addition, as
                                    a reset could destroy our answer before it is read (2 000)   */
     int shutdown;               /* after so long hsb_server_close(false) becomes (true) (30 000) */
+    int stream;                 /* a detached stream or a WebSocket ends when no byte went in either
+                                   direction for so long, pauses not counted.  A WebSocket pings its
+                                   peer after a third of it                        (300 000)    */
 } hsb_timeouts;
 
 typedef struct hsb_limits {     /* -1: no limit                                                 */
@@ -543,6 +546,9 @@ HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* with 
    it trusts nobody) or HSB_ERR_MISUSE; nothing has changed.                                      */
 HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
                                             hsb_security *security, hsb_error *err);
+/* hsb_server_close was called: an answer without an end of its own, such as server-sent events,
+   should end now.                                                                                */
+HSB_API bool        hsb_server_closing(const hsb_server *server);
 /* How many are open: total is the sum of the others.                                             */
 typedef struct hsb_connections {
     int total, handshaking, active, idle, closing, detached;
@@ -615,7 +621,9 @@ HSB_API hsb_str   hsb_request_cookie(const hsb_request *req, const char *name);
 HSB_API int64_t   hsb_request_content_length(const hsb_request *req);
 /* Only from on_head: the body goes to on_body in parts.  Otherwise it is kept for on_request.    */
 HSB_API void      hsb_request_stream(hsb_request *req);
-HSB_API hsb_str   hsb_request_body(const hsb_request *req);     /* what is kept; absent: streamed */
+/* What is kept of the body; absent: it was streamed.  Before on_request there is only the part that
+   has arrived, and it is borrowed until the hook returns.                                        */
+HSB_API hsb_str   hsb_request_body(const hsb_request *req);
 HSB_API bool      hsb_request_keep_alive(const hsb_request *req);   /* as far as is known now     */
 HSB_API int64_t   hsb_request_received(const hsb_request *req); /* bytes of the body, up to now   */
 /* Microseconds since the first byte of the request arrived.                                      */
@@ -701,7 +709,9 @@ HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part);
 /* Sends what is queued in the next turn of the loop.  Inside a hook this is of no use: parts are
    sent as soon as the hook returns.                                                              */
 HSB_API hsb_flow hsb_response_flush(hsb_request *req);
-/* Before hsb_response_end.  False: as hsb_response_header.  It is sent if the body is chunked.   */
+/* Before hsb_response_end.  False: as hsb_response_header, or a field that must come before the
+   content (RFC 9110 6.5.1: Content-Type, Set-Cookie, Authorization and others).  It is sent if the
+   body is chunked.                                                                               */
 HSB_API bool     hsb_response_trailer(hsb_request *req, const char *name, const char *value);
 /* If fewer bytes were written than promised, the connection is cut: the client must not think that
    the answer is complete.                                                                        */
@@ -772,6 +782,8 @@ typedef struct hsb_websocket_hooks {
     void (*on_fragment)(hsb_websocket *, bool text, hsb_str part, bool last, void *user);
                                             /* if set, called instead: parts, as they arrive      */
     void (*on_pong)    (hsb_websocket *, hsb_str payload, void *user);
+                                            /* empty after a ping of the library's own: see
+                                               timeouts.stream                                    */
     void (*on_drain)   (hsb_websocket *, void *user);           /* you may write again            */
     void (*on_close)   (hsb_websocket *, int code, hsb_str reason, void *user);
                                             /* last; the peer's code and reason.  1005: it sent
@@ -1466,7 +1478,6 @@ static int hsb__os_socket_error(hsb__socket s)
 
 /* How many bytes of ours the peer's system has not acknowledged, those not sent included; a
    FIN may count as one.  -1: this system does not say.                               */
-__attribute__((unused))
 static int64_t hsb__os_unsent(hsb__socket s)
 {
     int n = 0;
@@ -1689,7 +1700,10 @@ static char *hsb__memory_copy_text(hsb__memory *m, const char *text, size_t len)
 
 /* Blocks of 256 bytes, 384, 512, 768, 1 KiB ... 64 KiB, kept for the next request; larger
    ones come straight from the allocator.  At most HSB__POOL_KEEP bytes stay unused.    */
-enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 17, HSB__POOL_KEEP = 1 << 20 };
+enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 17 };
+#ifndef HSB__POOL_KEEP
+#  define HSB__POOL_KEEP ((size_t)1 << 20)      /* 0 in make check-noreuse               */
+#endif
 
 typedef struct hsb__block { struct hsb__block *next; } hsb__block;
 typedef struct hsb__pool {
@@ -11523,6 +11537,7 @@ static hsb_options hsb__options_resolve(const hsb_options *raw)
     hsb__options_default(&o.timeouts.idle, 120000);
     hsb__options_default(&o.timeouts.close, 2000);
     hsb__options_default(&o.timeouts.shutdown, 30000);
+    hsb__options_default(&o.timeouts.stream, 300000);
     hsb__options_default(&o.limits.connections, 1024);
     hsb__options_default(&o.limits.target_bytes, 8192);
     hsb__options_default(&o.limits.head_bytes, 16384);
@@ -11591,7 +11606,8 @@ static void hsb__loop_error(hsb__loop *loop, hsb_conn *conn, const hsb_error *er
 /* A transfer may rest for one period at a time, and beyond its first period must keep
    rate bytes a second on the whole: one byte per 29 s is no way to stay.                */
 typedef struct hsb__pace {
-    uint64_t began, moved;      /* ms; moved: the last byte.  began 0: at rest          */
+    uint64_t began, moved;      /* ms; moved: the last byte.  began 0: not started      */
+    uint64_t held;              /* since when the clock stands still; 0: it runs        */
     uint64_t bytes;
 } hsb__pace;
 
@@ -11600,12 +11616,24 @@ static void hsb__pace_stop(hsb__pace *p)
     memset(p, 0, sizeof *p);
 }
 
+/* Starts the clock, or lets it go on after a hold as if no time had passed.             */
 static void hsb__pace_start(hsb__pace *p, uint64_t now)
 {
-    if (p->began)
-        return;
-    p->began = p->moved = now;
-    p->bytes = 0;
+    if (!p->began) {
+        p->began = p->moved = now;
+        p->bytes = 0;
+    } else if (p->held) {
+        uint64_t moved = p->moved + (now - p->held);
+        p->began += now - p->held;
+        p->moved = moved < now ? moved : now;   /* bytes may have come before this call  */
+    }
+    p->held = 0;
+}
+
+static void hsb__pace_hold(hsb__pace *p, uint64_t now)
+{
+    if (p->began && !p->held)
+        p->held = now;
 }
 
 static void hsb__pace_count(hsb__pace *p, uint64_t now, uint64_t bytes)
@@ -11617,7 +11645,7 @@ static void hsb__pace_count(hsb__pace *p, uint64_t now, uint64_t bytes)
 /* When it is too slow; UINT64_MAX: never.                                               */
 static uint64_t hsb__pace_deadline(const hsb__pace *p, int period_ms, int rate)
 {
-    if (!p->began || period_ms < 0)
+    if (!p->began || p->held || period_ms < 0)
         return UINT64_MAX;
     uint64_t rest = p->moved + (uint64_t)period_ms;
     if (rate <= 0)
@@ -12244,9 +12272,8 @@ static int hsb__head_parse(hsb__head *h, const char *bytes, size_t len)
     return hsb__head_refuse(h, 431, h->in_trailers ? "trailers are too long" : "head is too long");
 }
 
-/* RFC 9112 7.1.2: the trailers of a chunked body.  The caller has appended them to the head's
-   bytes, at `from`; their spans and h->end count from the start of the head too.  The limits
-   of the head apply to them again.                                                    */
+/* RFC 9112 7.1.2: the trailers of a chunked body, whose first byte is bytes[from]; their spans
+   and h->end count from bytes[0].  The limits of the head apply to them again.        */
 static int hsb__head_parse_trailers(hsb__head *h, const char *bytes, size_t len, size_t from)
 {
     if (!h->in_trailers && h->state == HSB__HEAD_FINISHED) {
@@ -12971,7 +12998,8 @@ struct hsb_request {
     hsb__receiving receiving;   /* writer: >>http1                                     */
     hsb__sending   sending;     /* writer: >>response                                  */
     hsb__head      head;
-    hsb__buffer    text;        /* the head's bytes, then the trailers'                */
+    hsb__buffer    text;        /* the head's bytes; they do not move after on_head    */
+    hsb__buffer    trailer_text;        /* the trailers' bytes                         */
     size_t         fields_size; /* bytes of head.fields' block                         */
     hsb__body      body;
     hsb__buffer    kept;        /* the body, unless streamed                           */
@@ -12997,7 +13025,8 @@ struct hsb_request {
 static void hsb__request_set_pools(hsb_request *req)
 {
     hsb__pool *pool = &req->channel.loop->pool;
-    req->text.pool = req->kept.pool = req->fields_out.pool = req->trailers_out.pool = pool;
+    req->text.pool = req->trailer_text.pool = req->kept.pool = pool;
+    req->fields_out.pool = req->trailers_out.pool = pool;
 }
 
 static void hsb__request_init(hsb_request *req, hsb__loop *loop, hsb_conn *conn, hsb_error *why,
@@ -13016,6 +13045,7 @@ static void hsb__request_reset(hsb_request *req)
     hsb__channel_call_off(&req->channel);
     hsb__pool_put(&req->channel.loop->pool, req->head.fields, req->fields_size);
     hsb__buffer_release(&req->text);
+    hsb__buffer_release(&req->trailer_text);
     hsb__buffer_release(&req->kept);
     hsb__buffer_release(&req->fields_out);
     hsb__buffer_release(&req->trailers_out);
@@ -13025,6 +13055,12 @@ static void hsb__request_reset(hsb_request *req)
     req->channel = channel;
     req->earlier = earlier;
     hsb__request_set_pools(req);
+}
+
+/* Nothing can be added to its answer, or the request is over.                          */
+static bool hsb__request_has_answer(const hsb_request *req)
+{
+    return !req->opened || req->sending == HSB__LAST;
 }
 
 /* on_head is being called.                                                             */
@@ -13119,15 +13155,17 @@ static bool hsb__request_lists(const hsb_request *req, const char *field, const 
     return false;
 }
 
-/* The i-th of the fields from..to.                                                     */
-static bool hsb__request_field_at(const hsb_request *req, int from, int to, int i, hsb_str *name,
+/* The i-th field of the head, or of the trailers.                                      */
+static bool hsb__request_field_at(const hsb_request *req, bool trailers, int i, hsb_str *name,
                                   hsb_str *value)
 {
-    if (i < 0 || i >= to - from)
+    const hsb__head *h = &req->head;
+    int from = trailers ? h->trailer_from : 0, to = trailers ? h->field_count : h->trailer_from;
+    const char *bytes = hsb__buffer_data(trailers ? &req->trailer_text : &req->text);
+    if (i < 0 || i >= to - from || (trailers && req->receiving != HSB__END))
         return false;
-    const hsb__field *f = &req->head.fields[from + i];
-    *name = hsb__request_text(req, f->name);
-    *value = hsb__request_text(req, f->value);
+    *name = hsb__head_text(bytes, h->fields[from + i].name);
+    *value = hsb__head_text(bytes, h->fields[from + i].value);
     return true;
 }
 
@@ -13170,13 +13208,19 @@ static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_re
 {
     hsb__channel *ch = &req->channel;
     hsb__resume resume;
+    if (hsb__request_has_answer(req))
+        return false;
     resume.request = fn;
     return hsb__after_add(&ch->afters, ch->loop, delay_ms, hsb__request_call, req, resume, arg);
 }
 
+/* A ticket that is taken after the answer finds NULL, as those that were open then.      */
 static hsb_ticket hsb__request_defer(hsb_request *req)
 {
-    return hsb__channel_ticket(&req->channel, req, hsb__request_call);
+    hsb_ticket t = hsb__channel_ticket(&req->channel, req, hsb__request_call);
+    if (hsb__request_has_answer(req))
+        hsb__channel_call_off(&req->channel);
+    return t;
 }
 
 static void hsb__request_resume(hsb_request *req)
@@ -13501,11 +13545,32 @@ static hsb_flow hsb__response_flush(hsb_request *req)
     return hsb__channel_flow(&req->channel);
 }
 
-/* RFC 9110 6.5.1: no framing, routing or authentication in trailers; the framing fields
-   are refused with all others that are ours.                                              */
+/* RFC 9110 6.5.1: a trailer comes too late for framing and routing, for authentication, for
+   what modifies a request or steers its answer, and for how the content is to be read.  Framing
+   fields that are ours are refused by hsb__frame_field_allowed.                           */
+static bool hsb__response_trailer_allowed(const char *name)
+{
+    static const char *const refused[] = {
+        "te", "trailer", "upgrade", "host", "via", "proxy-connection", "forwarded",
+        "authorization", "www-authenticate", "authentication-info", "proxy-authorization",
+        "proxy-authenticate", "proxy-authentication-info", "set-cookie", "cookie",
+        "cache-control", "expect", "max-forwards", "pragma", "range", "if-match",
+        "if-none-match", "if-modified-since", "if-unmodified-since", "if-range",
+        "age", "expires", "location", "retry-after", "vary", "warning",
+        "content-type", "content-encoding", "content-language", "content-location",
+        "content-range", "content-disposition", "content-security-policy",
+        "strict-transport-security", "accept-ranges", "allow",
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (hsb__text_is_nocase(hsb__text_of(name), refused[i]))
+            return false;
+    return true;
+}
+
 static bool hsb__response_trailer(hsb_request *req, const char *name, const char *value)
 {
-    if (!req->opened || req->sending == HSB__LAST || !hsb__frame_field_allowed(name, value))
+    if (!req->opened || req->sending == HSB__LAST || !hsb__frame_field_allowed(name, value) ||
+        !hsb__response_trailer_allowed(name))
         return false;
     return hsb__frame_field(&req->trailers_out, name, hsb__text_of(value));
 }
@@ -14005,6 +14070,9 @@ struct hsb_stream {
     hsb__channel     channel;
     hsb_stream_hooks hooks;
     bool             ended;         /* the peer's end was told by on_end                 */
+    hsb__pace        pace;          /* of bytes in both directions                       */
+    void           (*probe)(hsb_stream *);  /* asks a silent peer for a sign; NULL: none */
+    bool             probed;        /* since the last byte                               */
 };
 
 static bool hsb__stream_may_detach(const hsb_request *req, int status)
@@ -14039,6 +14107,30 @@ static hsb_stream *hsb__request_detach(hsb_request *req, int status, const hsb_s
     return s;
 }
 
+/* A byte went to the peer, or came.                                                      */
+static void hsb__stream_moved(hsb_stream *s)
+{
+    hsb__pace_count(&s->pace, hsb__loop_now_ms(s->channel.loop), 1);
+    s->probed = false;
+}
+
+/* What the probe itself sends is no sign of life.                                        */
+static void hsb__stream_probe(hsb_stream *s)
+{
+    hsb__pace before = s->pace;
+    s->probe(s);
+    s->pace = before;
+    s->probed = true;
+}
+
+static uint64_t hsb__stream_deadline(const hsb_stream *s)
+{
+    int period = s->channel.loop->options.timeouts.stream;
+    if (s->probe && !s->probed && period > 0)
+        period /= 3;
+    return hsb__pace_deadline(&s->pace, period, 0);
+}
+
 /* The stream ends, or its end was asked for: the application gets and sends no more.     */
 static bool hsb__stream_gone(const hsb_stream *s)
 {
@@ -14068,6 +14160,7 @@ static hsb_flow hsb__stream_write_both(hsb_stream *s, hsb_str head, hsb_str body
     if (!hsb__buffer_append(out, head.ptr, head.len) ||
         !hsb__buffer_append(out, body.ptr, body.len))
         return hsb__stream_fail(s, HSB_ERR_MEMORY, "out of memory for a stream");
+    hsb__stream_moved(s);
     hsb__channel_schedule(&s->channel);
     return hsb__channel_flow(&s->channel);
 }
@@ -14830,6 +14923,14 @@ static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
         hsb__websocket_give_up(ws->stream, ws);
 }
 
+/* timeouts.stream: a peer that lives answers this (RFC 6455 5.5.2).                    */
+static void hsb__websocket_probe(hsb_stream *stream)
+{
+    hsb_websocket *ws = stream->hooks.user;
+    if (!ws->close_sent && !ws->full)
+        hsb__websocket_put(ws, true, HSB__WEBSOCKET_OP_PING, hsb__text_absent());
+}
+
 static hsb_stream *hsb__websocket_stream(const hsb_websocket *ws)
 {
     return ws->stream;
@@ -15006,8 +15107,10 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
     if (!hsb__websocket_agrees(req))
         return NULL;
     hsb_websocket *ws = hsb__websocket_new(req, hooks);
-    if (ws && (ws->stream = hsb__websocket_switch(req, ws)) != NULL)
+    if (ws && (ws->stream = hsb__websocket_switch(req, ws)) != NULL) {
+        ws->stream->probe = hsb__websocket_probe;
         return ws;
+    }
     if (ws)
         hsb__websocket_free(ws);
     hsb__response_text(req, 500, "out of memory\n");
@@ -15195,13 +15298,14 @@ static void hsb__http1_body_part(hsb_request *req, hsb_str part)
 }
 
 /* --- head and trailers -------------------------------------------------------------------- */
-/* Reads on, field by field, in what the head's storage holds.                                */
+/* Reads on, field by field, in what the storage of the head or of the trailers holds.        */
 static int hsb__http1_parse_text(hsb_request *req, bool trailers)
 {
+    const hsb__buffer *text = trailers ? &req->trailer_text : &req->text;
+    const char *bytes = hsb__buffer_data(text);
+    size_t len = hsb__buffer_len(text);
     for (;;) {
-        const char *bytes = hsb__buffer_data(&req->text);
-        size_t len = hsb__buffer_len(&req->text);
-        int outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, req->head.end)
+        int outcome = trailers ? hsb__head_parse_trailers(&req->head, bytes, len, 0)
                                : hsb__head_parse(&req->head, bytes, len);
         if (outcome != HSB__HEAD_SPACE)
             return outcome;
@@ -15214,12 +15318,12 @@ static int hsb__http1_parse_text(hsb_request *req, bool trailers)
 
 enum { HSB__HEAD_PIECE = 1024 };        /* see hsb__http1_parse                               */
 
-/* Copies bytes to the head's storage and parses on.  Returns how many of them belonged to it;
+/* Copies bytes to that storage and parses on.  Returns how many of them belonged to it;
    *outcome becomes HSB__HEAD_MORE, _DONE or the status to refuse with.  It works piece by piece,
    because many other requests may follow a small head, and they must not be copied each time. */
 static size_t hsb__http1_parse(hsb_request *req, hsb_str s, bool trailers, int *outcome)
 {
-    hsb__buffer *text = &req->text;
+    hsb__buffer *text = trailers ? &req->trailer_text : &req->text;
     size_t used = 0;
     *outcome = HSB__HEAD_MORE;
     while (used < s.len && *outcome == HSB__HEAD_MORE && req->channel.ending != HSB__ENDS_NOW) {
@@ -15360,13 +15464,15 @@ static bool hsb__http1_turn(hsb_request *req)
 }
 
 /* --- deadlines ---------------------------------------------------------------------------- */
-/* Only the time in which the peer's bytes are awaited counts for it.                         */
+/* Only the time in which the peer's bytes are awaited counts.  The clock is held while they
+   are not, and never set back: else a peer could send a byte between two pauses for ever.    */
 static void hsb__http1_set_pace(hsb_request *req, bool awaited)
 {
+    uint64_t now = hsb__loop_now_ms(req->channel.loop);
     if (awaited && req->receiving == HSB__BODY)
-        hsb__pace_start(&req->pace, hsb__loop_now_ms(req->channel.loop));
+        hsb__pace_start(&req->pace, now);
     else
-        hsb__pace_stop(&req->pace);
+        hsb__pace_hold(&req->pace, now);
 }
 
 /* In ms; UINT64_MAX: nothing of a request is awaited from the peer.                          */
@@ -15423,7 +15529,8 @@ static void hsb__http1_time_out(hsb_request *req)
      drop    the socket or memory failed; a     are dropped   nothing       FIN *      DEAD
              peer that reads too slowly; the
              end of lingering; on_accept said no
-     *  A reset where the end itself would tell the peer that a body is whole, which it is not
+     *  A reset where the peer did not read what it was sent (hsb__conn_drop_unread), and where
+        the end itself would tell the peer that a body is whole, which it is not
         (hsb__conn_ends_body): close is a drop then, and a cut sends no close_notify.
 
    The step is the only place that moves bytes and calls hooks; a user's call sets a state,
@@ -15451,8 +15558,11 @@ struct hsb_conn {
     bool eof;                       /* recv returned 0                                      */
     bool stepping, again;           /* again: scheduled during the step                     */
     bool grace;                     /* was in its handshake when the server began to close  */
-    hsb__pace      pace_out;        /* of what we send                                      */
+    hsb__pace      pace_out;        /* of what the peer acknowledges                        */
     hsb__pace      pace_linger;     /* of what still comes in CLOSING and LINGER            */
+    uint64_t       given;           /* bytes that the socket took                           */
+    uint64_t       acknowledged;    /* of these, when we last looked                        */
+    bool           reset;           /* the socket is to end with a reset                    */
     uint64_t       since;           /* ms: accepted, idle, or closing since                 */
     uint64_t       id;
     hsb__link      in_all;          /* the server's list of all connections                 */
@@ -15513,6 +15623,26 @@ static void hsb__conn_drop(hsb_conn *c)
     c->phase = HSB__DEAD;
 }
 
+/* The peer did not take what we had for it.  Without a reset the kernel would keep it for
+   the peer, megabytes perhaps, for minutes.                                                 */
+static void hsb__conn_drop_unread(hsb_conn *c)
+{
+    c->reset = true;
+    hsb__conn_drop(c);
+}
+
+/* How many bytes the peer has acknowledged since we last looked.  What the kernel accepts says
+   nothing about a reader: it takes megabytes at once, and then nothing for a long time.     */
+static uint64_t hsb__conn_look_at_reader(hsb_conn *c)
+{
+    int64_t unsent = hsb__os_unsent(c->watch.fd);
+    uint64_t waiting = unsent > 0 ? (uint64_t)unsent : 0;       /* -1: it cannot be known    */
+    uint64_t now = waiting < c->given ? c->given - waiting : 0;
+    uint64_t fresh = now > c->acknowledged ? now - c->acknowledged : 0;
+    c->acknowledged += fresh;
+    return fresh;
+}
+
 /* Nothing more can be read or written.  A handshake that fails is reported, whatever made
    it fail.                                                                                  */
 static void hsb__conn_socket_failed(hsb_conn *c, int code)
@@ -15540,6 +15670,7 @@ static void hsb__conn_close(hsb_conn *c)
     c->phase = HSB__CLOSING;
     c->input = hsb__text_absent();
     c->since = hsb__conn_now(c);
+    hsb__conn_look_at_reader(c);
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
@@ -15566,7 +15697,7 @@ static void hsb__conn_sent(hsb_conn *c, size_t n)
         hsb__tls_records_sent(c->tls, n);
     else
         hsb__buffer_taken(&c->channel->out.bytes, n);
-    hsb__pace_count(&c->pace_out, hsb__conn_now(c), n);
+    c->given += n;
 }
 
 /* Records, or plain bytes, to the socket.                                                   */
@@ -15703,6 +15834,7 @@ static void hsb__conn_input_used(hsb_conn *c, size_t n)
 static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
 {
     hsb_stream *stream = c->stream;
+    hsb__stream_moved(stream);
     if (stream->hooks.on_data && !hsb__stream_gone(stream)) {
         hsb__loop_enter_hook(c->loop);
         stream->hooks.on_data(stream, s, stream->hooks.user);
@@ -15978,18 +16110,33 @@ static uint64_t hsb__conn_in(uint64_t since, int period_ms)
     return period_ms < 0 ? UINT64_MAX : since + (uint64_t)period_ms;
 }
 
+/* Silence counts while the application reads.  What waits for the peer has pace_out instead.     */
+static void hsb__conn_set_stream_pace(hsb_conn *c, uint64_t now)
+{
+    if (c->channel->paused)
+        hsb__pace_hold(&c->stream->pace, now);
+    else
+        hsb__pace_start(&c->stream->pace, now);
+    if (c->pace_out.began)
+        hsb__stream_moved(c->stream);
+}
+
 /* Starts and stops the paces as the state asks, so that only waiting for the peer counts.        */
 static void hsb__conn_set_paces(hsb_conn *c)
 {
     uint64_t now = hsb__conn_now(c);
-    if (hsb__conn_has_output(c))
-        hsb__pace_start(&c->pace_out, now);
-    else
+    if (!hsb__conn_has_output(c)) {
         hsb__pace_stop(&c->pace_out);
+    } else if (!c->pace_out.began) {
+        hsb__pace_start(&c->pace_out, now);
+        hsb__conn_look_at_reader(c);            /* what it read before does not count now         */
+    }
     if (hsb__conn_is_closing(c))
         hsb__pace_start(&c->pace_linger, now);
     if (c->phase == HSB__HTTP)
         hsb__http1_set_pace(&c->request, hsb__conn_wants_input(c));
+    if (c->phase == HSB__STREAM)
+        hsb__conn_set_stream_pace(c, now);
 }
 
 /* A silent peer gets timeouts.close.  One that still sends a body may go on for timeouts.body
@@ -16013,16 +16160,44 @@ static uint64_t hsb__conn_deadline(hsb_conn *c)
     if (c->pace_out.began)
         return hsb__pace_deadline(&c->pace_out, t->write, c->loop->options.limits.rate);
     if (c->phase == HSB__STREAM)
-        return UINT64_MAX;
+        return hsb__stream_deadline(c->stream);
     if (c->request.receiving == HSB__WAIT)
         return hsb__conn_in(c->since, c->grace && c->loop->closing ? t->close : t->idle);
     return hsb__http1_deadline(&c->request);
 }
 
+/* A deadline seems to be over, but the peer may have read meanwhile.                             */
+static void hsb__conn_count_reader(hsb_conn *c)
+{
+    int64_t least = (int64_t)c->loop->options.limits.rate * c->loop->options.timeouts.close / 1000;
+    if (!c->pace_out.began && !hsb__conn_is_closing(c))
+        return;
+    uint64_t fresh = hsb__conn_look_at_reader(c);
+    if (c->pace_out.began && fresh)
+        hsb__pace_count(&c->pace_out, hsb__conn_now(c), fresh);
+    if (hsb__conn_is_closing(c) && fresh && (int64_t)fresh >= least) {
+        c->since = hsb__conn_now(c);            /* of our last bytes, these were not the last     */
+        hsb__pace_stop(&c->pace_linger);
+        hsb__pace_start(&c->pace_linger, c->since);
+    }
+}
+
+static void hsb__conn_stream_silent(hsb_stream *s)
+{
+    if (s->probe && !s->probed) {
+        hsb__stream_probe(s);
+        return;
+    }
+    hsb__channel_record(&s->channel, HSB_ERR_TIMEOUT, "no byte in either direction for too long");
+    hsb__stream_close(s, false);
+}
+
 /* The deadline of this state is over.                                                            */
 static void hsb__conn_time_out(hsb_conn *c)
 {
-    if (hsb__conn_is_closing(c)) {
+    if (c->phase == HSB__CLOSING) {
+        hsb__conn_drop_unread(c);
+    } else if (c->phase == HSB__LINGER) {
         hsb__conn_drop(c);
     } else if (c->phase == HSB__HANDSHAKE) {
         hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "no handshake in time");
@@ -16031,7 +16206,9 @@ static void hsb__conn_time_out(hsb_conn *c)
     } else if (c->pace_out.began) {
         hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "the peer reads too slowly");
         hsb__loop_error(c->loop, c, &c->why);
-        hsb__conn_drop(c);
+        hsb__conn_drop_unread(c);
+    } else if (c->phase == HSB__STREAM) {
+        hsb__conn_stream_silent(c->stream);
     } else if (c->request.receiving == HSB__WAIT) {
         hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "idle for too long");
         hsb__conn_close(c);
@@ -16065,7 +16242,7 @@ static void hsb__conn_end_receivers(hsb_conn *c)
 static void hsb__conn_release(hsb_conn *c)
 {
     const hsb_hooks *hooks = &c->loop->options.hooks;
-    if (hsb__conn_ends_body(c))
+    if (c->reset || hsb__conn_ends_body(c))
         hsb__os_close_will_reset(c->watch.fd);
     hsb__conn_end_receivers(c);
     if (hooks->on_close) {
@@ -16181,6 +16358,8 @@ static void hsb__conn_ready(hsb__watch *watch, unsigned events)
 static void hsb__conn_fire(hsb__timer *timer)
 {
     hsb_conn *c = timer->owner;
+    if (hsb__conn_deadline(c) <= c->loop->timers.now)
+        hsb__conn_count_reader(c);
     if (hsb__conn_deadline(c) <= c->loop->timers.now)
         hsb__conn_time_out(c);
     hsb__conn_step(c);
@@ -17166,6 +17345,12 @@ HSB_API bool hsb_server_set_security(hsb_server *server, int listener, hsb_secur
     return false;
 }
 
+HSB_API bool hsb_server_closing(const hsb_server *server)
+{
+    HSB_ASSERT(server && "hsb_server_closing: server is NULL");
+    return server && server->loop.closing;
+}
+
 HSB_API hsb_connections hsb_server_connections(const hsb_server *server)
 {
     hsb_connections none;
@@ -17293,7 +17478,7 @@ HSB_API hsb_str hsb_request_header(const hsb_request *req, const char *name)
 HSB_API bool hsb_request_header_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
 {
     if (req && name && value)
-        return hsb__request_field_at(req, 0, req->head.trailer_from, i, name, value);
+        return hsb__request_field_at(req, false, i, name, value);
     HSB__MISUSE(hsb__public_tell_request, req,
                 "hsb_request_header_at: req, name or value is NULL");
     return false;
@@ -17302,8 +17487,7 @@ HSB_API bool hsb_request_header_at(const hsb_request *req, int i, hsb_str *name,
 HSB_API bool hsb_request_trailer_at(const hsb_request *req, int i, hsb_str *name, hsb_str *value)
 {
     if (req && name && value)
-        return hsb__request_field_at(req, req->head.trailer_from, req->head.field_count, i, name,
-                                     value);
+        return hsb__request_field_at(req, true, i, name, value);
     HSB__MISUSE(hsb__public_tell_request, req,
                 "hsb_request_trailer_at: req, name or value is NULL");
     return false;

@@ -4,7 +4,7 @@
 #include "httpsbind.h"
 #include "client.h"
 
-static char large[4000000];
+static char large[4000000], enormous[50000000];
 static hsb_ticket ticket;
 
 static void on_head(rig *r, hsb_request *req)
@@ -20,8 +20,12 @@ static void on_head(rig *r, hsb_request *req)
 
 static void on_request(rig *r, hsb_request *req)
 {
-    hsb_str body = { large, sizeof large };
+    hsb_str body = { large, sizeof large }, huge = { enormous, sizeof enormous };
     (void)r;
+    if (path_is(req, "/huge")) {
+        hsb_respond_owned(req, 200, NULL, huge, NULL, NULL);
+        return;
+    }
     if (path_is(req, "/large"))
         hsb_respond(req, 200, NULL, body);
     else if (path_is(req, "/later"))
@@ -201,6 +205,40 @@ static void test_body_rate(void **state)
     rig_close(&r);
 }
 
+/* Pauses stop the clock and do not set it back: a byte between two pauses is no way to stay. */
+static void pause_at_each_part(rig *r, hsb_request *req, hsb_str part)
+{
+    (void)r;
+    (void)part;
+    hsb_request_pause(req);
+}
+
+static void test_pauses_do_not_set_the_clock_back(void **state)
+{
+    rig r = { .on_head = on_head, .on_body = pause_at_each_part, .on_request = on_request };
+    hsb_options o = { .timeouts = { .body = 150, .close = 50 }, .limits.rate = 2000 };
+    rig_open(&r, &o, is_secure(state));
+    client *c = dial(&r);
+    int64_t began = clock_ms();
+    say(c, "POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    while (r.closes == 0 && r.errors == 0 && clock_ms() - began < 3000) {
+        if (!try_say(c, "1", 1))
+            break;
+        let_pass(&r, 5);
+        if (r.req)
+            hsb_request_resume(r.req);
+        let_pass(&r, 5);
+    }
+    assert_int_equal(r.errors, 1);
+    assert_int_equal(r.told.status, HSB_ERR_TIMEOUT);
+    answer a = hear_answer(c, false);
+    assert_int_equal(a.status, 408);
+    answer_free(&a);
+    hang_up(c);
+    turn_until(&r, all_closed, "the end");
+    rig_close(&r);
+}
+
 /* Who pauses has all the time of the world; and so has who thinks about an answer. */
 static void test_application_takes_its_time(void **state)
 {
@@ -254,9 +292,56 @@ static void test_reader(void **state)
         assert_true(clock_ms() - began >= 149);
         assert_int_equal(r.finished_with.status, HSB_ERR_TIMEOUT);
         assert_int_equal(r.told.status, HSB_ERR_TIMEOUT);
+        while (hear_some(c) > 0)
+            ;
+        assert_true(how == 1 || c->reset);              /* nothing stays in the kernel for it */
         hang_up(c);
         turn_until(&r, all_closed, "the end");
     }
+    rig_close(&r);
+}
+
+/* The kernel takes megabytes at once, and then for a long time nothing: what counts is what the
+   client acknowledged, which over loopback it does about 100 KB at a time. */
+static void read_at_200_kb_a_second(rig *r, client *c, int ms)
+{
+    char some[6000];
+    int64_t began = clock_ms();
+    say(c, "GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (clock_ms() - began < ms && r->errors == 0) {
+        let_pass(r, 30);
+        if (c->ssl)
+            SSL_read(c->ssl, some, sizeof some);
+        else if (recv(c->fd, some, sizeof some, 0) == 0)
+            break;
+    }
+}
+
+static void test_steady_reader(void **state)
+{
+    rig r = { .on_request = on_request };
+    hsb_options o = { .timeouts = { .write = 900, .close = 50 }, .limits.rate = 512 };
+    rig_open(&r, &o, is_secure(state));
+    client *c = dial(&r);
+    read_at_200_kb_a_second(&r, c, 3000);
+    assert_int_equal(r.errors, 0);
+    assert_int_equal(r.closes, 0);
+    cut_off(c);
+    turn_until(&r, all_closed, "the end");
+    rig_close(&r);
+}
+
+static void test_steady_reader_below_the_rate(void **state)
+{
+    rig r = { .on_request = on_request };
+    hsb_options o = { .timeouts = { .write = 600, .close = 50 }, .limits.rate = 1000000 };
+    rig_open(&r, &o, is_secure(state));
+    client *c = dial(&r);
+    read_at_200_kb_a_second(&r, c, 2500);
+    assert_int_equal(r.errors, 1);
+    assert_int_equal(r.told.status, HSB_ERR_TIMEOUT);
+    cut_off(c);
+    turn_until(&r, all_closed, "the end");
     rig_close(&r);
 }
 
@@ -323,7 +408,7 @@ static void test_no_limits(void **state)
 {
     static char path[20000], text[20100];
     rig r = { .on_head = on_head, .on_request = on_request, .send_buffer = 16384 };
-    hsb_options o = { .timeouts = { -1, -1, -1, -1, -1, -1, -1 },
+    hsb_options o = { .timeouts = { -1, -1, -1, -1, -1, -1, -1, -1 },
                       .limits = { -1, -1, -1, -1, -1, -1, -1, -1, -1 } };
     rig_open(&r, &o, is_secure(state));
     client *c = dial_narrow(&r);
@@ -573,7 +658,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TLS(test_handshake), BOTH(test_head), BOTH(test_body), BOTH(test_body_rate),
-        BOTH(test_application_takes_its_time), BOTH(test_reader), BOTH(test_reader_takes_its_time),
+        BOTH(test_application_takes_its_time), BOTH(test_pauses_do_not_set_the_clock_back), BOTH(test_steady_reader),
+        BOTH(test_steady_reader_below_the_rate),
+        BOTH(test_reader), BOTH(test_reader_takes_its_time),
         BOTH(test_idle), BOTH(test_no_limits), BOTH(test_sleeps), BOTH(test_own_loop), BOTH(test_connections),
         BOTH(test_connections_all_busy), BOTH(test_connections_become_idle), BOTH(test_requests),
     };

@@ -22,7 +22,7 @@ static void zero_takes_the_default_and_minus_one_stays(void **state)
 
 static void a_pace_allows_rests_but_not_crawling(void **state)
 {
-    hsb__pace p = { 0, 0, 0 };
+    hsb__pace p = { 0, 0, 0, 0 };
     (void)state;
     assert_true(hsb__pace_deadline(&p, 1000, 512) == UINT64_MAX);
     hsb__pace_start(&p, 100);
@@ -38,6 +38,23 @@ static void a_pace_allows_rests_but_not_crawling(void **state)
     assert_true(p.began == 100);
     hsb__pace_stop(&p);
     assert_true(hsb__pace_deadline(&p, 1000, 512) == UINT64_MAX);
+}
+
+static void a_hold_stops_the_clock_and_does_not_set_it_back(void **state)
+{
+    hsb__pace p = { 0, 0, 0, 0 };
+    (void)state;
+    hsb__pace_start(&p, 100);
+    hsb__pace_hold(&p, 500);
+    hsb__pace_hold(&p, 600);                            /* held already */
+    assert_true(hsb__pace_deadline(&p, 1000, 512) == UINT64_MAX);
+    hsb__pace_start(&p, 5500);
+    assert_true(hsb__pace_deadline(&p, 1000, 512) == 6100);
+    hsb__pace_hold(&p, 5600);
+    hsb__pace_count(&p, 7000, 1);                       /* before the clock was started again */
+    hsb__pace_start(&p, 7000);
+    assert_true(p.moved == 7000 && p.began == 100 + 5000 + 1400);
+    assert_true(hsb__pace_deadline(&p, 1000, 512) == 7500);
 }
 
 static int fired;
@@ -91,6 +108,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zero_takes_the_default_and_minus_one_stays),
         cmocka_unit_test(a_pace_allows_rests_but_not_crawling),
+        cmocka_unit_test(a_hold_stops_the_clock_and_does_not_set_it_back),
         cmocka_unit_test(later_comes_once_or_is_cancelled),
         cmocka_unit_test(the_date_is_made_once_a_second),
     };
