@@ -4382,6 +4382,8 @@ typedef struct hsb__pem_reader {
     unsigned char          *bytes;
     size_t                  len, size;
     bool                    inside;         /* between BEGIN and END                   */
+    bool                    joining;        /* in it, and before its END line          */
+    bool                    line_start;
     char                    name[128];      /* as long as the decoder's                */
     hsb__object           **tail;
     const char             *place;
@@ -4405,12 +4407,14 @@ static void hsb__pem_gather(void *reader, const void *bytes, size_t len)
 static bool hsb__pem_begin(hsb__pem_reader *r, hsb_str rest)
 {
     static const char old[] = "Proc-Type:";
+    if (rest.len && rest.ptr[0] == '\n')            /* of a CRLF                       */
+        rest = hsb__text_after(rest, 1);
     if (rest.len >= sizeof old - 1 && memcmp(rest.ptr, old, sizeof old - 1) == 0)
         return hsb__pem_fail(r, hsb__pem_old_encryption);
     snprintf(r->name, sizeof r->name, "%s", br_pem_decoder_name(&r->decoder));
     for (size_t n = strlen(r->name); n && strchr("- \t", r->name[n - 1]); n--)
         r->name[n - 1] = '\0';
-    r->inside = true;
+    r->inside = r->joining = true;
     r->len = 0;
     br_pem_decoder_setdest(&r->decoder, hsb__pem_gather, r);
     return true;
@@ -4441,14 +4445,34 @@ static bool hsb__pem_event(hsb__pem_reader *r, hsb_str rest)
     }
 }
 
-/* The decoder takes a CR for a part of the name, so none reaches it.                  */
+/* Hands some of the text to the decoder, and returns how much.  The decoder wants lines of
+   whole base64 quads, and takes a CR for a part of a name.  So CR and LF both end a line,
+   and the lines within an object are joined: its END line is the first with a hyphen.  */
+static size_t hsb__pem_push_some(hsb__pem_reader *r, hsb_str text)
+{
+    const char first = text.ptr[0];
+    size_t n = 0;
+    if (first == '\r' || first == '\n') {
+        r->line_start = true;
+        if (!r->joining)
+            br_pem_decoder_push(&r->decoder, "\n", 1);
+        return 1;
+    }
+    if (r->joining && r->line_start && first == '-') {
+        r->joining = false;
+        br_pem_decoder_push(&r->decoder, "\n", 1);
+        return 0;
+    }
+    r->line_start = false;
+    while (n < text.len && text.ptr[n] != '\r' && text.ptr[n] != '\n')
+        n++;
+    return br_pem_decoder_push(&r->decoder, text.ptr, n);
+}
+
 static bool hsb__pem_push(hsb__pem_reader *r, hsb_str text)
 {
     while (text.len) {
-        const char *cr = memchr(text.ptr, '\r', text.len);
-        size_t n = cr ? (size_t)(cr - text.ptr) : text.len;
-        n = n ? br_pem_decoder_push(&r->decoder, text.ptr, n) : 1;
-        text = hsb__text_after(text, n);
+        text = hsb__text_after(text, hsb__pem_push_some(r, text));
         if (!hsb__pem_event(r, text))
             return false;
     }
@@ -5658,6 +5682,23 @@ static hsb_str hsb__x509_shown_serial(const char *bytes, size_t len)
 /* One block: this, the names, the DER, the texts.                                     */
 typedef struct hsb__x509_block { hsb_certificate shown; size_t size; } hsb__x509_block;
 
+/* Reads it, and counts what its texts need; false: it cannot be shown.                */
+static bool hsb__x509_measure(hsb__x509 *cert, hsb__x509_text *text, hsb_certificate *first,
+                              const unsigned char *der, size_t len)
+{
+    return len <= HSB__X509_MAX && hsb__x509_walk(cert, der, len) &&
+           hsb__x509_put_all(text, cert, first, NULL);
+}
+
+/* true: if hsb__x509_describe gives NULL for it, then for want of memory.             */
+static bool hsb__x509_can_describe(const unsigned char *der, size_t len)
+{
+    hsb__x509 cert;
+    hsb_certificate first;
+    hsb__x509_text text = { NULL, 0 };
+    return hsb__x509_measure(&cert, &text, &first, der, len);
+}
+
 /* Owned: hsb__x509_forget.  NULL: malformed, larger than we look at, or out of memory. */
 static hsb_certificate *hsb__x509_describe(hsb__memory *m, const unsigned char *der,
                                            size_t len)
@@ -5665,8 +5706,7 @@ static hsb_certificate *hsb__x509_describe(hsb__memory *m, const unsigned char *
     hsb__x509 cert;
     hsb_certificate first;
     hsb__x509_text text = { NULL, 0 };
-    if (len > HSB__X509_MAX || !hsb__x509_walk(&cert, der, len) ||
-        !hsb__x509_put_all(&text, &cert, &first, NULL))
+    if (!hsb__x509_measure(&cert, &text, &first, der, len))
         return NULL;
     size_t names = (size_t)first.name_count * sizeof(hsb_str);
     size_t size = sizeof(hsb__x509_block) + names + len + text.len;
@@ -6935,6 +6975,11 @@ static size_t hsb__session_size(size_t leaf_len)
     return sizeof(hsb__session) + leaf_len;
 }
 
+static bool hsb__session_is_expired(const hsb__session *s)
+{
+    return hsb__os_now_us() >= s->until_us || hsb__os_wall() > s->until_wall;
+}
+
 static bool hsb__sessions_open(hsb__sessions *all, hsb__memory *m, size_t limit,
                                uint64_t seconds)
 {
@@ -7027,6 +7072,19 @@ static hsb__session *hsb__sessions_make(hsb__sessions *all, size_t leaf_len)
     return s;
 }
 
+/* Secrets that nobody can use any more leave memory as others come: of the few sessions that
+   were used least recently, those that may not resume.                                  */
+static void hsb__sessions_drop_expired(hsb__sessions *all)
+{
+    enum { FEW = 4 };
+    hsb__session *s = all->oldest, *newer;
+    for (int i = 0; s && i < FEW; i++, s = newer) {
+        newer = s->newer;
+        if (hsb__session_is_expired(s))
+            hsb__sessions_drop(all, s);
+    }
+}
+
 /* Adds a copy of a session, with its client's certificate, as the newest.  If the ID
    exists already, nothing is added.                                                     */
 static void hsb__sessions_save(hsb__sessions *all, const hsb__session *given, const void *leaf)
@@ -7034,8 +7092,9 @@ static void hsb__sessions_save(hsb__sessions *all, const hsb__session *given, co
     if (!all->limit)
         return;
     hsb__mutex_lock(&all->lock);
-    bool taken = *hsb__sessions_find(all, given->id) != NULL;
-    hsb__session *s = taken ? NULL : hsb__sessions_make(all, given->leaf_len);
+    hsb__sessions_drop_expired(all);
+    bool exists = *hsb__sessions_find(all, given->id) != NULL;
+    hsb__session *s = exists ? NULL : hsb__sessions_make(all, given->leaf_len);
     if (s) {
         hsb__session **bucket = hsb__sessions_bucket(all, given->id);
         memcpy(s, given, sizeof *s);
@@ -7052,7 +7111,7 @@ static void hsb__sessions_save(hsb__sessions *all, const hsb__session *given, co
 static hsb__session *hsb__sessions_fresh(hsb__sessions *all, const unsigned char id[32])
 {
     hsb__session *s = *hsb__sessions_find(all, id);
-    if (!s || (hsb__os_now_us() < s->until_us && hsb__os_wall() <= s->until_wall))
+    if (!s || !hsb__session_is_expired(s))
         return s;
     hsb__sessions_drop(all, s);
     return NULL;
@@ -7571,7 +7630,8 @@ static void hsb__security_log_key(const hsb_security *s, const char *label,
    BearSSL asks whether a session resumes when it has read the session ID and nothing of what
    follows.  The answer depends on server name, ALPN and suites, so they are read here first.
    That is all the reader is for: a ClientHello that it refuses, or one that continues in a
-   second record, costs a full handshake and is otherwise left to the engine.             */
+   second record, costs a full handshake and is otherwise left to the engine, unless it has a
+   fault that the engine does not look for.                                               */
 
 enum {
     HSB__TLS13 = 0x0304,
@@ -7593,8 +7653,18 @@ enum {
     HSB__TLS_ERR_SIGN,
     HSB__TLS_ERR_BINDER,
     HSB__TLS_ERR_FALLBACK,
-    HSB__TLS_ERR_VERSION
+    HSB__TLS_ERR_VERSION,
+    HSB__TLS_ERR_FOREIGN,
+    HSB__TLS_ERR_PROTOCOLS,
+    HSB__TLS_ERR_POINTS
 };
+
+/* Faults that BearSSL's engine lets pass.                                                 */
+typedef enum hsb__hello_fault {
+    HSB__HELLO_FINE,
+    HSB__HELLO_PROTOCOLS,       /* RFC 7301 3.1: a list, or a name in it, that is empty    */
+    HSB__HELLO_POINTS           /* RFC 8422 5.1.2: without uncompressed points             */
+} hsb__hello_fault;
 
 typedef struct hsb__hello {
     hsb_str  message;           /* all of it, its header included                          */
@@ -7615,6 +7685,7 @@ typedef struct hsb__hello {
     unsigned record_limit;      /* RFC 8449 4; 0: no such extension                        */
     bool     early_data, has_psk_modes;
     bool     psk_dhe;           /* among these modes: PSK with a key exchange              */
+    hsb__hello_fault fault;     /* where reading it ended                                  */
 } hsb__hello;
 
 /* rest is what is left of the message.  Each function reads from its front, or returns
@@ -7662,12 +7733,20 @@ static bool hsb__hello_read_name(hsb__hello *h, hsb_str value)
 static bool hsb__hello_read_protocols(hsb__hello *h, hsb_str value)
 {
     hsb_str list, name;
-    if (h->protocols.ptr || !hsb__hello_vector(&value, 2, &h->protocols) || value.len)
+    if (!hsb__hello_vector(&value, 2, &h->protocols) || value.len || !h->protocols.len)
         return false;
     for (list = h->protocols; list.len;)
         if (!hsb__hello_vector(&list, 1, &name) || !name.len)
             return false;
-    return h->protocols.len > 0;
+    return true;
+}
+
+/* RFC 8422 5.1.2: a list of numbers, of which 0 stands for uncompressed points            */
+static bool hsb__hello_read_points(hsb_str value)
+{
+    hsb_str list;
+    return hsb__hello_vector(&value, 1, &list) && !value.len && list.len &&
+           memchr(list.ptr, 0, list.len);
 }
 
 /* A list of two-byte numbers, of which there is at least one.                             */
@@ -7739,7 +7818,14 @@ static bool hsb__hello_read_extension(hsb__hello *h, unsigned type, hsb_str valu
     case 0:  return hsb__hello_read_name(h, value);
     case 10: return hsb__hello_read_list(&h->groups, 2, value);
     case 13: return hsb__hello_read_list(&h->signatures, 2, value);
-    case 16: return hsb__hello_read_protocols(h, value);
+    case 11:
+        h->fault = hsb__hello_read_points(value) ? h->fault : HSB__HELLO_POINTS;
+        return !h->fault;
+    case 16:
+        if (h->protocols.ptr)                   /* twice                                   */
+            return false;
+        h->fault = hsb__hello_read_protocols(h, value) ? h->fault : HSB__HELLO_PROTOCOLS;
+        return !h->fault;
     case 28: return hsb__hello_read_record_limit(h, value);
     case 41: return hsb__hello_read_psks(h, value);
     case 42: return hsb__hello_read_early_data(h, value);
@@ -7817,7 +7903,7 @@ static bool hsb__hello_has_protocol(const hsb__hello *h, const char *protocol)
 /* ===== >>choice ==================================================================
    Purpose  what a handshake has to decide on our side: which identity is shown, which suite
             and hash, the signature, and which session fits.  Plain values in, answer out
-   Uses     >>platform >>key >>x509 >>security >>hello
+   Uses     >>platform >>address >>key >>x509 >>security >>hello
    Names    hsb__choice_*, hsb__offer, hsb__digest
    Tests    tests/unit/choice.c, tests/unit/tls_choice.c                                   */
 
@@ -7833,6 +7919,26 @@ typedef struct hsb__choice {
     const hsb__identity *who;
     unsigned             suite, hash;   /* hash: br_sha256_ID ...                          */
 } hsb__choice;
+
+/* The curves for key exchange.  The engine has P-384 and P-521 too, and a client that offers
+   only these would cost 14 and 27 times an X25519.                                       */
+enum { HSB__CHOICE_CURVES = 1 << BR_EC_curve25519 | 1 << BR_EC_secp256r1 };
+
+/* What the client's server_name says, normalised.  An address counts as no name, "": RFC 6066
+   3 forbids it, and many clients send it.  false: it is invalid; then out is "" too.      */
+static bool hsb__choice_read_name(hsb_str sent, char out[HSB__HOST_SIZE])
+{
+    char text[48];
+    hsb_address address;
+    if (hsb__host_normalise(out, sent))
+        return true;
+    if (sent.len >= sizeof text || memchr(sent.ptr, '\0', sent.len) ||
+        memchr(sent.ptr, '%', sent.len))
+        return false;
+    memcpy(text, sent.ptr, sent.len);
+    text[sent.len] = '\0';
+    return hsb__address_parse(&address, text);
+}
 
 /* --- which certificate, which suite --------------------------------------------------- */
 
@@ -7921,6 +8027,8 @@ static bool hsb__choice_make(const hsb_security *s, const char *name, const hsb_
                              hsb__choice *out)
 {
     const hsb__host *hosts[3];
+    if (!(offer->curves & HSB__CHOICE_CURVES))
+        return false;
     int count = hsb__security_hosts(s, name, hosts);
     for (int i = 0; i < count; i++)
         if (hsb__choice_try(s, offer, hosts[i]->ec, out) ||
@@ -9081,17 +9189,20 @@ struct hsb__tls12 {
     hsb__verify          verify;    /* the client's chain                                 */
 };
 
-/* The name that the client asked for, normalised; "" if there is none, or an invalid
-   one.  The engine keeps it as a C string, where a name with a NUL in it looks shorter.
-   The bytes after that NUL tell: the field was zeroed before the handshake.              */
-static void hsb__tls12_server_name(const hsb__tls12 *e, char out[HSB__HOST_SIZE])
+/* The name that the client asked for, normalised; "" if there is none.  false: an invalid one.
+   The engine keeps it as a C string, where a name with a NUL in it looks shorter.  But all
+   that the engine did not write is still HSB__TLS12_UNWRITTEN.                            */
+enum { HSB__TLS12_UNWRITTEN = 0xFF };
+
+static bool hsb__tls12_server_name(const hsb__tls12 *e, char out[HSB__HOST_SIZE])
 {
     const char *name = e->server.eng.server_name;
-    const size_t size = sizeof e->server.eng.server_name;
-    const size_t len = strnlen(name, size);
-    const bool rest_is_zero =           /* as each byte equals the one before it           */
-        len == size || memcmp(name + len, name + len + 1, size - len - 1) == 0;
-    hsb__host_normalise(out, hsb__text_make(name, rest_is_zero ? len : 0));
+    const size_t size = sizeof e->server.eng.server_name, len = strnlen(name, size);
+    out[0] = '\0';
+    for (size_t i = len + 1; i < size; i++)
+        if ((unsigned char)name[i] != HSB__TLS12_UNWRITTEN)
+            return false;
+    return len == 0 || hsb__choice_read_name(hsb__text_make(name, len), out);
 }
 
 /* --- the policy class ------------------------------------------------------------------ */
@@ -9133,6 +9244,7 @@ static int hsb__tls12_choose(const br_ssl_server_policy_class **class,
         return 0;
     e->shown = choice.who;
     e->hash = choice.hash;
+    e->server.curves &= HSB__CHOICE_CURVES;     /* of these the engine takes its favourite */
     out->cipher_suite = (uint16_t)choice.suite;
     out->algo_id = 0xFF00 + choice.hash;    /* the engine hashes, hsb__tls12_sign signs    */
     out->chain = choice.who->chain.certs;
@@ -9174,14 +9286,15 @@ static void hsb__tls12_make_binding(const hsb__tls12 *e, const char *name, size_
 }
 
 /* Finds the session of that ID, and its client's leaf, if the ClientHello fits it.  A
-   client that sends an invalid name never resumes.                                        */
+   client that sends an invalid name never resumes; one whose ALPN names are none of ours is
+   refused, which happens in a full handshake.                                             */
 static bool hsb__tls12_find(hsb__tls12 *e, const unsigned char id[32], size_t alpn,
                             hsb__session *out)
 {
     const hsb__hello *hello = e->hello;
     char name[HSB__HOST_SIZE] = "";
-    if (hello->version < BR_TLS12 ||
-        (hello->server_name.ptr && !hsb__host_normalise(name, hello->server_name)))
+    if (hello->version < BR_TLS12 || (hello->protocols.ptr && e->security->alpn_count && !alpn) ||
+        (hello->server_name.ptr && !hsb__choice_read_name(hello->server_name, name)))
         return false;
     hsb__tls12_make_binding(e, name, alpn, e->binding);
     return hsb__sessions_load(&e->security->sessions, id, e->binding, out, e->verify.pool,
@@ -9208,8 +9321,9 @@ static int hsb__tls12_load(const br_ssl_session_cache_class **class,
     params->cipher_suite = session.suite;
     memcpy(params->master_secret, session.secret, sizeof session.secret);
     hsb__memory_wipe(&session, sizeof session);
-    /* When a client that resumes offers ALPN names and none is ours, 0.6 copies the name at
-       index 0xFFFE and crashes.  Without a list it looks at no name.                      */
+    /* If a client that resumes offered ALPN names and none was ours, 0.6 would copy the name
+       at index 0xFFFE and crash.  find() refuses that; and without a list the engine looks at
+       no name.                                                                            */
     if (!alpn)
         br_ssl_engine_set_protocol_names(&server->eng, NULL, 0);
     return 1;
@@ -9225,9 +9339,8 @@ static void hsb__tls12_save(const br_ssl_session_cache_class **class,
     hsb__sessions *all = &e->security->sessions;
     hsb__session session;
     char name[HSB__HOST_SIZE];
-    hsb__tls12_server_name(e, name);
-    if (name[0] == '\0' && server->eng.server_name[0])
-        return;                         /* the client sent an invalid name                 */
+    if (!hsb__tls12_server_name(e, name))
+        return;
     memset(&session, 0, sizeof session);
     memcpy(session.id, params->session_id, sizeof session.id);
     memcpy(session.secret, params->master_secret, sizeof session.secret);
@@ -9343,7 +9456,8 @@ static void hsb__tls12_set_policy(hsb__tls12 *e)
     hsb__tls12_set_crypto(&server->eng, &s->crypto);
     br_ssl_engine_set_suites(&server->eng, s->suites, s->suite_count);
     br_ssl_engine_set_protocol_names(&server->eng, s->alpn, s->alpn_count);
-    br_ssl_engine_set_all_flags(&server->eng, BR_OPT_NO_RENEGOTIATION | tolerate);
+    br_ssl_engine_set_all_flags(&server->eng, BR_OPT_NO_RENEGOTIATION |
+                                              BR_OPT_FAIL_ON_ALPN_MISMATCH | tolerate);
     br_ssl_engine_set_x509(&server->eng, &e->x509.class);
     br_ssl_server_set_policy(server, &e->choice.class);
     br_ssl_server_set_cache(server, &e->cache.class);
@@ -9385,7 +9499,8 @@ static bool hsb__tls12_reset(hsb__tls12 *e, unsigned char *input, size_t input_s
                              unsigned char *output, size_t output_size)
 {
     br_ssl_engine_context *eng = &e->server.eng;
-    memset(eng->server_name, 0, sizeof eng->server_name);   /* see hsb__tls12_server_name   */
+    memset(eng->server_name, HSB__TLS12_UNWRITTEN, sizeof eng->server_name);
+    eng->server_name[0] = '\0';
     br_ssl_engine_set_buffers_bidi(eng, input, input_size, output, output_size);
     const bool ready = br_ssl_server_reset(&e->server) != 0;
     eng->version_out = BR_TLS10;
@@ -9400,7 +9515,8 @@ static bool hsb__tls12_holds(const hsb__tls12 *e)
     char name[HSB__HOST_SIZE];
     if (!e->resumed)
         return true;
-    hsb__tls12_server_name(e, name);
+    if (!hsb__tls12_server_name(e, name))
+        return false;
     hsb__tls12_make_binding(e, name, e->server.eng.selected_protocol, binding);
     return memcmp(binding, e->binding, sizeof binding) == 0;
 }
@@ -9993,8 +10109,8 @@ static void hsb__psk_send_tickets(hsb__tls13 *t)
 
 /* ===== >>tls13 ===================================================================
    Purpose  the server's handshake of TLS 1.3 (RFC 8446): messages in, records out
-   Uses     >>platform >>memory >>text >>buffer >>address >>key >>chain >>security >>hello
-            >>choice >>verify >>secrets >>record >>shake13 >>resume13
+   Uses     >>platform >>memory >>text >>buffer >>key >>chain >>security >>hello >>choice
+            >>verify >>secrets >>record >>shake13 >>resume13
    Names    hsb__tls13_*
    Tests    tests/unit/tls13.c, tests/tls
 
@@ -10494,7 +10610,8 @@ static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
     hsb_str share = hsb__text_absent();
     const bool again = t->state == HSB__WAIT_HELLO_AGAIN;
     const unsigned asked = t->group;
-    const bool named = !hello->server_name.ptr || hsb__host_normalise(t->name, hello->server_name);
+    const bool named =
+        !hello->server_name.ptr || hsb__choice_read_name(hello->server_name, t->name);
     t->alpn = hsb__choice_alpn(t->security, hello);
     t->may_resume = named && hello->psk_dhe;
     hsb__choice_binding(HSB__TLS13, t->name, t->alpn, t->ask, t->require, t->binding);
@@ -10776,7 +10893,10 @@ static const hsb__fault *hsb__tls_fault_of(int code)
         { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
         { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
         { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
-        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP, or another protocol" },
+        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP" },
+        { HSB__TLS_ERR_FOREIGN,        10, "not TLS: another protocol" },
+        { HSB__TLS_ERR_PROTOCOLS,      50, "malformed list of protocols (ALPN)" },
+        { HSB__TLS_ERR_POINTS,         47, "the client has no uncompressed points" },
         { HSB__TLS_ERR_LARGE,          22, "handshake message too large" },
         { HSB__TLS_ERR_NOTHING_COMMON, 40, "the client has no suite, group or signature of ours" },
         { HSB__TLS_ERR_SHARE,          47, "the client's key share is no point of its group" },
@@ -10830,10 +10950,11 @@ static const char *hsb__tls_alert_text(int alert)
 static const char *hsb__tls_refusal_text(int alert)
 {
     switch (alert) {
-    case 40: return "the client has no suite, curve or signature of ours";
-    case 70: return "the client does not speak TLS 1.2";
-    case 86: return "the client fell back to an older TLS though it need not";
-    default: return hsb__tls_alert_text(alert);
+    case 40:  return "the client has no suite, curve or signature of ours";
+    case 70:  return "the client does not speak TLS 1.2";
+    case 86:  return "the client fell back to an older TLS though it need not";
+    case 120: return "the client has no protocol of ours (ALPN)";
+    default:  return hsb__tls_alert_text(alert);
     }
 }
 
@@ -10857,7 +10978,7 @@ static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
         hsb__error_memory(out);
     else if (e == HSB__TLS_ERR_FLOOD)
         hsb__error_set(out, HSB_ERR_LIMIT, 0, 0, "TLS: %s", text);
-    else if (e == HSB__TLS_ERR_PLAIN)
+    else if (e == HSB__TLS_ERR_PLAIN || e == HSB__TLS_ERR_FOREIGN)
         hsb__error_set(out, HSB_ERR_TLS, 0, BR_ERR_UNSUPPORTED_VERSION, "%s", text);
     else if (e >= BR_ERR_RECV_FATAL_ALERT && e < HSB__TLS_ERR_MEMORY)
         hsb__tls_error_of_alert(e, out);
@@ -10884,13 +11005,13 @@ static void hsb__tls_die(hsb__tls *t, int error)
     const unsigned alert = hsb__tls_fault_of(t->error)->alert;
     if (t->tls12)
         hsb__tls12_lend_output(t->tls12);
-    if (t->error && !alert_came && alert)
+    if (t->error && !alert_came && alert && !t->shut && !t->peer_shut)
         hsb__record_alert(&t->record, 2, alert);
     t->phase = HSB__TLS_DEAD;
     t->plain = hsb__text_absent();
 }
 
-/* A first byte that no TLS record has: most likely somebody wrote http:// for https://.   */
+/* Somebody wrote http:// for https://.                                                   */
 static void hsb__tls_answer_plain(hsb__tls *t)
 {
     static const char answer[] =
@@ -10908,12 +11029,16 @@ static void hsb__tls_answer_plain(hsb__tls *t)
 /* --- the end of a handshake ---------------------------------------------------------------
    Here and nowhere else a client is believed: its chain verified, now or when the session
    began that it resumes, and the handshake is complete.                                   */
-static int hsb__tls_believe(hsb__tls *t, const hsb__verify *v, const char *name)
+static int hsb__tls_believe(hsb__tls *t, hsb__verify *v, const char *name)
 {
     if (t->ask && v->verified) {
         t->client = hsb__x509_describe(t->pool->memory, v->leaf.der, v->leaf.len);
-        if (!t->client)
+        if (!t->client && hsb__x509_can_describe(v->leaf.der, v->leaf.len))
             return HSB__TLS_ERR_MEMORY;
+        if (!t->client) {
+            hsb__verify_fail(v, BR_ERR_X509_INVALID_VALUE, 1);
+            return BR_ERR_X509_INVALID_VALUE;
+        }
     } else if (t->require) {
         return BR_ERR_NO_CLIENT_AUTH;
     }
@@ -11156,6 +11281,8 @@ static void hsb__tls_take_hello(hsb__tls *t)
     unsigned version = 0;
     if (hsb__hello_read(&hello, message.ptr, message.len))
         version = hsb__tls_choose_version(t, &hello, &error);
+    else if (hello.fault)
+        error = hello.fault == HSB__HELLO_POINTS ? HSB__TLS_ERR_POINTS : HSB__TLS_ERR_PROTOCOLS;
     if (version == HSB__TLS13) {
         if (!t->tls13)
             t->tls13 = hsb__tls_new13(t);
@@ -11332,6 +11459,25 @@ static bool hsb__tls_must_send(const hsb__tls *t)
     return t->phase == HSB__TLS_HANDSHAKE && t->record.sent < t->record.made;
 }
 
+/* Like "GET " or "M-SEARCH ", or how that begins.                                          */
+static bool hsb__tls_is_method(const unsigned char *bytes, size_t len)
+{
+    const hsb_str text = hsb__text_make((const char *)bytes, len < 20 ? len : 20);
+    const size_t n = hsb__byte_count(text, HSB__BYTE_LETTER);
+    const size_t token = hsb__byte_count(text, HSB__BYTE_TOKEN);
+    return n > 0 && (token == len || (token < text.len && bytes[token] == ' '));
+}
+
+/* The first byte is not that of a handshake record.                                        */
+static void hsb__tls_refuse_bytes(hsb__tls *t, const unsigned char *bytes, size_t len)
+{
+    const bool is_record = bytes[0] >= HSB__RECORD_CCS && bytes[0] <= HSB__RECORD_DATA;
+    if (hsb__tls_is_method(bytes, len))
+        hsb__tls_answer_plain(t);
+    else
+        hsb__tls_die(t, is_record ? BR_ERR_UNEXPECTED : HSB__TLS_ERR_FOREIGN);
+}
+
 /* Takes at most what completes one record; 0: not now, for plaintext or records wait.  What
    comes after the end is swallowed.  bytes are overwritten.                                 */
 static size_t hsb__tls_receive(hsb__tls *t, void *bytes, size_t len)
@@ -11343,7 +11489,7 @@ static size_t hsb__tls_receive(hsb__tls *t, void *bytes, size_t len)
     if (t->plain.len || hsb__tls_must_send(t))
         return 0;
     if (t->phase == HSB__TLS_HANDSHAKE && !t->handshake_bytes && *first != HSB__RECORD_HANDSHAKE) {
-        hsb__tls_answer_plain(t);
+        hsb__tls_refuse_bytes(t, first, len);
         return len;
     }
     if (t->tls12) {

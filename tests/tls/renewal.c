@@ -295,8 +295,8 @@ static void no_way_around(void **state)
     }
 }
 
-/* Where a session is resumed by a client that offers other protocols, 0.6 reads beyond its
-   list of names.  A session belongs to the one that was agreed on. */
+/* A session belongs to the protocol that was agreed on.  (A client that offers others is
+   refused, also with a session: unit/tls_alerts.c.) */
 static const char *agreed(hsb_conn *conn)
 {
     const char *alpn = hsb_conn_tls(conn)->alpn;
@@ -313,17 +313,15 @@ static void alpn_on_resumption(void **state)
 {
     static const struct { const char *offer, *agreed; } c[] = {
         { "\x08http/1.1", "http/1.1" },
-        { "\x02h2", "none" },
         { "\x02h2\x08http/1.1", "http/1.1" },
         { NULL, "none" },
-        { "\x08http/1.0", "none" },
     };
     rig r;
     (void)state;
     serve(&r, NULL, "server-p256", NULL);
     r.on_request = say_alpn;
-    for (int i = 0; i < 5; i++)
-        for (int k = 0; k < 5; k++) {
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 3; k++) {
             visitor who = { .alpn = c[i].offer };
             SSL_SESSION *session = visit_once(&r, &who, false, c[i].agreed);
             who.alpn = c[k].offer;

@@ -61,7 +61,7 @@ static void plain_http(void **state)
         assert_true(c->ended);
         assert_non_null(strstr(c->got, "\r\n\r\nThis port speaks HTTPS: the address begins https://.\r\n"));
         hang_up(c);
-        told(&r, i + 1, HSB_ERR_TLS, "not TLS: plain HTTP, or another protocol");
+        told(&r, i + 1, HSB_ERR_TLS, "not TLS: plain HTTP");
     }
     still_serves(&r);
     rig_close(&r);

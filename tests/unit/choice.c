@@ -3,6 +3,7 @@
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
+#include "guard.h"
 #include "tls_help.h"
 
 enum { ECDSA_AES = 0xC02B, ECDSA_AES256 = 0xC02C, ECDSA_CHACHA = 0xCCA9, RSA_AES = 0xC02F,
@@ -50,8 +51,13 @@ static void identities(void **state)
     hsb__offer offer = everything();
     (void)state;
     assert_string_equal(chosen(s, "www.test", &offer), "EC C02B 4");
-    offer.curves = 0;                                   /* RFC 8422 5.1: not the EC one then */
+    offer.curves = (uint32_t)1 << BR_EC_curve25519;     /* RFC 8422 5.1: not the EC one then */
     assert_string_equal(chosen(s, "www.test", &offer), "RSA C02F 4");
+    offer.curves = (uint32_t)1 << BR_EC_secp384r1 | (uint32_t)1 << BR_EC_secp521r1;
+    assert_string_equal(chosen(s, "www.test", &offer), "none");
+    offer.curves = 0;
+    assert_string_equal(chosen(s, "www.test", &offer), "none");
+    offer.curves = (uint32_t)1 << BR_EC_curve25519;
     offer.rsa_hashes = 0;
     assert_string_equal(chosen(s, "www.test", &offer), "none");
     offer = everything();
@@ -143,6 +149,23 @@ static void signs(void **state)
     hsb__security_release(s);
 }
 
+static void server_names(void **state)
+{
+    static const struct { const char *sent, *read; size_t len; } cases[] = {
+        { "Example.ORG.", "example.org", 12 }, { "127.0.0.1", "", 9 }, { "::1", "", 3 },
+        { "[2001:db8::1]", "", 13 },           { "a\0", NULL, 2 },     { "127.0.0.1\0", NULL, 10 },
+        { "127.1", NULL, 5 },                  { "fe80::1%lo", NULL, 10 }, { "a b", NULL, 3 },
+        { "1111:1111:1111:1111:1111:1111:1111:1111:1111:1111", NULL, 49 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char out[HSB__HOST_SIZE] = "before";
+        const hsb_str sent = hsb__text_make(guard_copy(cases[i].sent, cases[i].len), cases[i].len);
+        assert_int_equal(hsb__choice_read_name(sent, out), cases[i].read != NULL);
+        assert_string_equal(out, cases[i].read ? cases[i].read : "");
+    }
+}
+
 /* Whatever differs, the binding differs. */
 static void bindings(void **state)
 {
@@ -177,6 +200,7 @@ int main(void)
         cmocka_unit_test(suites),
         cmocka_unit_test(refuses_to_sign),
         cmocka_unit_test(signs),
+        cmocka_unit_test(server_names),
         cmocka_unit_test(bindings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

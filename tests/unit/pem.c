@@ -60,6 +60,55 @@ static void shapes(void **state)
     assert_string_equal(LOADED("-----BEGIN A-----\nAQ\0ID\n-----END A-----\n"), "A(010203)");
 }
 
+/* Where a line ends means nothing within an object, and each of the three line ends counts. */
+static void lines_of_any_length(void **state)
+{
+    static const char *const ends[] = { "\n", "\r\n", "\r" };
+    unsigned char bytes[40];
+    hsb__memory m = { 0 };
+    size_t encoded_len;
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)(i * 37);
+    for (size_t len = 0; len <= sizeof bytes; len++) {
+        char *encoded = hsb__pem_encode(&m, "A", bytes, len, &encoded_len), base64[128] = "";
+        for (const char *line = strchr(encoded, '\n') + 1; line[0] != '-'; ) {
+            const char *end = strchr(line, '\n');
+            strncat(base64, line, (size_t)(end - line));
+            line = end + 1;
+        }
+        hsb__memory_free(&m, encoded, encoded_len + 1);
+        for (size_t end = 0; end < 3; end++)
+            for (size_t width = 1; width <= 61; width += width < 10 ? 1 : 17) {
+                char text[512] = "before", *at = text + 6;
+                hsb__object *list;
+                at += sprintf(at, "%s-----BEGIN A-----%s", ends[end], ends[end]);
+                for (const char *from = base64; *from; from += strlen(from) < width ? strlen(from) : width)
+                    at += sprintf(at, "%.*s%s", (int)width, from, ends[end]);
+                at += sprintf(at, "-----END A-----%s", ends[end]);
+                const size_t text_len = (size_t)(at - text);
+                const hsb_pem pem = help_text(guard_copy(text, text_len), text_len);
+                if (!hsb__pem_load(&m, &pem, &list, NULL))
+                    fail_msg("%zu bytes in lines of %zu: refused", len, width);
+                assert_int_equal(list->len, len);
+                assert_memory_equal(list->der, bytes, len);
+                hsb__pem_free(&m, list);
+            }
+    }
+    assert_string_equal(LOADED("-----BEGIN A-----\nAQID-----END A-----\n"),
+                        BROKEN("cut short: a BEGIN line without its END line"));
+    assert_string_equal(LOADED("-----BEGIN A-----\nAQ\n-ID\n-----END A-----\n"),
+                        BROKEN("malformed PEM"));
+    assert_string_equal(LOADED("-----BEGIN A-----\nAQ==\nAQ==\n-----END A-----\n"),
+                        BROKEN("malformed PEM"));
+    assert_string_equal(LOADED("-----BEGIN A-----\rA\nQ\r\nI\n\nD\r\r-----END A-----\r-----BEGIN B-----\r"
+                               "BA==\r-----END B-----"), "A(010203) B(04)");
+    assert_string_equal(
+        LOADED("-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES-128-CBC,00"
+               "\r\n\r\nAQID\r\n-----END RSA PRIVATE KEY-----\r\n"),
+        BROKEN("old kind of encryption; convert it with openssl pkcs8 -topk8"));
+}
+
 static void broken(void **state)
 {
     (void)state;
@@ -295,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
+        cmocka_unit_test(lines_of_any_length),
         cmocka_unit_test(broken),
         cmocka_unit_test(every_truncation),
         cmocka_unit_test(every_length),

@@ -82,7 +82,12 @@ static void curves_and_signatures(void **state)
         { "p256", "P-521:P-384", NULL, 0 },             /* cannot verify our key */
         { "p384", "X25519:P-384", NULL, NID_X25519 },
         { "p384", "X25519:P-256", NULL, 0 },
-        { "rsa2048", "P-521", NULL, NID_secp521r1 },
+        { "p384", "P-384:P-256", NULL, NID_X9_62_prime256v1 },
+        { "p384", "P-384", NULL, 0 },
+        { "p521", "P-521:P-384:X25519", NULL, NID_X25519 },
+        { "rsa2048", "P-521:P-384:P-256", NULL, NID_X9_62_prime256v1 },
+        { "rsa2048", "P-521", NULL, 0 },                /* too dear */
+        { "rsa2048", "P-384:P-521", NULL, 0 },
         { "rsa2048", "X448", NULL, 0 },
         { "p256", NULL, "ECDSA+SHA512:ECDSA+SHA384", NID_X25519 },
         { "p256", NULL, "ECDSA+SHA1", 0 },

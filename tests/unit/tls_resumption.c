@@ -12,7 +12,9 @@ static void resumption(void **state)
     const help_client none = { 0 }, name = { .name = "localhost" },
                       other = { .name = "other.test" }, same = { .name = "LocalHost" },
                       dot = { .name = "localhost." },
-                      alpn = { .alpn = "\x08http/1.1" }, h2 = { .alpn = "\x02h2" },
+                      ip4 = { .name = "127.0.0.1" }, ip6 = { .name = "::1" },
+                      invalid = { .name = "a..b" }, half = { .name = "127.1" },
+                      alpn = { .alpn = "\x08http/1.1" },
                       more = { .alpn = "\x02h2\x08http/1.1" },
                       suite = { .suites = AES256 }, suite2 = { .suites = CHACHA ":" AES128 };
     (void)state;
@@ -29,10 +31,15 @@ static void resumption(void **state)
     help_twice(&s, alpn, more, true);
     help_twice(&s, alpn, none, false);
     help_twice(&s, none, alpn, false);
-    help_twice(&s, alpn, h2, false);         /* where 0.6 crashes, if it resumes with our names */
-    help_twice(&s, none, h2, true);          /* and here, if they are not taken away */
-    help_twice(&s, h2, h2, true);
-    help_twice(&s, more, more, true);        /* and they are back */
+    help_twice(&s, more, more, true);
+    help_twice(&s, ip4, ip4, true);          /* an address counts as no name */
+    help_twice(&s, ip6, ip4, true);
+    help_twice(&s, ip6, none, true);
+    help_twice(&s, none, ip4, true);
+    help_twice(&s, name, ip4, false);
+    help_twice(&s, invalid, invalid, false);
+    help_twice(&s, half, half, false);
+    help_twice(&s, none, half, false);
     help_twice(&s, suite, suite, true);
     help_twice(&s, suite, suite2, false);
     help_server_close(&s);

@@ -302,6 +302,7 @@ static void extensions(void **state)
     assert_true(WALKS("\x30\x07\x06\x03\x55\x1D\x7F\x04\x00" SAN_A));   /* unknown           */
     assert_false(WALKS(SAN_A SAN_A));                   /* twice: which would be meant?      */
     assert_false(WALKS(NOT_CA IS_CA));
+    assert_false(WALKS("\x30\x0A\x06\x03\x55\x1D\x13\x04\x03\x30\x00\x00"));  /* 00 behind it  */
     assert_false(WALKS("\x30\x03\x06\x01\x55"));        /* no value                          */
     assert_false(WALKS("\x30\x0E\x06\x03\x55\x1D\x11\x04\x05\x30\x03\x82\x01" "a\x05\x00"));
     assert_false(WALKS("\x30\x0E\x06\x03\x55\x1D\x11\x04\x07\x30\x03\x82\x01" "a\x05\x00"));
