@@ -7683,6 +7683,7 @@ typedef struct hsb__hello {
     hsb_str  binders;           /* a vector each                                           */
     size_t   binders_at;        /* where in message their list begins, its length included */
     unsigned record_limit;      /* RFC 8449 4; 0: no such extension                        */
+    bool     illegal;           /* refused for a value that may not be there, not for its form */
     bool     early_data, has_psk_modes;
     bool     psk_dhe;           /* among these modes: PSK with a key exchange              */
     hsb__hello_fault fault;     /* where reading it ended                                  */
@@ -7771,8 +7772,11 @@ static bool hsb__hello_read_shares(hsb__hello *h, hsb_str value)
 
 static bool hsb__hello_read_record_limit(hsb__hello *h, hsb_str value)
 {
-    return !h->record_limit && hsb__hello_number(&value, 2, &h->record_limit) && !value.len &&
-           h->record_limit >= 64;
+    const bool first = !h->record_limit;
+    if (!first || !hsb__hello_number(&value, 2, &h->record_limit) || value.len)
+        return false;
+    h->illegal = h->record_limit < 64;          /* RFC 8449 4                              */
+    return !h->illegal;
 }
 
 static bool hsb__hello_read_early_data(hsb__hello *h, hsb_str value)
@@ -7797,8 +7801,8 @@ static bool hsb__hello_read_psk_modes(hsb__hello *h, hsb_str value)
 static bool hsb__hello_read_psks(hsb__hello *h, hsb_str value)
 {
     hsb_str rest, identity, age, binder, binders;
-    if (h->psks.ptr || value.ptr + value.len != h->message.ptr + h->message.len ||
-        !hsb__hello_vector(&value, 2, &h->psks) || !h->psks.len)
+    h->illegal = value.ptr + value.len != h->message.ptr + h->message.len;
+    if (h->psks.ptr || h->illegal || !hsb__hello_vector(&value, 2, &h->psks) || !h->psks.len)
         return false;
     h->binders_at = (size_t)(value.ptr - h->message.ptr);
     if (!hsb__hello_vector(&value, 2, &h->binders) || value.len)
@@ -9037,7 +9041,9 @@ static int hsb__record_judge(const hsb__record *r, const unsigned char *header, 
     }
     if (version >> 8 != 3)
         return BR_ERR_BAD_VERSION;
-    const size_t most = HSB__RECORD_MOST + (r->protect_in == HSB__BY_KEYS ? 256 : 0);
+    /* Early data that comes after a HelloRetryRequest is protected, though we have no keys.  */
+    const bool is_sealed = r->protect_in == HSB__BY_KEYS || header[0] == HSB__RECORD_DATA;
+    const size_t most = HSB__RECORD_MOST + (is_sealed ? 256 : 0);
     return *len <= most ? 0 : BR_ERR_BAD_LENGTH;
 }
 
@@ -10593,8 +10599,8 @@ static int hsb__tls13_check_hello(hsb__tls13 *t, const hsb__hello *hello)
     unsigned char digest[32];
     if (hello->compressions.len != 1 || hello->compressions.ptr[0] != 0)
         return HSB__TLS_ERR_ILLEGAL;
-    if (!hello->groups.ptr || !hello->shares.ptr || !hello->signatures.ptr ||
-        (hello->psks.ptr && !hello->has_psk_modes))
+    if (!hello->groups.ptr || !hello->shares.ptr ||
+        (hello->psks.ptr ? !hello->has_psk_modes : !hello->signatures.ptr))
         return HSB__TLS_ERR_MISSING;
     if (hello->protocols.ptr && t->security->alpn_count && !t->alpn)
         return HSB__TLS_ERR_ALPN;
@@ -10636,7 +10642,7 @@ static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
     if (share.ptr && t->may_resume)
         error = hsb__psk_resume(t, hello);
     if (!error && !t->resumed && !hsb__tls13_choose_identity(t, hello))
-        error = HSB__TLS_ERR_NOTHING_COMMON;
+        error = hello->signatures.ptr ? HSB__TLS_ERR_NOTHING_COMMON : HSB__TLS_ERR_MISSING;
     if (error)
         return error;
     hsb__transcript_add(&t->transcript, hello->message.ptr, hello->message.len);
@@ -10787,8 +10793,8 @@ static int hsb__tls13_take_frame(hsb__tls13 *t, const hsb__frame *f)
     case HSB__RECORD_HANDSHAKE:
         return hsb__tls13_take_handshake(t, f->data, f->len);
     case HSB__RECORD_CCS:                       /* RFC 8446 5: exactly this, and dropped         */
-        return f->len == 1 && f->data[0] == 1 && ++t->ccs <= HSB__TLS13_CCS ? 0
-                                                                            : BR_ERR_UNEXPECTED;
+        return f->clear && f->len == 1 && f->data[0] == 1 && ++t->ccs <= HSB__TLS13_CCS &&
+               !hsb__buffer_len(&t->message) ? 0 : BR_ERR_UNEXPECTED;
     default:
         return BR_ERR_UNEXPECTED;
     }
@@ -11283,6 +11289,8 @@ static void hsb__tls_take_hello(hsb__tls *t)
         version = hsb__tls_choose_version(t, &hello, &error);
     else if (hello.fault)
         error = hello.fault == HSB__HELLO_POINTS ? HSB__TLS_ERR_POINTS : HSB__TLS_ERR_PROTOCOLS;
+    else if (hello.illegal)
+        error = HSB__TLS_ERR_ILLEGAL;
     if (version == HSB__TLS13) {
         if (!t->tls13)
             t->tls13 = hsb__tls_new13(t);
@@ -11301,9 +11309,10 @@ static void hsb__tls_take_hello(hsb__tls *t)
 static int hsb__tls_collect_hello(hsb__tls *t, const hsb__frame *f)
 {
     unsigned type, size;
-    if (f->type == HSB__RECORD_CCS && t->tls13)
+    const bool between = hsb__buffer_len(&t->hello) == 0;      /* messages, not in one       */
+    if (f->type == HSB__RECORD_CCS && t->tls13 && between)
         return hsb__tls13_take_frame(t->tls13, f);
-    if (f->type == HSB__RECORD_DATA && t->tls13 && f->len <= t->tls13->early) {
+    if (f->type == HSB__RECORD_DATA && t->tls13 && between && f->len <= t->tls13->early) {
         t->tls13->early -= f->len;
         return 0;
     }

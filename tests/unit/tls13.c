@@ -777,18 +777,16 @@ static void downgrades(void **state)
     for (int marked = 0; marked < 2; marked++) {
         c13 *c = play_client(&p);
         p.s.security->versions = marked ? HSB_TLS_1_2_AND_1_3 : HSB_TLS_1_2_ONLY;
-        c13_hello_send(c, &(c13_hello){ .suites = { 0xC02B }, .versions = { 0x0303 } });
-        hsb__tls_release(&p.s.pool, c->t);
-        c->t = hsb__tls_open(&p.s.pool, p.s.security, false, false);
         c13_bytes *m = calloc(1, sizeof *m);
-        c13_make_hello(c, &(c13_hello){ .suites = { 0xC02B }, .versions = { 0x0303 } }, m);
+        c13_make_hello(c, &(c13_hello){ .suites = { 0xC02B }, .versions = { 0x0303 },
+                                        .groups = { 29, 23 } }, m);
         unsigned char record[2048];
         assert_true(hsb__tls_receive(c->t, record, c13_clear(record, 22, m->at, m->len)) > 0);
         hsb_str r = hsb__tls_records(c->t);
         assert_memory_equal(r.ptr, "\x16\x03\x03", 3);
         const size_t len = c13_read((const unsigned char *)r.ptr + 3, 2);
         assert_int_equal(r.ptr[5], 2);
-        assert_int_equal(c13_read((const unsigned char *)r.ptr + 6, 3) + 4, len);    /* whole */
+        assert_true(c13_read((const unsigned char *)r.ptr + 6, 3) + 4 <= len);      /* whole */
         assert_int_equal(memcmp(r.ptr + 11 + 24, "DOWNGRD\1", 8) == 0, marked);
         free(m);
         play_end(&p);
