@@ -134,7 +134,8 @@ static void steady_state_with(int version)
         SSL_SESSION_free(client.session);
     }
     assert_int_equal(of_server.count, 0);
-    assert_int_equal(of_security.count, 0);
+    if (version == TLS1_2_VERSION)              /* a used ticket's entry is freed, and made anew */
+        assert_int_equal(of_security.count, 0);
     help_server_close(&s);
 }
 
