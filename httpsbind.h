@@ -74,6 +74,7 @@
      >>body            length and chunked framing in
      >>outgoing        what waits to be sent
      >>frame           status line, fields, chunks out
+     >>peers           how many connections each peer address has
      >>channel         what requests and streams have in common
      >>request         the request object
      >>response        the answer: states, framing
@@ -199,7 +200,8 @@
      timeouts.shutdown    30 000     limits.stream_bytes  no limit
      timeouts.stream     300 000     limits.queued_bytes  65 536
      backlog           SOMAXCONN     limits.rate          512 bytes a second
-                                     limits.requests      no limit */
+                                     limits.requests      no limit
+                                     limits.per_address   no limit */
 
 /* ===== >>build ===================================================================
      HTTPSBIND_IMPLEMENTATION   define it in one .c file of the program, before the include
@@ -468,6 +470,9 @@ typedef struct hsb_limits {     /* -1: no limit                                 
     int      queued_bytes;      /* written and not sent yet; more: HSB_FLOW_WAIT   (65 536)     */
     int      rate;              /* bytes a second: see timeouts.body and .write    (512)        */
     int      requests;          /* on one connection; it closes after the last     (none)       */
+    int      per_address;       /* connections of one peer address, which for IPv6 is a /64; more
+                                   are closed when they are accepted, and reported to on_error
+                                                                                   (none)       */
 } hsb_limits;
 
 typedef struct hsb_options {                   /* everything in it is copied                     */
@@ -11655,6 +11660,7 @@ typedef struct hsb__loop {
     uint64_t      now_us;       /* monotonic; read once a turn, and after each hook     */
     char         *stage;        /* HSB__STAGE bytes for the connection that steps now   */
     hsb__link     scheduled;    /* connections to step before the next wait             */
+    hsb__link     silent;       /* connections that have sent nothing yet; oldest first  */
     hsb__link     idle;         /* connections between requests; the longest idle first  */
     void        (*on_idle)(hsb_server *);   /* set while accepting waits for one of these */
     int           depth;        /* in a turn: 1, in a hook: more                        */
@@ -11702,6 +11708,7 @@ static hsb_options hsb__options_resolve(const hsb_options *raw)
     hsb__options_default(&o.limits.queued_bytes, 65536);
     hsb__options_default(&o.limits.rate, 512);
     hsb__options_default(&o.limits.requests, -1);
+    hsb__options_default(&o.limits.per_address, -1);
     return o;
 }
 
@@ -12999,6 +13006,124 @@ static bool hsb__frame_chunk(hsb__buffer *out, hsb_str part)
     memcpy(at + n + part.len, "\r\n", 2);
     hsb__buffer_added(out, (size_t)n + part.len + 2);
     return true;
+}
+
+/* ===== >>peers ===================================================================
+   Purpose  how many connections each peer address has, for limits.per_address
+   Uses     >>platform >>memory >>list
+   Names    hsb__peers_*, hsb__peer
+   Tests    tests/unit/peers.c, tests/live/limits.c                                  */
+
+/* An address with at least one connection.  One IPv6 host may use all addresses of its /64
+   (RFC 4291 2.5.4), so these 64 bits are all that counts.                             */
+typedef struct hsb__peer {
+    hsb__link  link;                /* in its bucket                                   */
+    uint64_t   prefix;
+    hsb_family family;
+    int        connections;
+} hsb__peer;
+
+/* A hash table that doubles when it has as many addresses as buckets.  The secret keeps
+   peers from choosing addresses that meet in one bucket.                              */
+typedef struct hsb__peers {
+    hsb__memory *memory;
+    hsb__link   *buckets;
+    size_t       space;             /* buckets: 0, or a power of two                   */
+    size_t       count;             /* addresses                                       */
+    uint64_t     secret;
+} hsb__peers;
+
+enum { HSB__PEERS_FIRST = 64 };
+
+static uint64_t hsb__peers_prefix(const hsb_address *a)
+{
+    uint64_t prefix = 0;
+    for (size_t i = 0; i < (a->family == HSB_IPV4 ? 4 : 8); i++)
+        prefix = prefix << 8 | a->bytes[i];
+    return prefix;
+}
+
+/* The finalizer of splitmix64.                                                        */
+static hsb__link *hsb__peers_bucket(const hsb__peers *p, hsb__link *buckets, size_t space,
+                                    uint64_t prefix)
+{
+    uint64_t z = prefix ^ p->secret;
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return &buckets[(z ^ z >> 31) & (space - 1)];
+}
+
+static bool hsb__peers_grow(hsb__peers *p)
+{
+    size_t space = p->space ? p->space * 2 : HSB__PEERS_FIRST;
+    hsb__link *first, *buckets = hsb__memory_array(p->memory, space, sizeof *buckets);
+    if (!buckets)
+        return false;
+    for (size_t i = 0; i < p->space; i++)
+        while ((first = hsb__link_first(&p->buckets[i])) != NULL) {
+            uint64_t prefix = HSB__OWNER(hsb__peer, link, first)->prefix;
+            hsb__link_remove(first);
+            hsb__link_add(hsb__peers_bucket(p, buckets, space, prefix), first);
+        }
+    hsb__memory_free(p->memory, p->buckets, p->space * sizeof *p->buckets);
+    p->buckets = buckets;
+    p->space = space;
+    return true;
+}
+
+static bool hsb__peers_open(hsb__peers *p, hsb__memory *memory)
+{
+    memset(p, 0, sizeof *p);
+    p->memory = memory;
+    return hsb__os_entropy(&p->secret, sizeof p->secret) && hsb__peers_grow(p);
+}
+
+/* All have left before.                                                               */
+static void hsb__peers_close(hsb__peers *p)
+{
+    hsb__memory_free(p->memory, p->buckets, p->space * sizeof *p->buckets);
+    p->buckets = NULL;
+    p->space = 0;
+}
+
+static hsb__peer *hsb__peers_find(const hsb__peers *p, hsb_family family, uint64_t prefix)
+{
+    const hsb__link *bucket = hsb__peers_bucket(p, p->buckets, p->space, prefix);
+    for (hsb__link *l = hsb__link_first(bucket); l; l = hsb__link_next(bucket, l)) {
+        hsb__peer *peer = HSB__OWNER(hsb__peer, link, l);
+        if (peer->prefix == prefix && peer->family == family)
+            return peer;
+    }
+    return NULL;
+}
+
+/* One connection more of an address.  NULL: out of memory.                            */
+static hsb__peer *hsb__peers_enter(hsb__peers *p, const hsb_address *a)
+{
+    uint64_t prefix = hsb__peers_prefix(a);
+    hsb__peer *peer = hsb__peers_find(p, a->family, prefix);
+    if (!peer) {
+        if (p->count >= p->space)
+            hsb__peers_grow(p);                 /* else the buckets get longer          */
+        peer = hsb__memory_zeroed(p->memory, sizeof *peer);
+        if (!peer)
+            return NULL;
+        peer->prefix = prefix;
+        peer->family = a->family;
+        hsb__link_add(hsb__peers_bucket(p, p->buckets, p->space, prefix), &peer->link);
+        p->count++;
+    }
+    peer->connections++;
+    return peer;
+}
+
+static void hsb__peers_leave(hsb__peers *p, hsb__peer *peer)
+{
+    if (--peer->connections > 0)
+        return;
+    hsb__link_remove(&peer->link);
+    hsb__memory_free(p->memory, peer, sizeof *peer);
+    p->count--;
 }
 
 /* ===== >>channel =================================================================
@@ -15710,6 +15835,7 @@ struct hsb_conn {
     hsb_stream    *stream;
     hsb__phase     phase;
     bool readable, writable;        /* the socket, as far as we know                        */
+    bool heard;                     /* recv has returned a byte                             */
     bool eof;                       /* recv returned 0                                      */
     bool stepping, again;           /* again: scheduled during the step                     */
     bool grace;                     /* was in its handshake when the server began to close  */
@@ -15721,9 +15847,12 @@ struct hsb_conn {
     uint64_t       since;           /* ms: accepted, idle, or closing since                 */
     uint64_t       id;
     hsb__link      in_all;          /* the server's list of all connections                 */
-    hsb__link      in_scheduled, in_idle;       /* the loop's lists                         */
+    hsb__link      in_scheduled;    /* the loop's list                                      */
+    hsb__link      in_idle;         /* the loop's silent or idle, as idle_list says         */
+    hsb__link     *idle_list;
     uint64_t       idle_since;                  /* since, when it entered the idle          */
     hsb_address    peer;
+    hsb__peer     *address;         /* counted there; NULL: not counted.  The server's      */
     size_t         block_size;      /* of our memory; the server's                          */
     void          *user;
     hsb_error      why;             /* the first thing that went wrong; HSB_OK: nothing     */
@@ -15750,10 +15879,11 @@ static void hsb__conn_schedule(hsb_conn *c)
 }
 
 /* --- the list of the idle: kept alive, between two requests -------------------------------- */
-static void hsb__conn_enter_idle(hsb_conn *c)
+static void hsb__conn_enter_idle(hsb_conn *c, hsb__link *list)
 {
     hsb__loop *loop = c->loop;
-    hsb__link_add(&loop->idle, &c->in_idle);
+    hsb__link_add(list, &c->in_idle);
+    c->idle_list = list;
     c->idle_since = c->since;
     if (loop->on_idle)
         loop->on_idle(loop->server);
@@ -16033,6 +16163,7 @@ static bool hsb__conn_read(hsb_conn *c)
         return false;
     ptrdiff_t n = hsb__os_recv(c->watch.fd, c->loop->stage, HSB__STAGE);
     c->readable = n == HSB__STAGE;              /* less: the socket is empty, or will say so      */
+    c->heard |= n > 0;
     if (n == 0)
         c->eof = true;
     else if (n < 0 && !hsb__os_would_block())
@@ -16428,13 +16559,18 @@ static bool hsb__conn_arm(hsb_conn *c)
     return hsb__poller_set(&c->loop->poller, &c->watch, want);
 }
 
+/* Which connections go when there are too many: the loop's lists of them.                        */
 static void hsb__conn_set_idle(hsb_conn *c)
 {
-    bool idle = c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->input.len;
-    if (!idle || c->idle_since != c->since)
+    hsb__link *list = NULL;
+    if (!c->heard && (c->phase == HSB__HANDSHAKE || c->phase == HSB__HTTP))
+        list = &c->loop->silent;
+    else if (c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->input.len)
+        list = &c->loop->idle;
+    if (list != c->idle_list || c->idle_since != c->since)
         hsb__link_remove(&c->in_idle);
-    if (idle && !hsb__link_is_listed(&c->in_idle))
-        hsb__conn_enter_idle(c);
+    if (list && !hsb__link_is_listed(&c->in_idle))
+        hsb__conn_enter_idle(c, list);
 }
 
 static void hsb__conn_set_timer(hsb_conn *c)
@@ -16566,8 +16702,8 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
 
 /* ===== >>server ==================================================================
    Purpose  listening, accepting, the inbox, closing: one turn of the loop
-   Uses     >>platform >>memory >>list >>text >>error >>timer >>poller >>listener >>inbox
-            >>security >>tls >>loop >>channel >>request >>conn
+   Uses     >>platform >>memory >>list >>text >>error >>timer >>address >>poller
+            >>listener >>inbox >>security >>tls >>loop >>peers >>channel >>request >>conn
    Names    hsb__server_*, hsb__door_*
    Tests    tests/live                                                               */
 
@@ -16593,6 +16729,7 @@ struct hsb_server {
     hsb__link   all;            /* connections                                             */
     int         total, most;    /* how many there are, and may be                          */
     uint64_t    last_id;
+    hsb__peers  peers;          /* used if limits.per_address is set                       */
     hsb__timer  shutdown;       /* close(false) becomes close(true)                        */
     bool        full;           /* accepting waits until one closes                        */
     bool        closed;
@@ -16653,52 +16790,86 @@ static void hsb__server_unlink(hsb_conn *c)
     hsb__link_remove(&c->in_all);
     s->total--;
     hsb__listener_count(c->listener, -1);
+    if (c->address)
+        hsb__peers_leave(&s->peers, c->address);
     hsb__pool_put(&s->loop.pool, c, c->block_size);
     if (!s->loop.closing)
         hsb__server_open_doors(s);
 }
 
-/* Idle as far as we know; but what the peer has said may not have been read yet.            */
-static bool hsb__server_is_silent(const hsb_conn *c)
+/* The first in a list whose peer has still said nothing: what it says may wait unread.         */
+static hsb_conn *hsb__server_first_quiet(const hsb__link *list)
 {
-    return !hsb__os_peek(c->watch.fd);
-}
-
-/* The one that has been idle longest; NULL: there is none.                                  */
-static hsb_conn *hsb__server_longest_idle(const hsb_server *s)
-{
-    for (hsb__link *l = hsb__link_first(&s->loop.idle); l; l = hsb__link_next(&s->loop.idle, l)) {
+    for (hsb__link *l = hsb__link_first(list); l; l = hsb__link_next(list, l)) {
         hsb_conn *c = HSB__OWNER(hsb_conn, in_idle, l);
-        if (hsb__server_is_silent(c))
+        if (!hsb__os_peek(c->watch.fd))
             return c;
     }
     return NULL;
 }
 
-/* It goes, so that a new one can come.  Its close_notify goes if the socket takes it; nobody
-   lingers here.                                                                             */
-static void hsb__server_make_room(hsb_conn *oldest)
+/* The connection that goes when there are too many: the oldest of those that have sent nothing
+   yet, else the one that has been idle longest.  NULL: there is none.  So one client that
+   opens connections and is silent drives out its own.                                       */
+static hsb_conn *hsb__server_expendable(const hsb_server *s)
 {
-    hsb__channel_record(oldest->channel, HSB_ERR_LIMIT,
-                        "idle, and made room for another connection");
-    hsb__conn_cut(oldest);
-    hsb__conn_settle(oldest);
+    hsb_conn *c = hsb__server_first_quiet(&s->loop.silent);
+    return c ? c : hsb__server_first_quiet(&s->loop.idle);
 }
 
-static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_address *peer)
+/* It goes, so that a new one can come.  Its close_notify goes if the socket takes it; nobody
+   lingers here.                                                                             */
+static void hsb__server_make_room(hsb_conn *c)
+{
+    hsb__channel_record(c->channel, HSB_ERR_LIMIT, "%s, and made room for another connection",
+                        c->heard ? "idle" : "sent nothing");
+    hsb__conn_cut(c);
+    hsb__conn_settle(c);
+}
+
+/* Nobody has been told of the connection yet.                                               */
+static void hsb__server_turn_away(hsb_server *s, hsb__socket fd, const hsb_error *err)
+{
+    hsb__os_close(fd);
+    hsb__loop_error(&s->loop, NULL, err);
+}
+
+/* limits.per_address: *address counts a connection more, or is NULL if none are counted.    */
+static bool hsb__server_admits(hsb_server *s, const hsb_address *peer, hsb__peer **address,
+                               hsb_error *err)
+{
+    int most = s->loop.options.limits.per_address;
+    char text[HSB_ADDRESS_TEXT_MAX];
+    *address = NULL;
+    if (most < 0 || peer->family == HSB_FAMILY_ANY)
+        return true;
+    *address = hsb__peers_enter(&s->peers, peer);
+    if (!*address)
+        return hsb__error_memory(err);
+    if ((*address)->connections <= most)
+        return true;
+    hsb__peers_leave(&s->peers, *address);
+    return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: its address has %d connections already",
+                          hsb__address_text(peer, text), most);
+}
+
+static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_address *peer,
+                                hsb__peer *address)
 {
     hsb_server *s = door->server;
     size_t size = sizeof(hsb_conn);
     hsb_error err;
     hsb_conn *c = hsb__pool_get(&s->loop.pool, &size);
     if (!c) {
-        hsb__os_close(fd);
+        if (address)
+            hsb__peers_leave(&s->peers, address);
         hsb__error_memory(&err);
-        hsb__loop_error(&s->loop, NULL, &err);
+        hsb__server_turn_away(s, fd, &err);
         return;
     }
     memset(c, 0, sizeof *c);
     c->block_size = size;
+    c->address = address;
     c->listener = &door->listener;
     hsb__server_link(s, c);
     hsb__listener_count(&door->listener, 1);
@@ -16722,48 +16893,77 @@ static void hsb__door_rest(hsb__door *door, int ms)
     hsb__door_listen(door);
 }
 
+/* Whether there is, or can be made, a place for one more.  *leaver: who goes for it, or NULL.   */
+static bool hsb__door_has_place(hsb__door *door, hsb_conn **leaver)
+{
+    hsb_server *s = door->server;
+    *leaver = NULL;
+    if (s->total < s->most)
+        return true;
+    if (hsb__link_first(&s->loop.silent) || hsb__link_first(&s->loop.idle))
+        *leaver = hsb__server_expendable(s);    /* NULL: all have said something by now      */
+    else
+        hsb__server_close_doors(s);
+    return *leaver != NULL;
+}
+
+/* The system has no descriptor, or no memory, for a connection.  Returns as hsb__door_accept.   */
+static bool hsb__door_accept_failed(hsb__door *door, const hsb_error *err)
+{
+    hsb_server *s = door->server;
+    bool no_descriptor = err->system_code == HSB__OS_NO_DESCRIPTOR;
+    if (no_descriptor && !hsb__os_is_readable(door->listener.watch.fd))
+        return false;           /* Linux looks for a free descriptor before it looks for a
+                                   connection that needs one                               */
+    hsb__loop_error(&s->loop, NULL, err);
+    hsb_conn *leaver = no_descriptor ? hsb__server_expendable(s) : NULL;
+    if (!leaver) {
+        hsb__door_rest(door, HSB__PAUSE_MS);
+        return false;
+    }
+    hsb__server_make_room(leaver);              /* others in this process have all the rest  */
+    return !door->listener.shared;
+}
+
+static void hsb__door_accepted(hsb__door *door, hsb__socket fd, const hsb_address *peer,
+                               hsb_conn *leaver)
+{
+    hsb_server *s = door->server;
+    hsb__peer *address;
+    hsb_error err;
+    if (!hsb__server_admits(s, peer, &address, &err)) {
+        hsb__server_turn_away(s, fd, &err);
+        return;
+    }
+    if (leaver)
+        hsb__server_make_room(leaver);
+    hsb__server_welcome(door, fd, peer, address);
+}
+
 /* One connection, if there is one; false: enough for this turn.                                 */
 static bool hsb__door_accept(hsb__door *door)
 {
-    hsb_server *s = door->server;
-    hsb_conn *oldest = NULL;
+    hsb_conn *leaver;
     hsb_address peer;
     hsb_error err;
     hsb__socket fd;
-    if (s->total >= s->most && !hsb__link_first(&s->loop.idle)) {
-        hsb__server_close_doors(s);
+    if (!hsb__door_has_place(door, &leaver))
         return false;
-    }
-    if (s->total >= s->most && !(oldest = hsb__server_longest_idle(s)))
-        return false;                       /* soon none of them is idle, or one is silent   */
     if (!hsb__listener_my_turn(&door->listener)) {
         hsb__door_rest(door, HSB__PASS_MS);
         return false;
     }
     switch (hsb__listener_accept(&door->listener, &fd, &peer, &err)) {
     case HSB__ACCEPTED:
-        if (oldest)
-            hsb__server_make_room(oldest);
-        hsb__server_welcome(door, fd, &peer);
+        hsb__door_accepted(door, fd, &peer, leaver);
         return !door->listener.shared;
     case HSB__ACCEPT_EMPTY:
         return false;
     case HSB__ACCEPT_AGAIN:
-        hsb__loop_error(&s->loop, NULL, &err);
+        hsb__loop_error(&door->server->loop, NULL, &err);
         return true;
     case HSB__ACCEPT_PAUSE:
-        if (err.system_code == HSB__OS_NO_DESCRIPTOR &&
-            !hsb__os_is_readable(door->listener.watch.fd))
-            return false;       /* Linux looks for a free descriptor before it looks for a
-                                   connection that needs one                               */
-        hsb__loop_error(&s->loop, NULL, &err);
-        if (err.system_code == HSB__OS_NO_DESCRIPTOR &&
-            (oldest = hsb__server_longest_idle(s)) != NULL) {
-            hsb__server_make_room(oldest);  /* others in this process have taken the rest    */
-            return !door->listener.shared;
-        }
-        hsb__door_rest(door, HSB__PAUSE_MS);
-        return false;
+        return hsb__door_accept_failed(door, &err);
     }
     return false;
 }
@@ -17036,6 +17236,7 @@ static void hsb__server_release(hsb_server *s)
     hsb__poller_close(&s->loop.poller);
     hsb__tls_pool_close(&s->loop.tls);
     hsb__pool_close(&s->loop.pool);
+    hsb__peers_close(&s->peers);
     hsb__memory_free_secret(&s->loop.memory, s->loop.stage, HSB__STAGE);
     hsb__memory_free(&s->loop.memory, s->header, s->header ? strlen(s->header) + 1 : 0);
     hsb__memory_free(&memory, s, sizeof *s);
@@ -17075,6 +17276,9 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     loop->stage = hsb__memory_alloc(&loop->memory, HSB__STAGE);
     if (!loop->stage)
         return hsb__error_memory(err);
+    if (loop->options.limits.per_address >= 0 && !hsb__peers_open(&s->peers, &loop->memory))
+        return hsb__error_set(err, HSB_ERR_MEMORY, 0, 0,
+                              "out of memory or randomness for limits.per_address");
     loop->inbox = hsb__inbox_new(&loop->options.allocator, err);
     return loop->inbox && hsb__inbox_watch(loop->inbox, &loop->poller, err);
 }

@@ -197,6 +197,135 @@ static void test_listeners_have_one_limit(void **state)
     rig_close(&r);
 }
 
+/* Who has sent nothing goes first, also before those that are idle, and the oldest first: a
+   crowd of the silent drives out itself, and nobody else.                                 */
+static void test_the_silent_make_room_first(void **state)
+{
+    enum { LIMIT = 4, CROWD = 20 };
+    rig r = { 0 };
+    scene s;
+    client *silent[CROWD];
+    open_limited(&r, &s, LIMIT, is_secure(state));
+    client *kept = dial(&r), *more;
+    check_served(kept);
+    for (int i = 0; i < CROWD; i++) {
+        silent[i] = client_new(&r, r.port, 0);
+        turns(&r, 3);
+        assert_int_equal(r.accepts, i + 2);
+    }
+    for (int i = 0; i < CROWD - (LIMIT - 1); i++)
+        check_made_room(&r, silent[i]);
+    assert_int_equal(r.closes, CROWD - (LIMIT - 1));
+    more = dial(&r);
+    check_served(more);
+    check_served(kept);
+    check_made_room(&r, silent[CROWD - 3]);
+    assert_non_null(strstr(r.closed_with.text, "sent nothing"));
+    /* What has come but was not read yet counts.  */
+    client *speaks = silent[CROWD - 2], *next;
+    if (r.secure)
+        client_hello(speaks);
+    else
+        assert_int_equal(send(speaks->fd, get, sizeof get - 1, 0), sizeof get - 1);
+    next = dial(&r);
+    if (r.secure)
+        assert_true(client_handshake(speaks));
+    else
+        hear_until(speaks, "ok");
+    check_served(speaks);
+    check_served(next);
+    check_made_room(&r, silent[CROWD - 1]);
+    check_served(kept);
+    hang_up(kept);
+    hang_up(more);
+    hang_up(next);
+    hang_up(speaks);
+    rig_close(&r);
+}
+
+/* --- limits.per_address ------------------------------------------------------------------ */
+/* Connected from 127.0.0.<last>. */
+static client *dial_from(rig *r, int last)
+{
+    struct sockaddr_in from, to;
+    client *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    memset(&from, 0, sizeof from);
+    from.sin_family = AF_INET;
+    to = from;
+    from.sin_addr.s_addr = htonl(0x7F000000u + (uint32_t)last);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons((uint16_t)r->port);
+    c->r = r;
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    clients_open++;
+    assert_int_equal(bind(c->fd, (struct sockaddr *)&from, sizeof from), 0);
+    assert_int_equal(connect(c->fd, (struct sockaddr *)&to, sizeof to), 0);
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    if (r->secure)
+        client_handshake(c);
+    return c;
+}
+
+static void check_turned_away(rig *r, int last, int limit)
+{
+    char text[160];
+    int accepts = r->accepts, errors = r->errors;
+    client *c = dial_from(r, last);
+    if (!r->secure)
+        hear_end(c);
+    turns(r, 2);
+    assert_int_equal(r->accepts, accepts);
+    assert_int_equal(r->errors, errors + 1);
+    assert_int_equal(r->told.status, HSB_ERR_LIMIT);
+    snprintf(text, sizeof text, "its address has %d connections already", limit);
+    assert_non_null(strstr(r->told.text, text));
+    snprintf(text, sizeof text, "127.0.0.%d:", last);
+    assert_memory_equal(r->told.text, text, strlen(text));
+    client_free(c);
+}
+
+static void test_an_address_has_so_many(void **state)
+{
+    enum { LIMIT = 3, MANY = 30 };
+    rig r = { 0 };
+    scene s;
+    client *c[LIMIT], *others[MANY];
+    hsb_options o;
+    memset(&o, 0, sizeof o);
+    memset(&s, 0, sizeof s);
+    o.limits.per_address = LIMIT;
+    o.limits.connections = LIMIT + MANY;
+    r.on_request = answer_scene;
+    r.data = &s;
+    rig_open(&r, &o, is_secure(state));
+    for (int i = 0; i < LIMIT; i++)
+        check_served(c[i] = dial_from(&r, 2));
+    check_turned_away(&r, 2, LIMIT);
+    check_turned_away(&r, 2, LIMIT);
+    for (int i = 0; i < MANY; i++)
+        check_served(others[i] = dial_from(&r, 10 + i % (MANY / LIMIT)));
+    check_turned_away(&r, 2, LIMIT);            /* and nobody has to make room for it     */
+    check_turned_away(&r, 10, LIMIT);
+    assert_int_equal(r.closes, 0);
+    for (int i = 0; i < LIMIT; i++)
+        check_served(c[i]);
+    hang_up(c[0]);
+    turns(&r, 3);
+    check_served(c[0] = dial_from(&r, 2));
+    check_turned_away(&r, 2, LIMIT);
+    for (int i = 0; i < LIMIT; i++)
+        hang_up(c[i]);
+    for (int i = 0; i < MANY; i++)
+        hang_up(others[i]);
+    turn_until(&r, all_closed, "all");
+    for (int i = 0; i < LIMIT; i++)
+        check_served(c[i] = dial_from(&r, 2));
+    for (int i = 0; i < LIMIT; i++)
+        hang_up(c[i]);
+    rig_close(&r);
+}
+
 /* --- who does not ------------------------------------------------------------------------ */
 enum { AT_HEAD, AT_BODY, AT_DEFERRED, AT_BEGUN, AT_SENDING, AT_STREAM, AT_HANDSHAKE, STATES };
 
@@ -252,6 +381,8 @@ static void test_the_active_never_make_room(void **state)
         c[at] = at == AT_HANDSHAKE ? client_new(&r, r.port, 0) : dial_narrow(&r);
         if (begin[at])
             say(c[at], begin[at]);
+        else
+            client_hello(c[at]);
         if (at == AT_STREAM)
             hear_until(c[at], "\r\n\r\n");
         turns(&r, 10);
@@ -863,6 +994,7 @@ int main(void)
 #define ON_TLS(test) TLS_THEN(test, teardown)
 #define ON_BOTH(test) ON_PLAIN(test), ON_TLS(test)
     const struct CMUnitTest tests[] = {
+        ON_BOTH(test_the_silent_make_room_first), ON_BOTH(test_an_address_has_so_many),
         ON_BOTH(test_longest_idle_makes_room), ON_PLAIN(test_the_refused_take_no_place),
         ON_TLS(test_listeners_have_one_limit), ON_BOTH(test_the_active_never_make_room),
         ON_BOTH(test_the_backlog_waits), ON_PLAIN(test_what_was_said_counts),
