@@ -11663,6 +11663,8 @@ typedef struct hsb__loop {
     hsb__link     silent;       /* connections that have sent nothing yet; oldest first  */
     hsb__link     idle;         /* connections between requests; the longest idle first  */
     void        (*on_idle)(hsb_server *);   /* set while accepting waits for one of these */
+    int           held;         /* descriptors of connections and of files being sent    */
+    int           descriptors;  /* how many these may be                                */
     int           depth;        /* in a turn: 1, in a hook: more                        */
     bool          closing;      /* no new requests                                      */
     bool          date_fresh;   /* date[] was compared with the clock this turn          */
@@ -13977,26 +13979,53 @@ static const char *hsb__files_type(const char *path)
     return "application/octet-stream";
 }
 
+/* Up to so many bytes are read at once, before the head is sent.  What is in memory then needs
+   no descriptor while it is sent, and its length is known.  Of more bytes the first are read,
+   to see that the file can be read at all.                                                  */
+enum { HSB__FILE_AT_ONCE = 64 << 10, HSB__FILE_FIRST = 16 << 10 };
+
 /* An open file and what its answer says about it.                                           */
 typedef struct hsb__file {
     int         fd;
-    int64_t     size, modified;
+    int64_t     size, modified;     /* from facts; then as the file turns out to be          */
+    hsb__facts  facts;
     const char *type;
     bool        gzip;               /* this is the .gz beside the file that was asked for    */
     bool        varies;             /* there is a .gz                                        */
-    char        etag[64];           /* strong: made of the size and the time of change       */
+    hsb__buffer data;               /* bytes from data_from on that were read at once        */
+    int64_t     data_from;
+    char        etag[2 * 16 + 3];   /* strong                                                */
 } hsb__file;
 
-static bool hsb__files_stat(hsb__file *f)
+/* Another file gets another tag, also if size and time are the same: its inode and the time
+   of its last change differ.  A hash of them tells strangers nothing about the disk.        */
+static void hsb__files_make_etag(hsb__file *f)
 {
-    hsb__facts facts;
-    if (!hsb__os_facts(f->fd, &facts) || facts.kind != HSB__FILE_REGULAR)
+    const uint64_t facts[] = {
+        (uint64_t)f->facts.size, (uint64_t)f->facts.modified, f->facts.modified_ns,
+        (uint64_t)f->facts.changed, f->facts.changed_ns, f->facts.inode, f->gzip
+    };
+    static const char digits[] = "0123456789abcdef";
+    unsigned char hash[br_sha256_SIZE];
+    br_sha256_context sha256;
+    br_sha256_init(&sha256);
+    br_sha256_update(&sha256, facts, sizeof facts);
+    br_sha256_out(&sha256, hash);
+    f->etag[0] = '"';
+    for (size_t i = 0; i < 16; i++) {
+        f->etag[1 + 2 * i] = digits[hash[i] >> 4];
+        f->etag[2 + 2 * i] = digits[hash[i] & 15];
+    }
+    memcpy(f->etag + 33, "\"", 2);
+}
+
+static bool hsb__files_look(hsb__file *f)
+{
+    if (!hsb__os_facts(f->fd, &f->facts) || f->facts.kind != HSB__FILE_REGULAR)
         return false;
-    f->size = facts.size;
-    f->modified = facts.modified;
-    snprintf(f->etag, sizeof f->etag, "\"%llx-%llx.%lx%s\"", (unsigned long long)f->size,
-             (unsigned long long)f->modified, (unsigned long)facts.modified_ns,
-             f->gzip ? "-gz" : "");
+    f->size = f->facts.size;
+    f->modified = f->facts.modified;
+    hsb__files_make_etag(f);
     return true;
 }
 
@@ -14051,7 +14080,10 @@ static bool hsb__files_same_version(const hsb_request *req, const hsb__file *f)
         return true;
     if (condition.len && condition.ptr[0] == '"')
         return hsb__text_is(condition, f->etag);
-    return hsb__files_date(req, "If-Range", &at) && at == f->modified;
+    /* RFC 9110 8.8.2.2: within the second of Date the file may change once more.            */
+    hsb__loop_date(req->channel.loop);
+    return hsb__files_date(req, "If-Range", &at) && at == f->modified &&
+           at < req->channel.loop->date_second;
 }
 
 /* --- ranges (RFC 9110 14) ------------------------------------------------------------------- */
@@ -14105,75 +14137,173 @@ static bool hsb__files_range(hsb_str field, int64_t size, hsb__range *out)
     return any && (longest == 0 || longest == out->end - out->from);
 }
 
+/* --- reading -------------------------------------------------------------------------------- */
+static int hsb__files_status_of(int code)
+{
+    return hsb__os_is_denied(code) ? 403 : hsb__os_is_shortage(code) ? 503 : 404;
+}
+
+/* Reads n bytes from the given one on, or fewer where the file ends.  0, or the status to
+   answer with.                                                                              */
+static int hsb__files_read(hsb__file *f, int64_t from, size_t n)
+{
+    char *to = hsb__buffer_reserve(&f->data, n);
+    size_t got = 0;
+    ptrdiff_t more = 1;
+    if (!to)
+        return 503;
+    while (got < n && more > 0) {
+        more = hsb__os_pread(f->fd, to + got, n - got, from + (int64_t)got);
+        got += more > 0 ? (size_t)more : 0;
+    }
+    hsb__buffer_added(&f->data, got);
+    f->data_from = from;
+    if (more >= 0)
+        return 0;
+    int status = hsb__files_status_of(hsb__os_error());
+    return status == 404 ? 500 : status;
+}
+
+/* Files in /sys have fewer bytes than they say, and those in /proc say that they have none.  */
+static int hsb__files_read_small(hsb__file *f)
+{
+    int status = hsb__files_read(f, 0, f->size ? (size_t)f->size : HSB__FILE_AT_ONCE);
+    const int64_t got = (int64_t)hsb__buffer_len(&f->data);
+    if (status == 0 && f->size == 0 && got == HSB__FILE_AT_ONCE)
+        return 500;                     /* nobody knows how much more there is                */
+    f->size = got;
+    return status;
+}
+
+static int hsb__files_read_part(hsb__file *f, hsb__range *part, bool whole)
+{
+    const int64_t len = part->end - part->from;
+    const size_t n = len > HSB__FILE_AT_ONCE ? HSB__FILE_FIRST : (size_t)len;
+    int status = hsb__files_read(f, part->from, n);
+    if (status == 0 && hsb__buffer_len(&f->data) < n) {
+        status = whole ? 0 : 500;
+        f->size = part->end = (int64_t)hsb__buffer_len(&f->data);
+    }
+    return status;
+}
+
 /* --- the answer --------------------------------------------------------------------------- */
+/* RFC 9110 8.8.2.1: never later than Date.                                                   */
 static bool hsb__files_fields(hsb_request *req, const hsb__file *f)
 {
+    hsb__loop *loop = req->channel.loop;
     char date[HSB__DATE_TEXT];
-    hsb__date_print(date, f->modified);
+    hsb__loop_date(loop);
+    hsb__date_print(date, f->modified < loop->date_second ? f->modified : loop->date_second);
     return hsb__frame_field(&req->fields_out, "Last-Modified", hsb__text_of(date)) &&
            hsb__frame_field(&req->fields_out, "ETag", hsb__text_of(f->etag)) &&
            hsb__buffer_append_text(&req->fields_out, "Accept-Ranges: bytes\r\n") &&
            (!f->varies || hsb__buffer_append_text(&req->fields_out, "Vary: Accept-Encoding\r\n"));
 }
 
-static bool hsb__files_content_range(hsb_request *req, const hsb__range *r, int64_t size)
+/* RFC 9110 14.4; without a part: 416.                                                        */
+static bool hsb__files_content_range(hsb_request *req, const hsb__range *part, int64_t size)
 {
     char value[80];
-    if (r)
-        snprintf(value, sizeof value, "bytes %lld-%lld/%lld", (long long)r->from,
-                 (long long)(r->end - 1), (long long)size);
+    if (part)
+        snprintf(value, sizeof value, "bytes %lld-%lld/%lld", (long long)part->from,
+                 (long long)(part->end - 1), (long long)size);
     else
         snprintf(value, sizeof value, "bytes */%lld", (long long)size);
     return hsb__frame_field(&req->fields_out, "Content-Range", hsb__text_of(value));
 }
 
-/* Sends 206 with the range, or 200 if it is NULL.  The queue takes f->fd over, unless it is
-   not needed.                                                                               */
-static void hsb__files_send(hsb_request *req, hsb__file *f, const hsb__range *range)
+/* When the file has been sent, or its connection has ended: there is a descriptor more.      */
+static void hsb__files_sent(void *arg)
 {
-    int64_t length = range ? range->end - range->from : f->size;
-    bool ok = (!f->gzip ||
-               hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n")) &&
-              (!range || hsb__files_content_range(req, range, f->size)) &&
-              hsb__response_head(req, range ? 206 : 200, f->type, length);
-    if (!ok) {
+    hsb__loop *loop = arg;
+    loop->held--;
+    if (loop->on_idle)
+        loop->on_idle(loop->server);
+}
+
+/* The part that is in memory, then a source for the rest, which takes f->fd over.           */
+static void hsb__files_send_part(hsb_request *req, hsb__file *f, const hsb__range *part)
+{
+    const int64_t length = part->end - part->from;
+    const size_t skip = (size_t)(part->from - f->data_from);
+    hsb_str first = hsb__text_make(hsb__buffer_data(&f->data), hsb__buffer_len(&f->data));
+    first = first.len ? hsb__text_after(first, skip) : first;
+    first.len = (uint64_t)length < first.len ? (size_t)length : first.len;
+    if (!req->bodiless && !hsb__response_put_data(req, first)) {
         hsb__response_no_memory(req);
         return;
     }
-    hsb__source *s = hsb__response_source(req, length);
+    hsb__source *s = hsb__response_source(req, length - (int64_t)first.len);
+    req->written = req->bodiless ? 0 : length;
     if (s) {
         s->fd = f->fd;
-        s->from = range ? range->from : 0;
+        s->from = part->from + (int64_t)first.len;
+        s->release = hsb__files_sent;
+        s->arg = req->channel.loop;
+        req->channel.loop->held++;
         f->fd = -1;
     }
 }
 
-static void hsb__files_answer(hsb_request *req, hsb__file *f)
+/* The status of the answer.  For 200 and 206, *part is what to send, and its beginning has been
+   read.  RFC 9110 13.2.2: in this order; 14.2: Range is for GET only, and an empty file has no
+   ranges.                                                                                    */
+static int hsb__files_decide(hsb_request *req, hsb__file *f, hsb__range *part)
 {
-    hsb__range range;
-    if (!hsb__files_fields(req, f)) {
-        hsb__response_no_memory(req);
-        return;
+    const bool get = hsb__request_method_is(req, "GET"), small = f->size <= HSB__FILE_AT_ONCE;
+    if (hsb__files_changed(req, f))
+        return 412;
+    if (hsb__files_not_modified(req, f))
+        return 304;
+    int failure = small ? hsb__files_read_small(f) : 0;
+    if (failure)
+        return failure;
+    bool ranged = get && f->size > 0 && hsb__files_same_version(req, f) &&
+                  hsb__files_range(hsb__request_header(req, "Range"), f->size, part);
+    if (ranged && part->from >= part->end)
+        return 416;
+    if (!ranged) {
+        part->from = 0;
+        part->end = f->size;
     }
-    int refusal = hsb__files_changed(req, f) ? 412 : hsb__files_not_modified(req, f) ? 304 : 0;
-    if (refusal) {                              /* RFC 9110 13.2.2: in this order             */
-        hsb__response_whole(req, refusal, NULL, hsb__text_absent());
-        return;
-    }
-    /* RFC 9110 14.2: Range is for GET only.                                                 */
-    bool part = hsb__request_method_is(req, "GET") && hsb__files_same_version(req, f) &&
-                hsb__files_range(hsb__request_header(req, "Range"), f->size, &range);
-    if (!part)
-        hsb__files_send(req, f, NULL);
-    else if (range.from < range.end)
-        hsb__files_send(req, f, &range);
-    else if (hsb__files_content_range(req, NULL, f->size))
-        hsb__response_whole(req, 416, NULL, hsb__text_absent());
-    else
-        hsb__response_no_memory(req);
+    if (get && !small)
+        failure = hsb__files_read_part(f, part, !ranged);
+    return failure ? failure : ranged ? 206 : 200;
 }
 
-/* Does Accept-Encoding take gzip?  "gzip;q=0" does not.                                     */
+static void hsb__files_answer(hsb_request *req, hsb__file *f)
+{
+    hsb__range part = { 0, 0 };
+    int status = hsb__files_decide(req, f, &part);
+    if (status == 403 || status >= 500) {
+        hsb__response_plain_status(req, status);
+        return;
+    }
+    const bool sent = status == 200 || status == 206;
+    bool ok = hsb__files_fields(req, f);
+    if (sent && f->gzip)
+        ok = ok && hsb__buffer_append_text(&req->fields_out, "Content-Encoding: gzip\r\n");
+    if (status == 206 || status == 416)
+        ok = ok && hsb__files_content_range(req, status == 206 ? &part : NULL, f->size);
+    if (!ok)
+        hsb__response_no_memory(req);
+    else if (!sent)
+        hsb__response_whole(req, status, NULL, hsb__text_absent());
+    else if (hsb__response_head(req, status, f->type, part.end - part.from))
+        hsb__files_send_part(req, f, &part);
+}
+
+/* RFC 9110 12.4.2: "q=0" and "q=0.000" mean: not at all.                                     */
+static bool hsb__files_is_wanted(hsb_str weight)
+{
+    for (size_t i = 0; i < weight.len; i++)
+        if (weight.ptr[i] >= '1' && weight.ptr[i] <= '9')
+            return true;
+    return false;
+}
+
+/* RFC 9110 12.5.3: true if Accept-Encoding lists gzip, with another weight than 0.           */
 static bool hsb__files_takes_gzip(const hsb_request *req)
 {
     hsb__list list = hsb__request_list("Accept-Encoding");
@@ -14182,10 +14312,13 @@ static bool hsb__files_takes_gzip(const hsb_request *req)
         hsb_str coding = hsb__text_trim(hsb__text_cut(&element, ';'));
         if (!hsb__text_is_nocase(coding, "gzip"))
             continue;
-        for (size_t i = 0; i < element.len; i++)
-            if (element.ptr[i] >= '1' && element.ptr[i] <= '9')
-                return true;
-        return !element.ptr;
+        bool wanted = true;
+        while (element.ptr) {
+            hsb_str value = hsb__text_cut(&element, ';');
+            hsb_str name = hsb__text_trim(hsb__text_cut(&value, '='));
+            wanted = hsb__text_is_nocase(name, "q") ? hsb__files_is_wanted(value) : wanted;
+        }
+        return wanted;
     }
     return false;
 }
@@ -14194,6 +14327,12 @@ static bool hsb__files_takes_gzip(const hsb_request *req)
 static int hsb__files_open(const char *root, const char *path)
 {
     return root ? hsb__os_open_below(root, path) : hsb__os_open_file(path);
+}
+
+static bool hsb__files_is_older(const hsb__facts *a, const hsb__facts *b)
+{
+    return a->modified < b->modified ||
+           (a->modified == b->modified && a->modified_ns < b->modified_ns);
 }
 
 /* Looks for a .gz beside the file that is not older, and replaces *f by it if the client
@@ -14210,7 +14349,7 @@ static void hsb__files_try_gzip(const hsb_request *req, const char *root, const 
     gz.fd = hsb__files_open(root, name);
     if (gz.fd < 0)
         return;
-    if (hsb__files_stat(&gz) && gz.modified >= f->modified) {
+    if (hsb__files_look(&gz) && !hsb__files_is_older(&gz.facts, &f->facts)) {
         f->varies = true;
         if (hsb__files_takes_gzip(req)) {
             hsb__os_close_file(f->fd);
@@ -14219,11 +14358,6 @@ static void hsb__files_try_gzip(const hsb_request *req, const char *root, const 
         }
     }
     hsb__os_close_file(gz.fd);
-}
-
-static int hsb__files_status_of(int code)
-{
-    return hsb__os_is_denied(code) ? 403 : hsb__os_is_shortage(code) ? 503 : 404;
 }
 
 static void hsb__files_method_not_allowed(hsb_request *req)
@@ -14240,13 +14374,16 @@ static void hsb__files_respond_fd(hsb_request *req, const char *root, const char
     memset(&f, 0, sizeof f);
     f.fd = fd;
     f.type = type && hsb__response_type_allowed(type) ? type : hsb__files_type(path);
-    if (!hsb__files_stat(&f)) {
+    f.data.pool = &req->channel.loop->pool;
+    if (!hsb__files_look(&f)) {
         hsb__response_plain_status(req, 404);
     } else {
         hsb__files_try_gzip(req, root, path, &f);
         hsb__files_answer(req, &f);
     }
-    hsb__os_close_file(f.fd);
+    hsb__buffer_release(&f.data);
+    if (f.fd >= 0)
+        hsb__os_close_file(f.fd);
 }
 
 static void hsb__files_respond(hsb_request *req, const char *path, const char *type)
@@ -16781,6 +16918,7 @@ static void hsb__server_link(hsb_server *s, hsb_conn *c)
     c->id = ++s->last_id;
     hsb__link_add(&s->all, &c->in_all);
     s->total++;
+    s->loop.held++;
 }
 
 /* conn's gone: the last that is seen of it.                                               */
@@ -16789,6 +16927,7 @@ static void hsb__server_unlink(hsb_conn *c)
     hsb_server *s = c->loop->server;
     hsb__link_remove(&c->in_all);
     s->total--;
+    s->loop.held--;
     hsb__listener_count(c->listener, -1);
     if (c->address)
         hsb__peers_leave(&s->peers, c->address);
@@ -16893,12 +17032,19 @@ static void hsb__door_rest(hsb__door *door, int ms)
     hsb__door_listen(door);
 }
 
-/* Whether there is, or can be made, a place for one more.  *leaver: who goes for it, or NULL.   */
+/* Files that are being sent hold descriptors, which new connections cannot have.                */
+static bool hsb__server_is_at_limit(const hsb_server *s)
+{
+    return s->total >= s->most || s->loop.held >= s->loop.descriptors;
+}
+
+/* Whether there is, or can be made, a place for one more.  *leaver: the connection that goes for
+   it, or NULL.                                                                                  */
 static bool hsb__door_has_place(hsb__door *door, hsb_conn **leaver)
 {
     hsb_server *s = door->server;
     *leaver = NULL;
-    if (s->total < s->most)
+    if (!hsb__server_is_at_limit(s))
         return true;
     if (hsb__link_first(&s->loop.silent) || hsb__link_first(&s->loop.idle))
         *leaver = hsb__server_expendable(s);    /* NULL: all have said something by now      */
@@ -17210,14 +17356,14 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
 }
 
 /* --- a server's life ---------------------------------------------------------------------- */
-/* limits.connections, or what the descriptors allow.                                             */
-static int hsb__server_most(const hsb_options *o)
+/* limits.connections, and what the descriptors allow.                                            */
+static void hsb__server_set_limits(hsb_server *s)
 {
-    int most = o->limits.connections < 0 ? INT_MAX : o->limits.connections;
-    int fds = hsb__os_descriptor_limit();
-    if (fds < INT_MAX && fds - HSB__SPARE_FDS < most)
-        most = fds - HSB__SPARE_FDS;
-    return most > 0 ? most : 1;
+    int most = s->loop.options.limits.connections, fds = hsb__os_descriptor_limit();
+    s->most = most < 0 ? INT_MAX : most;
+    if (fds < INT_MAX)
+        fds = fds > HSB__SPARE_FDS ? fds - HSB__SPARE_FDS : 1;
+    s->loop.descriptors = fds;
 }
 
 static void hsb__server_release(hsb_server *s)
@@ -17266,7 +17412,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     loop->server = s;
     hsb__loop_tick(loop);
     loop->timers.now = hsb__loop_now_ms(loop);
-    s->most = hsb__server_most(&loop->options);
+    hsb__server_set_limits(s);
     s->shutdown.fire = hsb__server_shutdown_over;
     s->shutdown.owner = s;
     if (!hsb__poller_open(&loop->poller, &loop->memory, err))

@@ -59,7 +59,9 @@ static void test_traversal(void **state)
     client *c = dial(&r);
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         answer a = ask_path(c, "GET", paths[i], "");
-        if (a.status != 404 && !(a.status == 400 && strchr(paths[i], '\\')))
+        const char *percent = strstr(paths[i], "txt%");
+        bool refused = strchr(paths[i], '\\') || (percent && strncmp(percent + 3, "%00", 3) != 0);
+        if (a.status != 404 && !(a.status == 400 && refused))
             fail_msg("%s -> %d: %.40s", paths[i], a.status, a.body);
         assert_null(strstr(a.body, "SECRET"));
         bool closed = a.status == 400;
