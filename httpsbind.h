@@ -881,6 +881,10 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #if defined(__APPLE__)
 #  include <sys/random.h>
 #endif
+#if defined(__GNUC__) && !defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
+#  define HSB__CPUID 1
+#  include <cpuid.h>
+#endif
 #if defined(__linux__) && !defined(HSB_USE_POLL) && !defined(HSB_USE_KQUEUE)
 #  define HSB__EPOLL 1
 #  include <sys/epoll.h>
@@ -1001,6 +1005,17 @@ static int64_t hsb__os_wall(void)
     struct timespec t = { 0, 0 };
     clock_gettime(CLOCK_REALTIME, &t);
     return (int64_t)t.tv_sec;
+}
+
+/* Whether the CPU says that AMD made it; false where it cannot be asked.              */
+static bool hsb__os_cpu_is_amd(void)
+{
+#ifdef HSB__CPUID
+    unsigned highest, b, c, d;
+    return __get_cpuid(0, &highest, &b, &c, &d) && b == signature_AMD_ebx;
+#else
+    return false;
+#endif
 }
 
 /* Random bytes of the system's generator, or false; len at most 256.                 */
@@ -6867,11 +6882,7 @@ typedef struct hsb__crypto {
    portable one (0.67 against 0.52 GB/s), AMD's run it slower (0.35 against 0.57).       */
 static br_chacha20_run hsb__crypto_choose_chacha20(br_chacha20_run offered)
 {
-#if defined(__GNUC__) && !defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
-    return __builtin_cpu_is("amd") ? br_chacha20_ct_run : offered;
-#else
-    return offered;
-#endif
+    return hsb__os_cpu_is_amd() ? br_chacha20_ct_run : offered;
 }
 
 /* The portable code for AES and GHASH runs in constant time, and so at 0.1-0.4 GB/s.
@@ -13933,7 +13944,8 @@ static bool hsb__response_cookie(hsb_request *req, const hsb_cookie *c)
 
 /* ===== >>files ===================================================================
    Purpose  files and folders as answers: types, validators, conditions, ranges
-   Uses     >>platform >>text >>buffer >>head >>outgoing >>frame >>request >>response
+   Uses     >>platform >>text >>buffer >>loop >>head >>outgoing >>frame >>request
+            >>response
    Names    hsb__files_*
    Tests    tests/live/files*.c                                                          */
 
@@ -15913,7 +15925,7 @@ static void hsb__http1_time_out(hsb_request *req)
    Purpose  a connection: moves bytes between the socket, TLS and whoever receives them;
             its phases, its ends, its deadlines
    Uses     >>platform >>list >>text >>buffer >>timer >>poller >>listener >>der >>tls
-            >>loop >>outgoing >>channel >>request >>response >>stream >>http1
+            >>loop >>outgoing >>peers >>channel >>request >>response >>stream >>http1
    Names    hsb__conn_*
    Tests    tests/wire, tests/live                                                   */
 

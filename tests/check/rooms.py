@@ -342,8 +342,10 @@ def is_attribute(words, i):
 
 
 def function_types(header):
-    """Types that are pointers to functions."""
+    """Types that are functions, or pointers to functions."""
     for found in re.finditer(r'\btypedef\b[^;{}]*?\(\s*\*\s*(\w+)\s*\)\s*\(', header.bare):
+        yield found.group(1)
+    for found in re.finditer(r'\btypedef\b[^;{}()]*?(\w+)\s*\(', header.bare):
         yield found.group(1)
 
 
@@ -355,7 +357,7 @@ def local_names(words, pointers):
         if pointed(words, i):
             found.add(pointed(words, i))
         if words[i] in pointers or words[i].startswith('br_'):
-            found.add(words[i + 1])
+            found.add(words[i + 2] if words[i + 1] == '*' else words[i + 1])
         if words[i] == 'enum' and '{' in words[i + 1:i + 3]:
             found.update(enumerators(words[words.index('{', i):]))
     if words[:2] == ['#', 'define'] and words[3:4] == ['(']:
