@@ -234,7 +234,7 @@ static peer ask_slowly(int port)
 
 static void listings_that_nobody_reads_take_little(void **state)
 {
-    enum { COUNT = 40 };
+    enum { COUNT = 25 };
     peer peers[COUNT];
     (void)state;
     make_many(0, 20000);
