@@ -5906,12 +5906,12 @@ static bool hsb__trust_verify(const hsb__x509_signed *s,
 }
 
 /* What verifying a signature with this key costs; one with P-256 is 1 (0.7 ms).  P-384 costs
-   4 times and P-521 8 times as much.                                                     */
+   up to 5 times and P-521 8 times as much.                                                     */
 static unsigned hsb__trust_cost(const br_x509_pkey *key)
 {
     if (key->key_type == BR_KEYTYPE_RSA)
         return key->key.rsa.nlen > 256 ? 2 : 1;
-    return key->key.ec.curve == BR_EC_secp256r1 ? 1 : key->key.ec.curve == BR_EC_secp384r1 ? 4 : 8;
+    return key->key.ec.curve == BR_EC_secp256r1 ? 1 : key->key.ec.curve == BR_EC_secp384r1 ? 5 : 8;
 }
 
 /* --- issuers ----------------------------------------------------------------------- */
@@ -6471,7 +6471,7 @@ static bool hsb__crls_repeat(const hsb__crls *all, const hsb__crl *c)
 /* --- loading ----------------------------------------------------------------------- */
 static void hsb__crls_free(hsb__memory *m, hsb__crls *all)
 {
-    for (size_t i = 0; i < all->count; i++)
+    for (size_t i = 0; all->list && i < all->count; i++)
         if (all->list[i].serials)
             hsb__memory_free(m, all->list[i].serials,
                              all->list[i].count * sizeof *all->list[i].serials);

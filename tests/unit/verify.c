@@ -291,6 +291,29 @@ static void until_the_first_end(void **state)
     assert_true(until >= now + 1998 && until <= now + 2010);
 }
 
+/* The first allocation fails, then the second, until none does. */
+static void lists_without_memory(void **state)
+{
+    world w = small(true);
+    shown b;
+    bool ok = false;
+    (void)state;
+    chains_show(&w, &b, false);
+    for (int fail_at = 1; !ok; fail_at++) {
+        help_memory help = { fail_at, 0, NULL, 0, false };
+        hsb_security s;
+        hsb_error err = { 0 };
+        memset(&s, 0, sizeof s);
+        s.memory = help_memory_of(&help);
+        ok = chains_load(&s, &w, &b, &err);
+        assert_true(ok || err.status == HSB_ERR_MEMORY);
+        hsb__anchors_free(&s.memory, &s.trusted);
+        hsb__crls_free(&s.memory, &s.revoked);
+        assert_int_equal(s.memory.used, 0);
+    }
+    chains_hide(&w, &b);
+}
+
 /* A thousand serials in any order, and those between them. */
 static void many_serials(void **state)
 {
@@ -355,6 +378,7 @@ int main(void)
         cmocka_unit_test(lists_that_are_not_loaded),
         cmocka_unit_test(list_expires_while_loaded),
         cmocka_unit_test(until_the_first_end),
+        cmocka_unit_test(lists_without_memory),
         cmocka_unit_test(many_serials),
         cmocka_unit_test(strangers_are_cheap),
     };
