@@ -67,23 +67,31 @@ static void answer_upgrade(rig *r, hsb_request *req)
 
 static void test_upgrade_first(void **state)
 {
-    static const struct { const char *path, *first; } rows[] = {
-        { "/", "Upgrade: x\r\nConnection: upgrade" }, { "/", "Connection: upgrade\r\nUpgrade: x" },
-        { "/ws", "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" },
+#define WS "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n" \
+           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    static const struct { const char *path, *first; int status; } rows[] = {
+        { "/", "Upgrade: x\r\nConnection: upgrade", 101 },
+        { "/", "Connection: upgrade\r\nUpgrade: x", 101 },
+        { "/ws", WS, 101 },
+        { "/ws", "Sec-WebSocket-Protocol: a\r\n" WS, 101 },
+        { "/ws", "Sec-WebSocket-Protocol: (\r\n" WS, 400 },
+        { "/ws", "Sec-WebSocket-Extensions: a; b=1\r\n" WS, 101 },
+        { "/ws", "Sec-WebSocket-Extensions: a;\r\n" WS, 400 },
+        { "/ws", "Sec-WebSocket-Version: 13\r\n" WS, 400 },           /* twice */
+        { "/ws", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" WS, 400 },
         { "/ws", "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" },
+                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", 101 },
         { "/ws", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                 "Connection: upgrade\r\nUpgrade: websocket" },
+                 "Connection: upgrade\r\nUpgrade: websocket", 101 },
         { "/ws", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-                 "Connection: upgrade\r\nUpgrade: websocket" },
+                 "Connection: upgrade\r\nUpgrade: websocket", 101 },
     };
     rig r = { .on_request = answer_upgrade };
     rig_open(&r, NULL, is_secure(state));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         client *c = dial(&r);
         answer a = ask_first(c, rows[i].path, rows[i].first);
-        if (a.status != 101)
+        if (a.status != rows[i].status)
             fail_msg("%s -> %d %s", rows[i].first, a.status, a.body);
         answer_free(&a);
         cut_off(c);
