@@ -25,8 +25,9 @@ WHICH ?= unit/* wire/* live/* tls/*
 # Another build of the tests is another OUT with other FLAGS: see check below.
 OUT ?= build/tests
 FLAGS ?=
-# Seconds that `make fuzz` gives to each target.
+# Seconds that `make fuzz` gives to each target, and where they are built.
 T ?= 60
+FUZZ ?= build/fuzz
 
 include_tls := -I. $(if $(BEARSSL),-isystem $(BEARSSL)/inc)
 link_tls    := $(if $(BEARSSL),$(BEARSSL)/build/libbearssl.a,-lbearssl)
@@ -105,6 +106,7 @@ check: | $(first)     # one after the other: each of them uses all processors
 	$(MAKE) check-compile
 	$(MAKE) check-static
 	$(MAKE) check-asan
+	$(MAKE) check-noreuse
 	$(MAKE) check-tsan
 	$(MAKE) check-poll
 	$(MAKE) check-kqueue
@@ -119,6 +121,14 @@ check-static:
 	$(call each,tests/check/*.sh)
 check-asan:
 	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)'
+# No block is used a second time, so that ASan sees each use of one that went back to the pool.
+# Left out are the tests of reuse itself.
+noreuse = unit/memory live/steady
+check-noreuse:
+	$(MAKE) test OUT=build/noreuse FLAGS='$(sanitize) -DHSB__POOL_KEEP=0' \
+	        WHICH='$(filter-out $(noreuse),$(patsubst tests/%.c,%,$(wildcard \
+	                 $(patsubst %,tests/%.c,$(WHICH)))))'
+	$(MAKE) fuzz-hooks T=60 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
 check-tsan:
 	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* unit/listener'
 check-poll:
@@ -142,14 +152,14 @@ check-soak: build/examples/echo
 
 fuzz: $(patsubst tests/fuzz/%.c,fuzz-%,$(wildcard tests/fuzz/*.c))
 
-# What it finds on the way goes to build/fuzz/corpus; tests/fuzz/corpus is only read.
-fuzz-%: build/fuzz/%
-	@mkdir -p build/fuzz/corpus/$*
+# What it finds on the way goes to $(FUZZ)/corpus; tests/fuzz/corpus is only read.
+fuzz-%: $(FUZZ)/%
+	@mkdir -p $(FUZZ)/corpus/$*
 	$< -max_total_time=$(T) -timeout=10 -verbosity=0 -print_final_stats=1 \
-	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) -artifact_prefix=build/fuzz/$*- \
-	    build/fuzz/corpus/$* $(wildcard tests/fuzz/corpus/$*)
+	    $(addprefix -dict=,$(wildcard tests/fuzz/$*.dict)) -artifact_prefix=$(FUZZ)/$*- \
+	    $(FUZZ)/corpus/$* $(wildcard tests/fuzz/corpus/$*)
 
-build/fuzz/%: tests/fuzz/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
+$(FUZZ)/%: tests/fuzz/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
 	clang -fsanitize=fuzzer $(sanitize) $(test_flags) -o $@ $< $(link_tls) -lssl -lcrypto -lpthread
 
@@ -184,7 +194,7 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
-.PHONY: all deps deps-check run test check check-compile check-static check-asan check-tsan \
-        check-poll check-kqueue check-fault check-valgrind check-fuzz check-soak fuzz bench soak \
-        coverage install clean help
+.PHONY: all deps deps-check run test check check-compile check-static check-asan check-noreuse \
+        check-tsan check-poll check-kqueue check-fault check-valgrind check-fuzz check-soak fuzz \
+        bench soak coverage install clean help
 .SECONDARY:

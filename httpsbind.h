@@ -551,8 +551,8 @@ HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* with 
    it trusts nobody) or HSB_ERR_MISUSE; nothing has changed.                                      */
 HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
                                             hsb_security *security, hsb_error *err);
-/* hsb_server_close was called: an answer without an end of its own, such as server-sent events,
-   should end now.                                                                                */
+/* The server is closing, from the turn on that follows hsb_server_close: an answer without an end
+   of its own, such as server-sent events, should end now.                                        */
 HSB_API bool        hsb_server_closing(const hsb_server *server);
 /* How many are open: total is the sum of the others.                                             */
 typedef struct hsb_connections {

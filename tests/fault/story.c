@@ -638,6 +638,49 @@ static void test_allocations(void **state)
     each_fails("alloc", ENOMEM, false, false, 1);
 }
 
+/* A head of 40 fields needs a second array for them: the allocation of that very one fails, and
+   each other one on the way. */
+static const char *fields_40(void)
+{
+    static char head[2000];
+    int n = snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: localhost\r\n");
+    for (int i = 1; i < 40; i++)
+        n += snprintf(head + n, sizeof head - (size_t)n, "X-%02d: %d\r\n", i, i);
+    snprintf(head + n, sizeof head - (size_t)n, "\r\n");
+    return head;
+}
+
+static void test_more_fields(void **state)
+{
+    int of_the_head = 0, n = 1;
+    (void)state;
+    for (;; n++) {
+        story s = { .r = { .on_request = answer_any } };
+        rig_open(&s.r, NULL, false);
+        client *c = dial(&s.r);
+        while (s.r.accepts == 0)
+            turn(&s.r, 10);
+        fault_plan("alloc", n, ENOMEM);
+        say(c, fields_40());
+        for (int i = 0; i < 500 && s.r.closes == 0 && s.r.finishes == 0; i++)
+            turn(&s.r, 10);
+        assert_true(s.r.closes + s.r.finishes > 0);
+        bool hit = injected.hit, told = s.r.closed_with.status == HSB_ERR_MEMORY;
+        fault_none();
+        if (!hit)
+            assert_int_equal(s.r.finishes, 1);
+        else if (s.r.heads == 0)                /* or the memory was for something later */
+            assert_true(told);
+        if (told && strstr(s.r.closed_with.text, "request's head"))
+            of_the_head++;
+        client_free(c);
+        rig_close(&s.r);
+        if (!hit)
+            break;
+    }
+    assert_true(of_the_head >= 3);              /* its text, its fields, and more fields */
+}
+
 static void test_allocations_for_good(void **state)
 {
     (void)state;
@@ -740,6 +783,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_allocations),
         cmocka_unit_test(test_allocations_for_good),
+        cmocka_unit_test(test_more_fields),
         cmocka_unit_test(test_setting_up),
         cmocka_unit_test(test_accept),
         cmocka_unit_test(test_poll),

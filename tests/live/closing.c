@@ -900,6 +900,58 @@ static void test_lingering(void **state)
     rig_close(&r);
 }
 
+/* While a client keeps open what is closed, the server sleeps. */
+static void test_lingering_is_no_busy_loop(void **state)
+{
+    rig r = { .on_request = crowd_answer };
+    hsb_options o = { .timeouts.close = 400, .no_keep_alive = true };
+    rig_open(&r, &o, is_secure(state));
+    for (int how = 0; how < 3; how++) {
+        int count = 0, closes = r.closes;
+        client *c = dial(&r);
+        answer a = ask_path(c, "GET", "/", "");
+        assert_answer(a, 200, "ok");
+        if (how == 1)
+            hear_end(c);                        /* our end was read, and is not answered */
+        if (how == 2 && !c->ssl)
+            say(c, "more, which nobody reads");
+        for (int64_t began = clock_ms(); r.closes == closes; count++) {
+            turn(&r, 100);
+            assert_true(clock_ms() - began < PATIENCE_MS);
+        }
+        assert_within(count, 1, 30);
+        hang_up(c);
+    }
+    rig_close(&r);
+}
+
+static void see_the_close(rig *r, hsb_request *req)
+{
+    assert_false(hsb_server_closing(r->server));
+    hsb_server_close(r->server, false);
+    hsb_response_begin(req, 200, -1);
+}
+
+static void test_closing_is_told(void **state)
+{
+    rig r = { .on_request = see_the_close };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (r.requests < 1)
+        turn(&r, 1);
+    turn(&r, 0);
+    assert_true(hsb_server_closing(r.server));
+    hsb_response_end(r.req);                    /* as an endless answer would now */
+    answer a = hear_answer(c, false);
+    assert_answer(a, 200, "");
+    hang_up(c);
+    while (turn(&r, 10))
+        ;
+    assert_true(hsb_server_closing(r.server));
+    rig_close(&r);
+}
+
 /* Who reads the answer only behind his body is waited for, as long as the body comes; and who
    goes on for ever is not. */
 static void refuse_at_head(rig *r, hsb_request *req)
@@ -1105,7 +1157,8 @@ int main(void)
         BOTH(test_misuse_in_hooks), BOTH(test_refused), TLS(test_refused_after_handshake),
         BOTH(test_client_leaves), BOTH(test_client_leaves_while_waiting),
         TLS(test_client_without_notify), BOTH(test_malformed), BOTH(test_lingering),
-        BOTH(test_lingering_for_a_body),
+        BOTH(test_lingering_for_a_body), BOTH(test_lingering_is_no_busy_loop),
+        BOTH(test_closing_is_told),
         BOTH(test_random_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

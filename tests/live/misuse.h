@@ -172,6 +172,7 @@ static void no_server(void **state)
           "hsb_server_options: server is NULL");
     REFUSED(!hsb_server_set_security(NULL, 0, rig_security(), &err), err,
             "hsb_server_set_security: server or security is NULL");
+    WRONG(!hsb_server_closing(NULL), "hsb_server_closing: server is NULL");
     WRONG((counts = hsb_server_connections(NULL), is_zero(&counts, sizeof counts)),
           "hsb_server_connections: server is NULL");
     WRONG(hsb_server_memory(NULL) == 0, "hsb_server_memory: server is NULL");

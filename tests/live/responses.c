@@ -410,9 +410,108 @@ static void answer_trailers(rig *r, hsb_request *req)
     hsb_response_write(req, hsb_text("body"));
     assert_false(hsb_response_trailer(req, "X-Evil", "1\r\nX-Other: 2"));
     assert_false(hsb_response_trailer(req, "Content-Length", "5"));
+    static const char *const refused[] = {              /* RFC 9110 6.5.1 */
+        "Content-Type", "content-encoding", "Content-Range", "Set-Cookie", "Authorization",
+        "WWW-Authenticate", "Proxy-Authenticate", "Host", "Transfer-Encoding", "TE", "Trailer",
+        "Cache-Control", "Expect", "Max-Forwards", "If-Match", "Range", "Location", "Vary", "Age",
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (hsb_response_trailer(req, refused[i], "1"))
+            fail_msg("%s went into the trailers", refused[i]);
     assert_true(hsb_response_trailer(req, "X-Sum", "abc"));
     hsb_response_end(req);
     assert_false(hsb_response_trailer(req, "X-Late", "1"));
+}
+
+/* What was borrowed in on_head stays where it is, whatever comes behind the body. */
+static struct { hsb_str path, long_field; } borrowed;
+
+static void borrow_from_head(rig *r, hsb_request *req)
+{
+    (void)r;
+    borrowed.path = hsb_request_path(req);
+    borrowed.long_field = hsb_request_header(req, "X-Long");
+}
+
+static void look_again(rig *r, hsb_request *req)
+{
+    hsb_str name, value;
+    (void)r;
+    assert_ptr_equal(hsb_request_path(req).ptr, borrowed.path.ptr);
+    assert_ptr_equal(hsb_request_header(req, "X-Long").ptr, borrowed.long_field.ptr);
+    assert_true(hsb_equal(borrowed.path, "/some/path"));
+    assert_int_equal(strspn(borrowed.long_field.ptr, "x"), borrowed.long_field.len);
+    assert_true(hsb_request_trailer_at(req, 0, &name, &value));
+    assert_true(hsb_equal(name, "X-Sum") && value.len > 0 && value.ptr[0] == 'y');
+    assert_false(hsb_request_trailer_at(req, 1, &name, &value));
+    assert_false(hsb_request_header(req, "X-Sum").ptr);
+    hsb_respond(req, 200, NULL, hsb_request_body(req));
+}
+
+static void test_borrowed_text_stays(void **state)
+{
+    static char filler[4000], text[20000];
+    rig r = { .on_head = borrow_from_head, .on_request = look_again };
+    memset(filler, 'x', sizeof filler);
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    for (int length = 0; length < 900; length += 37) {
+        int n = snprintf(text, sizeof text,             /* and two requests at once */
+                         "POST /some/path HTTP/1.1\r\nHost: x\r\nX-Long: %.*s\r\n"
+                         "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: y%.*s\r\n\r\n",
+                         length, filler, length % 5 ? 3000 : 3, filler);
+        memcpy(text + n, text, (size_t)n);
+        say_bytes(c, text, 2 * (size_t)n);
+        for (int i = 0; i < 2; i++) {
+            answer a = hear_answer(c, false);
+            assert_answer(a, 200, "ok");
+        }
+    }
+    hang_up(c);
+    rig_close(&r);
+}
+
+/* A ticket or a call for later that is asked for after the answer finds nobody. */
+static void resumed_without(hsb_request *req, void *count)
+{
+    assert_null(req);
+    ++*(int *)count;
+}
+
+static void never_called(hsb_request *req, void *arg)
+{
+    (void)req;
+    (void)arg;
+    fail_msg("called after the answer");
+}
+
+static void defer_after_the_answer(rig *r, hsb_request *req)
+{
+    hsb_respond(req, 200, NULL, hsb_text("ok"));
+    assert_true(hsb_ticket_resume(hsb_request_defer(req), resumed_without, r->data));
+    assert_false(hsb_request_after(req, 1, never_called, NULL));
+}
+
+static void defer_in_finish(rig *r, hsb_request *req, const hsb_error *why)
+{
+    (void)why;
+    assert_true(hsb_ticket_resume(hsb_request_defer(req), resumed_without, r->data));
+}
+
+static void test_defer_after_the_answer(void **state)
+{
+    int count = 0;
+    rig r = { .on_request = defer_after_the_answer, .on_finish = defer_in_finish, .data = &count };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    answer a = ask_path(c, "GET", "/", "");
+    assert_answer(a, 200, "ok");
+    a = ask_path(c, "GET", "/", "");
+    assert_answer(a, 200, "ok");
+    turns(&r, 5);
+    assert_int_equal(count, 4);
+    hang_up(c);
+    rig_close(&r);
 }
 
 static void test_trailers(void **state)
@@ -1416,7 +1515,7 @@ int main(void)
         BOTH(test_fields),
         BOTH(test_redirect),
         BOTH(test_cookies),
-        BOTH(test_trailers),
+        BOTH(test_trailers), BOTH(test_borrowed_text_stays), BOTH(test_defer_after_the_answer),
         BOTH(test_unanswered),
         BOTH(test_answer_in_finish),
         BOTH(test_answer_in_head),

@@ -231,6 +231,70 @@ static void test_where_detach_is_allowed(void **state)
     rig_close(&q);
 }
 
+/* RFC 9110 9.3.6: each 2xx opens a tunnel, and nothing else does. */
+static void detach_at_the_borders(rig *r, hsb_request *req)
+{
+    line *l = r->data;
+    line_reset(l);
+    hsb_stream_hooks hooks = l->hooks;
+    assert_null(hsb_request_detach(req, 199, &hooks));
+    assert_null(hsb_request_detach(req, 300, &hooks));
+    l->stream = hsb_request_detach(req, 299, &hooks);
+    assert_non_null(l->stream);
+    l->opened++;
+}
+
+static void test_status_of_a_tunnel(void **state)
+{
+    line l = { .echo = true };
+    rig r = { .on_request = detach_at_the_borders, .data = &l };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    say(c, "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nthrough");
+    hear_until(c, "\r\n\r\nthrough");
+    assert_memory_equal(c->got, "HTTP/1.1 299 \r\n", 15);
+    hang_up(c);
+    turn_until(&r, line_closed, "the end");
+    rig_close(&r);
+}
+
+/* timeouts.stream: bytes in either direction keep a stream, and so does a pause. */
+static void let_pass(rig *r, int ms)
+{
+    for (int64_t end = clock_ms() + ms; clock_ms() < end;)
+        turn(r, (int)(end - clock_ms()));
+}
+
+static void test_silent_stream(void **state)
+{
+    line l = { .echo = false };
+    rig r = { .on_request = line_detach, .data = &l };
+    hsb_options o = { .timeouts = { .stream = 200, .close = 50 } };
+    rig_open(&r, &o, is_secure(state));
+    client *c = line_up(&r);
+    for (int i = 0; i < 4; i++) {
+        let_pass(&r, 100);
+        say(c, "in");
+    }
+    for (int i = 0; i < 4; i++) {
+        let_pass(&r, 100);
+        assert_int_equal(hsb_stream_write(l.stream, hsb_text("out")), HSB_FLOW_GO);
+    }
+    hsb_stream_pause(l.stream);
+    let_pass(&r, 400);
+    assert_int_equal(l.closes, 0);
+    hsb_stream_resume(l.stream);
+    int64_t began = clock_ms();
+    hear_end(c);
+    assert_true(c->ended && (!c->ssl || c->notified));
+    turn_until(&r, line_closed, "the deadline");
+    assert_true(clock_ms() - began >= 99);
+    assert_int_equal(l.why.status, HSB_ERR_TIMEOUT);
+    assert_int_equal(r.closed_with.status, HSB_ERR_TIMEOUT);
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* From a ticket and from a timer. */
 static void detach_now(hsb_request *req, void *arg)
 {
@@ -898,7 +962,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(test_upgrade), BOTH(test_connect), BOTH(test_where_detach_is_allowed),
-        BOTH(test_detach_later), BOTH(test_echo), BOTH(test_pause), BOTH(test_drain),
+        BOTH(test_status_of_a_tunnel), BOTH(test_silent_stream), BOTH(test_detach_later), BOTH(test_echo), BOTH(test_pause), BOTH(test_drain),
         BOTH(test_flood), BOTH(test_slow_reader), PLAIN(test_half_close), TLS(test_close_notify),
         BOTH(test_answer_before_the_end), BOTH(test_no_on_end), BOTH(test_cut), BOTH(test_close),
         BOTH(test_close_twice), BOTH(test_close_at_once), BOTH(test_lost_at_once),

@@ -414,10 +414,42 @@ static void back_pressure(void **state)
     }
 }
 
+/* A third of timeouts.stream without a byte: a ping.  Who answers stays; who does not goes. */
+static void silent_peers_are_pinged(void **state)
+{
+    (void)state;
+    for (int secure = 0; secure < 2; secure++) {
+        rig r = { .on_request = open_websocket };
+        hsb_options o = { .timeouts = { .stream = 300, .close = 50 } };
+        rig_open(&r, &o, secure);
+        client *c = upgrade(&r);
+        int64_t began = clock_ms();
+        for (int i = 0; i < 5; i++) {
+            heard(c, hear_until(c, "\x89\0"));         /* which is "\x89": the length is 0 */
+            while (c->len < 1)
+                hear_more(c, "the ping's length");
+            assert_int_equal(c->got[0], 0);
+            heard(c, 1);
+            say_frame(c, 0x8a, "");
+        }
+        assert_true(clock_ms() - began >= 499);
+        assert_int_equal(seen.closes, 0);
+        began = clock_ms();
+        hear_end(c);
+        turn_until(&r, all_closed, "the deadline");
+        assert_true(clock_ms() - began >= 290);
+        assert_true(seen.closes == 1 && seen.code == 1006);
+        assert_int_equal(r.closed_with.status, HSB_ERR_TIMEOUT);
+        client_free(c);
+        rig_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_come_back),
+        cmocka_unit_test(silent_peers_are_pinged),
         cmocka_unit_test(a_cut_is_1006),
         cmocka_unit_test(what_is_no_handshake_is_answered),
         cmocka_unit_test(tickets_find_it_as_long_as_it_lives),
