@@ -47,6 +47,7 @@ typedef struct common {
     int         port;
     const char *cert, *key, *client_ca;
     bool        require_client_cert;
+    hsb_tls_versions versions;
     hsb_security *security;
 } common;
 
@@ -243,6 +244,15 @@ static inline int common_number(const char *flag, const char *text, int min, int
     return (int)n;
 }
 
+static inline hsb_tls_versions common_versions(const char *text)
+{
+    if (strcmp(text, "1.2") == 0)
+        return HSB_TLS_1_2_ONLY;
+    if (strcmp(text, "1.3") != 0)
+        common_die("--tls: \"%s\" is neither 1.2 nor 1.3", text);
+    return HSB_TLS_1_3_ONLY;
+}
+
 __attribute__((noreturn))
 static inline void common_help(const common *c)
 {
@@ -252,7 +262,8 @@ static inline void common_help(const common *c)
            "  --port N               0 lets the system pick (8443)\n"
            "  --cert F, --key F      PEM files (a certificate of its own for localhost)\n"
            "  --client-ca F          ask for certificates that this one signed\n"
-           "  --require-client-cert  and let nobody in without\n",
+           "  --require-client-cert  and let nobody in without\n"
+           "  --tls VERSION          only 1.2, or only 1.3\n",
            common_program, c->about, common_program, c->arguments ? " " : "",
            c->arguments ? c->arguments : "");
     if (c->threads)
@@ -276,6 +287,8 @@ static inline void common_flag(common *c, char **argv, int *i)
         c->client_ca = v;
     else if (strcmp(argv[*i], "--require-client-cert") == 0)
         c->require_client_cert = true;
+    else if ((v = common_value(argv, i, "--tls")) != NULL)
+        c->versions = common_versions(v);
     else if (c->threads && (v = common_value(argv, i, "--threads")) != NULL)
         c->threads = common_number("--threads", v, 1, COMMON_THREADS);
     else if (strcmp(argv[*i], "--help") == 0)
@@ -300,6 +313,7 @@ static inline hsb_security *common_security(const common *c, hsb_error *err)
     }
     if (c->client_ca)
         desc.trusted = hsb_pem_file(c->client_ca);
+    desc.versions = c->versions;
     return hsb_security_new(&desc, err);
 }
 

@@ -117,7 +117,7 @@ static void whoami(hsb_request *req)
     hsb_str client = tls->client ? tls->client->subject : hsb_text("none");
     char text[2048];
     snprintf(text, sizeof text, "version: %s\nsuite: %s\nserver name: %s\nalpn: %s\nclient: %.*s\n",
-             tls->version == 0x0303 ? "TLSv1.2" : "unknown", tls->suite_name,
+             tls->version == 0x0304 ? "TLSv1.3" : "TLSv1.2", tls->suite_name,
              tls->server_name[0] ? tls->server_name : "none", tls->alpn ? tls->alpn : "none",
              client.len < 1024 ? (int)client.len : 1024, client.ptr);
     hsb_respond(req, 200, "text/plain; charset=utf-8", hsb_text(text));
