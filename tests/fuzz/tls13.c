@@ -45,7 +45,8 @@ static void answer(c13 *c)
         hsb__tls_written(c->t, n);
         hsb__tls_flush(c->t);
     }
-    hsb__tls_plain_used(c->t, plain.len);
+    if (plain.len)
+        hsb__tls_plain_used(c->t, plain.len);
     c13_pull(c);
     c->data.len = 0;
 }

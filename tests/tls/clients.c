@@ -289,8 +289,10 @@ static void with_curl(void **state)
     (void)state;
     serve(&r, false, true);
     assert_int_equal(curl_as(&r, "rsa"), CURLE_OK);
-    assert_int_equal(curl_as(&r, NULL), CURLE_SSL_CONNECT_ERROR);
-    assert_int_equal(curl_as(&r, "other-ca"), CURLE_SSL_CONNECT_ERROR);
+    for (int i = 0; i < 2; i++) {       /* in TLS 1.3 curl hears of it when it reads the answer */
+        const CURLcode code = curl_as(&r, i ? "other-ca" : NULL);
+        assert_true(code == CURLE_SSL_CONNECT_ERROR || code == CURLE_RECV_ERROR);
+    }
     assert_int_equal(curl_as(&r, "p256"), CURLE_OK);
     assert_int_equal(r.requests, 2);
     rig_close(&r);
