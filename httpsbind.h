@@ -8755,6 +8755,7 @@ enum {
     HSB__RECORD_DATA = 23,
     HSB__RECORD_HEADER = 5,
     HSB__RECORD_TAG = 16,               /* of every AEAD of TLS 1.3                      */
+    HSB__RECORD_OVERHEAD = HSB__RECORD_HEADER + 1 + HSB__RECORD_TAG,    /* of its records */
     HSB__RECORD_MOST = 16384,           /* bytes of plaintext in a record                */
     HSB__RECORD_OUT = 65536,            /* a block for records to send                   */
     HSB__RECORD_LEAST = 4096,           /* room for a record that is worth making        */
@@ -10579,7 +10580,7 @@ static bool hsb__tls13_make_room(hsb__tls13 *t)
     size_t size = HSB__RECORD_LEAST + (t->ask ? t->security->authorities.bytes : 0);
     for (size_t i = 0; t->shown && i < t->shown->chain.count; i++)
         size += t->shown->chain.certs[i].data_len + 8;
-    size += size / 32 + size / 256;     /* headers and tags, should records be 512 bytes      */
+    size += (size / t->record->limit + 1) * HSB__RECORD_OVERHEAD;
     hsb__record_release_out(t->record);
     return hsb__record_get_out(t->record, size > HSB__RECORD_OUT ? size : HSB__RECORD_OUT);
 }
@@ -10875,7 +10876,8 @@ struct hsb__tls {
     const char      *own;               /* bytes of ours to send, past the records      */
     size_t           own_len;
     hsb_certificate *client;            /* verified, and the handshake is complete      */
-    char            *server_name;       /* what info.server_name points at, if allocated */
+    char            *server_name;       /* what info.server_name points at, if not ""    */
+    size_t           server_name_size;  /* of that block                                */
     hsb_tls_info     info;              /* version 0: not yet                           */
     int              error;             /* BR_ERR_*, HSB__TLS_ERR_*; 0: none            */
     uint32_t         handshake_bytes;
@@ -11067,9 +11069,11 @@ static int hsb__tls_believe(hsb__tls *t, hsb__verify *v, const char *name)
         return BR_ERR_NO_CLIENT_AUTH;
     }
     if (name[0]) {
-        t->server_name = hsb__memory_copy_text(t->pool->memory, name, strlen(name));
+        t->server_name_size = strlen(name) + 1;
+        t->server_name = hsb__pool_get(t->pool->blocks, &t->server_name_size);
         if (!t->server_name)
             return HSB__TLS_ERR_MEMORY;
+        memcpy(t->server_name, name, strlen(name) + 1);
     }
     t->info.server_name = t->server_name ? t->server_name : "";
     t->info.client = t->client;
@@ -11170,8 +11174,7 @@ static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
     hsb__record_close(&t->record);
     hsb__buffer_release(&t->hello);
     hsb__x509_forget(pool->memory, t->client);
-    if (t->server_name)
-        hsb__memory_free(pool->memory, t->server_name, strlen(t->server_name) + 1);
+    hsb__pool_put(pool->blocks, t->server_name, t->server_name_size);
     hsb__pool_put(pool->blocks, t, t->size);
     hsb__security_release(security);
 }
@@ -11389,13 +11392,14 @@ static int hsb__tls_refuse_renegotiation(hsb__tls *t)
 /* RFC 8446 6, RFC 5246 7.2: pairs of level and description.                                  */
 static int hsb__tls_take_alert(hsb__tls *t, const hsb__frame *f)
 {
-    if (!f->len || f->len % 2)
+    const bool is_13 = t->info.version == HSB__TLS13 || t->tls13;
+    if (!f->len || f->len % 2 || (is_13 && f->len > 2))         /* RFC 8446 5.1              */
         return BR_ERR_BAD_ALERT;
     for (size_t i = 0; i < f->len; i += 2) {
         const unsigned level = f->data[i], alert = f->data[i + 1];
         if (alert == 0)
             t->peer_shut = true;
-        else if (level == 2 || t->info.version == HSB__TLS13 || t->tls13)
+        else if (level == 2 || is_13)
             return BR_ERR_RECV_FATAL_ALERT + (int)alert;
     }
     return 0;
@@ -11555,6 +11559,8 @@ static void hsb__tls_update_keys(hsb__tls *t)
     if (t->info.version != HSB__TLS13 || r->open ||
         !(t->update_owed || r->secrets.keys.out.seq >= (uint64_t)1 << 23))
         return;
+    if (r->out && r->out_size - r->made < HSB__RECORD_SPARE)
+        return;                                 /* an alert has to fit behind it             */
     if (!hsb__record_put(r, HSB__RECORD_HANDSHAKE, message, sizeof message))
         return;
     hsb__record_flush(r);

@@ -10,7 +10,7 @@ rounds=${ROUNDS:-5}
 tls=${TLS:-1.2}
 out=build/bench
 suite=ECDHE-ECDSA-AES128-GCM-SHA256
-s_time=(-tls1_2 -cipher $suite)
+s_time=(-tls1_2 -cipher "$suite")
 [ "$tls" = 1.2 ] || s_time=(-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256)
 cert=tests/data/server-p256.pem key=tests/data/server-p256.key
 download=$((256 << 20)) downloads=5         # bytes, and how many of them are one sample
