@@ -8742,7 +8742,7 @@ static void hsb__secret_finished(const br_hash_class *hash, const unsigned char 
             (RFC 5246 6): frames in place, protection, limits
    Uses     >>memory >>text >>buffer >>security >>hello >>secrets
    Names    hsb__record_*, hsb__frame, hsb__keys
-   Tests    tests/unit/record.c
+   Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c
 
    Sending.  Records are made where they are sent from: r->out holds records that are closed,
    out[sent..made), and behind them the one that is open for plaintext.  Nothing is copied.
