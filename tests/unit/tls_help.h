@@ -399,7 +399,7 @@ static inline void help_bear_open(help_bear *b, const hsb_security *server)
 static inline bool help_bear_step(help_bear *b, hsb__tls *t)
 {
     size_t len;
-    const unsigned char *out = br_ssl_engine_sendrec_buf(&b->client.eng, &len);
+    unsigned char *out = br_ssl_engine_sendrec_buf(&b->client.eng, &len);
     if (out) {
         size_t used = hsb__tls_receive(t, out, len);
         if (used)
