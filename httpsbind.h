@@ -9099,6 +9099,11 @@ static int hsb__record_decrypt(hsb__record *r, unsigned char *bytes, size_t len,
     f->len = f->size = len;
     f->clear = r->protect_in == HSB__CLEAR ||
                (r->protect_in == HSB__BY_KEYS && f->type != HSB__RECORD_DATA);
+    /* AES-CBC: 0.6 takes records of any length, and decrypts by whole blocks, up to 15 bytes
+       behind one that does not end with a block.  RFC 5246 7.2.2: that is a bad MAC.    */
+    if (r->protect_in == HSB__BY_CLASSES && *r->classes.in == &br_sslrec_in_cbc_vtable.inner &&
+        len % br_aes_big_BLOCK_SIZE)
+        return BR_ERR_BAD_MAC;
     if (r->protect_in == HSB__BY_CLASSES) {
         f->data = (*r->classes.in)->decrypt(r->classes.in, (int)f->type, BR_TLS12, f->data,
                                             &f->len);
