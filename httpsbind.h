@@ -481,7 +481,9 @@ typedef struct hsb_options {                   /* everything in it is copied    
     int           backlog;                     /* connections waiting for accept   (SOMAXCONN)  */
     bool          v6_only;                     /* "::" does not accept IPv4                     */
     bool          shared;                      /* servers with the same address and port, all of
-                                                  them with this option, share connections      */
+                                                  them with this option, share connections.  They
+                                                  must agree in v6_only, in TLS or plain, and in
+                                                  the next two: else HSB_ERR_SHARED             */
     bool          request_client_certificate;  /* ask for one; none is accepted too             */
     bool          require_client_certificate;  /* ask for one; without it the handshake fails   */
     bool          no_keep_alive;               /* close after each response                     */
@@ -3264,13 +3266,19 @@ static int hsb__poller_dispatch(hsb__poller *p)
    were bound here, shared or not, stand in the registry, where the next bind of the same
    address finds them.  It holds no memory of its own: the listeners are its links, and
    so must stay where they are while open.                                             */
+/* What a client has to do: nothing, TLS, TLS and be asked for a certificate, show one.  */
+typedef enum hsb__demand {
+    HSB__DEMAND_NOTHING, HSB__DEMAND_TLS, HSB__DEMAND_REQUEST, HSB__DEMAND_CERTIFICATE
+} hsb__demand;
+
 typedef struct hsb__listener {
     hsb__watch  watch;          /* .fd is set here, -1 unless open; .ready and .owner are
                                    the server's to set                                 */
     hsb_address address;        /* as bound                                            */
     /* Set by open, then only read; by the other sharers too.                           */
     hsb_address wanted;         /* as asked for, with the port we got                  */
-    bool        v6_only, shared;
+    bool        v6_only, shared;            /* these three are the server's to set     */
+    hsb__demand demand;
     /* For my_turn.  Atomic: written by our thread, read by the other sharers'.         */
     size_t      live;           /* connections open                                    */
     size_t      taken;          /* accepted so far                                     */
@@ -3355,12 +3363,26 @@ static bool hsb__listener_fail(hsb_error *err, const char *verb, const hsb_addre
     return hsb__error_system(err, code, hsb__listener_what(what, verb, a));
 }
 
-static bool hsb__listener_may_join(const hsb__listener *other, bool v6_only, bool shared,
+/* Why two listeners cannot share a port, or NULL.  What protects the port must be the same
+   for all: a client cannot choose which sharer it meets.                               */
+static const char *hsb__listener_differs(const hsb__listener *a, const hsb__listener *b)
+{
+    if (!a->shared || !b->shared)
+        return "not shared by both";
+    if (a->v6_only != b->v6_only)
+        return "v6_only differs";
+    if ((a->demand == HSB__DEMAND_NOTHING) != (b->demand == HSB__DEMAND_NOTHING))
+        return "only one of them speaks TLS";
+    if (a->demand != b->demand)
+        return "only one of them requests, or requires, a client certificate";
+    return NULL;
+}
+
+static bool hsb__listener_may_join(const hsb__listener *l, const hsb__listener *other,
                                    hsb_error *err)
 {
     char what[HSB__LISTENER_WHAT];
-    const char *differs = !shared || !other->shared ? "not shared by both" :
-                          v6_only != other->v6_only ? "v6_only differs" : NULL;
+    const char *differs = hsb__listener_differs(l, other);
     if (!differs)
         return true;
     hsb__listener_what(what, "bind", &other->wanted);
@@ -3401,20 +3423,18 @@ static bool hsb__listener_no_address(const hsb_address *a, hsb_error *err)
 }
 
 /* --- for the server ------------------------------------------------------------------ */
-/* l is zeroed, but for watch.ready and .owner.  backlog 0: SOMAXCONN.                   */
+/* l is zeroed, but for what the server sets.  backlog 0: SOMAXCONN.                     */
 static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backlog,
-                               bool v6_only, bool shared, hsb_error *err)
+                               hsb_error *err)
 {
     bool ok;
     l->watch.fd = HSB__NO_SOCKET;
     if (a->family != HSB_IPV4 && a->family != HSB_IPV6)
         return hsb__listener_no_address(a, err);
-    l->v6_only = v6_only;
-    l->shared = shared;
     hsb__mutex_lock(&hsb__listeners_lock);
     const hsb__listener *other = a->port ? hsb__listener_find(a) : NULL;
     if (other)
-        ok = hsb__listener_may_join(other, v6_only, shared, err) &&
+        ok = hsb__listener_may_join(l, other, err) &&
              hsb__listener_join(l, other, err);
     else
         ok = hsb__listener_start(l, a, backlog, err);
@@ -17222,7 +17242,12 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, hsb__so
     if (!door)
         return -1;
     hsb__listener *l = &door->listener;
-    bool open = address ? hsb__listener_open(l, address, o->backlog, o->v6_only, o->shared, err)
+    l->v6_only = o->v6_only;
+    l->shared = o->shared;
+    l->demand = !security ? HSB__DEMAND_NOTHING :
+                o->require_client_certificate ? HSB__DEMAND_CERTIFICATE :
+                o->request_client_certificate ? HSB__DEMAND_REQUEST : HSB__DEMAND_TLS;
+    bool open = address ? hsb__listener_open(l, address, o->backlog, err)
                         : hsb__listener_adopt(l, fd, err);
     if (open) {
         index = hsb__server_add_door(s, door, security, err);
@@ -17237,7 +17262,8 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, hsb__so
     return index;
 }
 
-/* A new certificate for a listener, or for all that speak TLS.                                   */
+/* A new certificate for a listener, or for all that speak TLS.  A plain listener stays plain,
+   and what is asked of clients stays as it was, so sharers go on agreeing.                      */
 static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *security,
                                      hsb_error *err)
 {

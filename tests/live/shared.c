@@ -200,7 +200,8 @@ static void test_who_may_join(void **state)
         const char *host = hosts[i / WAYS % 3];
         attempt first, second;
         char at[HSB_ADDRESS_TEXT_MAX], expected[160];
-        assert_true(attempt_open(&first, BIND, host, 0, rows[row].v6_only[0], rows[row].shared[0]));
+        assert_true(attempt_open(&first, way < BIND ? BIND_SECURE : BIND, host, 0,
+                                 rows[row].v6_only[0], rows[row].shared[0]));
         hsb_address address = hsb_server_address(first.server, 0);
         bool joined = attempt_open(&second, way, host, address.port, rows[row].v6_only[1],
                                    rows[row].shared[1]);
@@ -282,6 +283,47 @@ static void check_certificate(client *c, const char *path)
 }
 
 /* Security, options and hooks are each sharer's own; whose loop does not run gets nobody.          */
+/* A client that is not let in by one must not get in by another, and nobody who thinks of TLS
+   is answered in plain text.                                                                 */
+static void test_sharers_agree_in_what_protects_the_port(void **state)
+{
+    enum { PLAIN, TLS, REQUESTS, REQUIRES, KINDS };
+    hsb_security_desc desc;
+    hsb_error err;
+    (void)state;
+    memset(&desc, 0, sizeof desc);
+    desc.identity.chain = hsb_pem_file("tests/data/server-p256.pem");
+    desc.identity.key = hsb_pem_file("tests/data/server-p256.key");
+    desc.trusted = hsb_pem_file("tests/data/ca-rsa.pem");
+    hsb_security *security = hsb_security_new(&desc, &err);
+    assert_non_null(security);
+    for (int i = 0; i < KINDS * KINDS; i++) {
+        int kinds[2] = { i / KINDS, i % KINDS };
+        hsb_server *s[2];
+        int port = 0;
+        for (int k = 0; k < 2; k++) {
+            hsb_options o;
+            memset(&o, 0, sizeof o);
+            o.shared = true;
+            o.request_client_certificate = kinds[k] == REQUESTS;
+            o.require_client_certificate = kinds[k] == REQUIRES;
+            s[k] = kinds[k] == PLAIN ? hsb_bind("127.0.0.1", port, &o, &err)
+                                     : hsb_bind_secure("127.0.0.1", port, security, &o, &err);
+            if (s[k])
+                port = hsb_server_port(s[k]);
+        }
+        assert_non_null(s[0]);
+        assert_int_equal(s[1] != NULL, kinds[0] == kinds[1]);
+        if (!s[1])
+            assert_int_equal(err.status, HSB_ERR_SHARED);
+        else if (kinds[0] != PLAIN)                 /* a new security changes none of it      */
+            assert_true(hsb_server_set_security(s[0], -1, security, &err));
+        hsb_server_free(s[0]);
+        hsb_server_free(s[1]);
+    }
+    hsb_security_free(security);
+}
+
 static void test_sharers_differ(void **state)
 {
     sharer s[3];
@@ -303,7 +345,7 @@ static void test_sharers_differ(void **state)
     sharer_open(&s[1], 1, s[0].r.port, &o, rsa);
     o.server_header = NULL;
     o.limits.target_bytes = 10;
-    sharer_open(&s[2], 2, s[0].r.port, &o, NULL);
+    sharer_open(&s[2], 2, s[0].r.port, &o, rig_security());
     hsb_security_free(rsa);
     for (int round = 0; round < 6; round++) {
         rig *r = &s[round % 3].r;
@@ -320,7 +362,7 @@ static void test_sharers_differ(void **state)
         if (round != 5)
             assert_int_equal(atoi(a.body), round % 3);
         if (r->secure)
-            check_certificate(c, round % 3 ? "tests/data/server-rsa2048.pem" : "tests/data/server-p256.pem");
+            check_certificate(c, round % 3 == 1 ? "tests/data/server-rsa2048.pem" : "tests/data/server-p256.pem");
         answer_free(&a);
         hang_up(c);
         for (int i = 0; i < 3; i++)
@@ -621,6 +663,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_PLAIN(test_who_may_join), ON_PLAIN(test_any_port_twice_is_two),
         ON_PLAIN(test_with_itself_and_with_a_descriptor), ON_PLAIN(test_sharers_differ),
+        ON_PLAIN(test_sharers_agree_in_what_protects_the_port),
         ON_PLAIN(test_backlog_outlives_a_sharer), ON_TLS(test_coming_and_going),
         ON_PLAIN(test_fair_shares), ON_PLAIN(test_one_thread), ON_PLAIN(test_a_stuck_sharer),
         ON_TLS(test_a_stuck_sharer),

@@ -31,11 +31,16 @@ static hsb_address at(const char *number, int port)
     return a;
 }
 
+static hsb__demand demand;      /* of those that are opened now                    */
+
 static bool try_open(hsb__listener *l, hsb_address a, bool v6_only, bool shared)
 {
     memset(l, 0, sizeof *l);
     memset(&err, 0, sizeof err);
-    return hsb__listener_open(l, &a, 0, v6_only, shared, &err);
+    l->v6_only = v6_only;
+    l->shared = shared;
+    l->demand = demand;
+    return hsb__listener_open(l, &a, 0, &err);
 }
 
 static void must_open(hsb__listener *l, hsb_address a, bool v6_only, bool shared)
@@ -169,7 +174,7 @@ static int backlog_of(int backlog)
     socklen_t len = sizeof info;
     hsb_address a = at("127.0.0.1", 0);
     memset(&l, 0, sizeof l);
-    assert_true(hsb__listener_open(&l, &a, backlog, DUAL, ALONE, &err));
+    assert_true(hsb__listener_open(&l, &a, backlog, &err));
     assert_int_equal(getsockopt(l.watch.fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
     hsb__listener_close(&l);
     return (int)info.tcpi_sacked;               /* of a listening socket: the backlog     */
@@ -287,7 +292,7 @@ static void test_errors_need_no_error(void **state)
     hsb_address a = at("203.0.113.1", 1);
     (void)state;
     memset(&l, 0, sizeof l);
-    assert_false(hsb__listener_open(&l, &a, 0, DUAL, ALONE, NULL));
+    assert_false(hsb__listener_open(&l, &a, 0, NULL));
     assert_false(hsb__listener_adopt(&l, -1, NULL));
 }
 
@@ -480,6 +485,34 @@ static void test_shared_table(void **state)
         must_open(&second, again, DUAL, ALONE);         /* all is forgotten               */
         hsb__listener_close(&second);
     }
+}
+
+/* What protects the port is the same, whichever sharer a client meets.                  */
+static void test_sharers_agree_in_what_protects_the_port(void **state)
+{
+    static const char tls[] = "already bound in this process, and only one of them speaks TLS";
+    static const char asks[] = "already bound in this process, and only one of them requests, or "
+                               "requires, a client certificate";
+    (void)state;
+    for (int a = HSB__DEMAND_NOTHING; a <= HSB__DEMAND_CERTIFICATE; a++)
+        for (int b = HSB__DEMAND_NOTHING; b <= HSB__DEMAND_CERTIFICATE; b++) {
+            hsb__listener first, second;
+            demand = (hsb__demand)a;
+            must_open(&first, at("127.0.0.1", 0), DUAL, SHARED);
+            hsb_address again = first.address;
+            demand = (hsb__demand)b;
+            if (a == b) {
+                must_open(&second, again, DUAL, SHARED);
+                hsb__listener_close(&second);
+            } else {
+                must_fail(again, DUAL, SHARED, HSB_ERR_SHARED,
+                          a == HSB__DEMAND_NOTHING || b == HSB__DEMAND_NOTHING ? tls : asks);
+                must_fail(again, V6_ONLY, SHARED, HSB_ERR_SHARED, other_v6_only);
+                must_fail(again, DUAL, ALONE, HSB_ERR_SHARED, not_shared);
+            }
+            hsb__listener_close(&first);
+        }
+    demand = HSB__DEMAND_NOTHING;
 }
 
 static void test_port_0_shared_twice_is_two_ports(void **state)
@@ -1073,7 +1106,8 @@ static void *churn_run(void *arg)
         hsb_error why;
         memset(&l, 0, sizeof l);
         memset(&why, 0, sizeof why);
-        if (hsb__listener_open(&l, &c->address, 0, DUAL, c->shared, &why)) {
+        l.shared = c->shared;
+        if (hsb__listener_open(&l, &c->address, 0, &why)) {
             c->opened++;
             hsb__listener_my_turn(&l);
             hsb__listener_close(&l);
@@ -1135,6 +1169,7 @@ int main(void)
         TEST(test_peer_over_ipv4_is_ipv4),
         TEST(test_beside_ipv4),
         TEST(test_shared_table),
+        TEST(test_sharers_agree_in_what_protects_the_port),
         TEST(test_port_0_shared_twice_is_two_ports),
         TEST(test_failed_join_leaks_nothing),
         TEST(test_no_waiting_connection_is_lost),
