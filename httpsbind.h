@@ -947,7 +947,7 @@ enum {
     HSB__OS_BAD_DESCRIPTOR = EBADF,
     HSB__OS_INVALID        = EINVAL,
     HSB__OS_RESET          = ECONNRESET,
-    HSB__OS_PIPE           = ESPIPE         /* a file has positions to read at, a pipe none */
+    HSB__OS_PIPE           = ESPIPE         /* there is a pipe of that name, and no file   */
 };
 
 /* Why the last call of this section failed.  Closing something does not change it.   */
@@ -1534,6 +1534,36 @@ static void hsb__os_close_will_reset(hsb__socket s)
 /* --- files ----------------------------------------------------------------------------- */
 enum { HSB__PATH_MAX = PATH_MAX };
 
+/* How a folder is opened that is only searched: mode 711 is enough, as it is for the kernel. */
+#if defined(O_PATH)
+#  define HSB__O_SEARCH O_PATH
+#elif defined(O_SEARCH)
+#  define HSB__O_SEARCH O_SEARCH
+#else
+#  define HSB__O_SEARCH O_RDONLY
+#endif
+
+static int hsb__os_open_folder(int dir, const char *name)
+{
+    return openat(dir, name, HSB__O_SEARCH | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW);
+}
+
+/* Looks at a file before it opens it, because merely opening a FIFO or a device has effects.
+   O_NONBLOCK is for one that is put there in between.  -1 and EISDIR: a folder.        */
+static int hsb__os_open_regular(int dir, const char *name, bool follow)
+{
+    struct stat st;
+    if (fstatat(dir, name, &st, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
+        return -1;
+    if (!S_ISREG(st.st_mode)) {
+        errno = S_ISDIR(st.st_mode) ? EISDIR : S_ISFIFO(st.st_mode) ? ESPIPE : ENXIO;
+        return -1;
+    }
+    return openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
+                             (follow ? 0 : O_NOFOLLOW));
+}
+
+/* A regular file, for reading, or -1.                                                */
 static int hsb__os_open_file(const char *path)
 {
     int fd;
@@ -1541,7 +1571,7 @@ static int hsb__os_open_file(const char *path)
         if (hsb__os_fails(HSB_FAULT("open", NULL)))
             fd = -1;
         else
-            fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+            fd = hsb__os_open_regular(AT_FDCWD, path, true);
     } while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -1591,10 +1621,34 @@ static bool hsb__os_facts(int fd, hsb__facts *out)
     return true;
 }
 
-/* Opens the file that relative names below root; symbolic links are followed as long
-   as they stay below.  realpath() gives a path without links, and walking that one with
-   O_NOFOLLOW makes a link that is swapped in meanwhile an error and no way out.
-   relative holds no NUL; both must be shorter than PATH_MAX together.  -1 with errno.  */
+/* Walks from root, an absolute path without links, to what path names below it.  O_NOFOLLOW
+   makes a link that is swapped in meanwhile an error, and no way out.  Changes path.  */
+static int hsb__os_walk(const char *root, char *path)
+{
+    int dir = open(root, HSB__O_SEARCH | O_CLOEXEC | O_DIRECTORY);
+    while (dir >= 0) {
+        path += strspn(path, "/");
+        if (*path == '\0')
+            return dir;
+        char *end = path + strcspn(path, "/");
+        bool last = *end == '\0';
+        *end = '\0';
+        int next = last ? hsb__os_open_regular(dir, path, false) : -1;
+        if (!last || (next < 0 && errno == EISDIR))
+            next = hsb__os_open_folder(dir, path);
+        hsb__os_close_file(dir);
+        if (last)
+            return next;
+        dir = next;
+        path = end + 1;
+    }
+    return -1;
+}
+
+/* Opens what relative names below root: a regular file for reading, or a folder, of which
+   only the facts can be had.  Symbolic links are followed as long as they stay below; the
+   links are gone from the path that realpath() gives.  relative holds no NUL; both must be
+   shorter than PATH_MAX together.  -1: see hsb__os_error.                             */
 static int hsb__os_open_below(const char *root, const char *relative)
 {
     char joined[PATH_MAX], real_root[PATH_MAX], real_path[PATH_MAX];
@@ -1615,23 +1669,7 @@ static int hsb__os_open_below(const char *root, const char *relative)
         errno = ENOENT;
         return -1;
     }
-    int dir = open(real_root, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    char *at = real_path + root_len;
-    while (dir >= 0) {
-        while (*at == '/')
-            at++;
-        if (*at == '\0')
-            return dir;
-        char *end = at + strcspn(at, "/");
-        bool last = *end == '\0';
-        *end = '\0';
-        int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-        int next = openat(dir, at, last ? flags : flags | O_DIRECTORY);
-        hsb__os_close_file(dir);
-        dir = next;
-        at = last ? end : end + 1;
-    }
-    return -1;
+    return hsb__os_walk(real_root, real_path + root_len);
 }
 
 /* ===== >>memory ==================================================================
@@ -4394,9 +4432,6 @@ static bool hsb__pem_read_fd(hsb__memory *m, hsb__pem_file *f, int fd, const cha
         ptrdiff_t n = hsb__os_pread(fd, f->bytes + f->len, f->size - f->len, (int64_t)f->len);
         if (n == 0)
             return true;
-        if (n < 0 && hsb__os_error() == HSB__OS_PIPE)
-            return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_PIPE, 0,
-                                  "%s: a pipe and no file", place);
         if (n < 0)
             return hsb__error_system(err, hsb__os_error(), place);
         f->len += (size_t)n;
@@ -4410,6 +4445,9 @@ static bool hsb__pem_read_file(hsb__memory *m, hsb__pem_file *f, const char *pat
                                const char *place, hsb_error *err)
 {
     int fd = hsb__os_open_file(path);
+    if (fd < 0 && hsb__os_error() == HSB__OS_PIPE)
+        return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_PIPE, 0, "%s: a pipe and no file",
+                              place);
     if (fd < 0)
         return hsb__error_system(err, hsb__os_error(), place);
     bool ok = hsb__pem_read_fd(m, f, fd, place, err);

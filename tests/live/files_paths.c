@@ -156,6 +156,38 @@ static void test_swapped_links(void **state)
 }
 #endif
 
+/* Search permission of the folders is enough.  Root may read everything, so somebody else has
+   to try.                                                                                  */
+static void test_folders_that_may_only_be_searched(void **state)
+{
+    static const struct { const char *path; int status; } cases[] = {
+        { "/a.txt", 200 }, { "/", 200 }, { "/sub/", 200 }, { "/sub", 308 }, { "/folder-in/", 200 },
+        { "/sub/index.html", 200 }, { "/noindex/", 404 }, { "/sub/deep", 308 },
+    };
+    rig r = { .on_request = answer_file };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    char sub[300];
+    snprintf(sub, sizeof sub, "%s/sub", root);
+    assert_int_equal(chmod(top, 0711) | chmod(root, 0711) | chmod(sub, 0711), 0);
+    bool was_root = geteuid() == 0;
+    int statuses[sizeof cases / sizeof *cases];
+    if (was_root)
+        assert_int_equal(seteuid(65534), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        answer a = ask_path(c, "GET", cases[i].path, "");
+        statuses[i] = a.status;
+        answer_free(&a);
+    }
+    if (was_root)
+        assert_int_equal(seteuid(0), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(statuses[i], cases[i].status);
+    assert_int_equal(chmod(top, 0700) | chmod(root, 0755) | chmod(sub, 0755), 0);
+    hang_up(c);
+    rig_close(&r);
+}
+
 static void test_slash(void **state)
 {
     static const struct { const char *path, *location; } rows[] = {
@@ -189,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BOTH(test_traversal),
         BOTH(test_links_and_folders),
+        BOTH(test_folders_that_may_only_be_searched),
         BOTH(test_slash),
 #ifdef RENAME_EXCHANGE
         BOTH(test_swapped_links),

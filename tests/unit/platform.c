@@ -3,6 +3,7 @@
 #include "httpsbind.h"
 
 #include "help.h"
+#include <sys/wait.h>
 #include <stdlib.h>
 
 static char root[] = "build/platform-XXXXXX";
@@ -132,6 +133,90 @@ static void entropy_differs(void **state)
     (void)state;
     assert_true(hsb__os_entropy(a, sizeof a) && hsb__os_entropy(b, sizeof b));
     assert_memory_not_equal(a, b, sizeof a);
+}
+
+/* The kernel wants search permission of the folders on the way, and no more; so do we.  Root
+   may read everything: then somebody else has to try.                                     */
+static void folders_on_the_way_need_search_permission_only(void **state)
+{
+    char path[256];
+    (void)state;
+    snprintf(path, sizeof path, "%s/in/sub", root);
+    assert_int_equal(mkdir(path, 0777), 0);
+    snprintf(path, sizeof path, "%s/in/sub/deeper", root);
+    assert_int_equal(mkdir(path, 0777), 0);
+    write_file("in/sub/deeper/b.txt", "b");
+    write_file("in/sub/hidden", "h");
+    link_to("sub/deeper/b.txt", "in/to-b");
+    static const struct { const char *name; unsigned mode; } modes[] = {
+        { "", 0711 }, { "in", 0711 }, { "in/sub", 0711 }, { "in/sub/deeper", 0711 },
+        { "in/sub/deeper/b.txt", 0644 }, { "in/sub/hidden", 0 },
+    };
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        snprintf(path, sizeof path, "%s/%s", root, modes[i].name);
+        assert_int_equal(chmod(path, (mode_t)modes[i].mode), 0);
+    }
+    bool was_root = geteuid() == 0;
+    if (was_root)
+        assert_int_equal(seteuid(65534), 0);
+    static const char *const names[] = { "sub/deeper/b.txt", "to-b", "a.txt" };
+    char byte;
+    int opened[3], folder = open_in("sub/deeper"), hidden = open_in("sub/hidden"), code = errno;
+    for (int i = 0; i < 3; i++)
+        opened[i] = open_in(names[i]);
+    if (was_root)
+        assert_int_equal(seteuid(0), 0);
+    hsb__facts facts;
+    for (int i = 0; i < 3; i++) {
+        assert_true(opened[i] >= 0);
+        assert_int_equal(hsb__os_pread(opened[i], &byte, 1, 0), 1);
+        assert_int_equal(byte, i < 2 ? 'b' : 'a');
+        close(opened[i]);
+    }
+    assert_true(hsb__os_facts(folder, &facts) && facts.kind == HSB__FILE_FOLDER);
+    assert_true(fcntl(folder, F_GETFD) & FD_CLOEXEC);
+    close(folder);
+    assert_int_equal(hidden, -1);
+    assert_int_equal(code, EACCES);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        snprintf(path, sizeof path, "%s/%s", root, modes[i].name);
+        chmod(path, 0777);
+    }
+}
+
+/* A writer that waits for a reader of the FIFO would be let go, and get SIGPIPE.          */
+static void only_regular_files_are_opened(void **state)
+{
+    char fifo[256], path[256];
+    (void)state;
+    snprintf(fifo, sizeof fifo, "%s/in/fifo", root);
+    assert_int_equal(mkfifo(fifo, 0666), 0);
+    link_to("fifo", "in/to-fifo");
+    fflush(NULL);
+    pid_t writer = fork();
+    assert_true(writer >= 0);
+    if (writer == 0) {
+        int fd = open(fifo, O_WRONLY);          /* waits for a reader                      */
+        _exit(fd >= 0 ? 1 : 2);
+    }
+    poll(NULL, 0, 50);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(open_in("fifo"), -1);
+        assert_int_equal(open_in("to-fifo"), -1);
+        assert_int_equal(hsb__os_open_file(fifo), -1);
+        assert_int_equal(hsb__os_error(), HSB__OS_PIPE);
+    }
+    poll(NULL, 0, 50);
+    assert_int_equal(waitpid(writer, NULL, WNOHANG), 0);        /* and waits still         */
+    kill(writer, SIGKILL);
+    waitpid(writer, NULL, 0);
+    assert_int_equal(hsb__os_open_file("/dev/zero"), -1);
+    assert_int_equal(hsb__os_open_file(root), -1);
+    assert_int_equal(hsb__os_error(), EISDIR);
+    snprintf(path, sizeof path, "%s/in/stays", root);           /* a link to a file is one */
+    int fd = hsb__os_open_file(path);
+    assert_true(fd >= 0);
+    close(fd);
 }
 
 /* --- facts about files ----------------------------------------------------------------- */
@@ -308,6 +393,8 @@ int main(void)
         cmocka_unit_test(a_ring_is_seen_until_hushed),
         cmocka_unit_test(time_does_not_go_back),
         cmocka_unit_test(entropy_differs),
+        cmocka_unit_test(folders_on_the_way_need_search_permission_only),
+        cmocka_unit_test(only_regular_files_are_opened),
         cmocka_unit_test(facts_tell_what_a_file_is),
         cmocka_unit_test(a_peek_leaves_the_byte),
         cmocka_unit_test(an_end_of_sending_is_no_end_of_reading),
