@@ -241,12 +241,14 @@ static void listings_that_nobody_reads_take_little(void **state)
     running r = START("serve", CERT, top);
     assert_int_equal(status_of(&r, "/", NULL), 200);
     long before = peak_kib(r.process->pid);
-    if (before == 0)
-        skip_because("no /proc");
     for (int i = 0; i < COUNT; i++)
         peers[i] = ask_slowly(r.port);
     assert_int_equal(status_of(&r, "/none", NULL), 404);
+#ifndef __SANITIZE_ADDRESS__            /* it keeps for a while what was freed              */
     assert_within(peak_kib(r.process->pid) - before, 0, COUNT * 100);
+#else
+    (void)before;
+#endif
     for (int i = 0; i < COUNT; i++)
         peer_close(&peers[i], true);
     stop(&r);
