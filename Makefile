@@ -106,7 +106,6 @@ check: | $(first)     # one after the other: each of them uses all processors
 	$(MAKE) check-compile
 	$(MAKE) check-static
 	$(MAKE) check-asan
-	$(MAKE) check-noreuse
 	$(MAKE) check-tsan
 	$(MAKE) check-poll
 	$(MAKE) check-kqueue
@@ -119,15 +118,14 @@ check-compile: all
 	$(call each,tests/compile/run.sh)
 check-static:
 	$(call each,tests/check/*.sh)
+# No block is used a second time, so that ASan sees each use of one that went back to the pool;
+# but for the tests of reuse itself.
+reuse = unit/memory live/steady
 check-asan:
-	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)'
-# No block is used a second time, so that ASan sees each use of one that went back to the pool.
-# Left out are the tests of reuse itself.
-noreuse = unit/memory live/steady
-check-noreuse:
 	$(MAKE) test OUT=build/noreuse FLAGS='$(sanitize) -DHSB__POOL_KEEP=0' \
-	        WHICH='$(filter-out $(noreuse),$(patsubst tests/%.c,%,$(wildcard \
+	        WHICH='$(filter-out $(reuse),$(patsubst tests/%.c,%,$(wildcard \
 	                 $(patsubst %,tests/%.c,$(WHICH)))))'
+	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)' WHICH='$(reuse)'
 	$(MAKE) fuzz-hooks T=60 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
 check-tsan:
 	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* unit/listener'
@@ -194,7 +192,7 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
-.PHONY: all deps deps-check run test check check-compile check-static check-asan check-noreuse \
+.PHONY: all deps deps-check run test check check-compile check-static check-asan \
         check-tsan check-poll check-kqueue check-fault check-valgrind check-fuzz check-soak fuzz \
         bench soak coverage install clean help
 .SECONDARY:
