@@ -1764,7 +1764,7 @@ static char *hsb__memory_copy_text(hsb__memory *m, const char *text, size_t len)
    ones come straight from the allocator.  At most HSB__POOL_KEEP bytes stay unused.    */
 enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 17 };
 #ifndef HSB__POOL_KEEP
-#  define HSB__POOL_KEEP ((size_t)1 << 20)      /* 0 in make check-noreuse               */
+#  define HSB__POOL_KEEP ((size_t)1 << 20)      /* 0 in make check-asan                  */
 #endif
 
 typedef struct hsb__block { struct hsb__block *next; } hsb__block;
