@@ -429,64 +429,6 @@ static void renegotiation(void **state)
     help_server_close(&s);
 }
 
-/* Records that the client's own keys protect: made by a second engine, BearSSL's client. */
-typedef struct bear {
-    br_ssl_client_context client;
-    br_x509_minimal_context x509;
-    br_x509_knownkey_context known;
-    unsigned char io[BR_SSL_BUFSIZE_BIDI];
-} bear;
-
-static void bear_open(bear *b, const hsb_security *server)
-{
-    static const uint16_t suites_of_bear[] = { BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 };
-    const hsb__key *key = &server->identities[0].key;
-    static unsigned char q[133];
-    br_ec_public_key public;
-    br_ec_compute_pub(br_ec_get_default(), &public, q, &key->ec);
-    br_ssl_client_init_full(&b->client, &b->x509, NULL, 0);
-    br_x509_knownkey_init_ec(&b->known, &public, BR_KEYTYPE_KEYX | BR_KEYTYPE_SIGN);
-    br_ssl_engine_set_x509(&b->client.eng, &b->known.vtable);
-    br_ssl_engine_set_suites(&b->client.eng, suites_of_bear, 1);
-    br_ssl_engine_set_buffer(&b->client.eng, b->io, sizeof b->io, 1);
-    assert_int_equal(br_ssl_client_reset(&b->client, "localhost", 0), 1);
-}
-
-static bool bear_step(bear *b, hsb__tls *t)
-{
-    size_t len;
-    const unsigned char *out = br_ssl_engine_sendrec_buf(&b->client.eng, &len);
-    if (out) {
-        size_t used = receive(t, out, len);
-        if (used)
-            br_ssl_engine_sendrec_ack(&b->client.eng, used);
-        if (used)
-            return true;
-    }
-    hsb_str records = hsb__tls_records(t);
-    unsigned char *in = br_ssl_engine_recvrec_buf(&b->client.eng, &len);
-    if (!records.len || !in)
-        return false;
-    len = len < records.len ? len : records.len;
-    memcpy(in, records.ptr, len);
-    hsb__tls_records_sent(t, len);
-    br_ssl_engine_recvrec_ack(&b->client.eng, len);
-    return true;
-}
-
-/* A record of any type with any content, empty ones too. */
-static size_t bear_record(bear *b, int type, const void *content, size_t len,
-                          unsigned char *out)
-{
-    const br_sslrec_out_class **keys = &b->client.eng.out.vtable;
-    unsigned char *at = out + 64;
-    memcpy(at, content, len);
-    size_t size = len;
-    const unsigned char *record = (*keys)->encrypt(keys, type, 0x0303, at, &size);
-    memmove(out, record, size);
-    return size;
-}
-
 static void floods(void **state)
 {
     static unsigned char requests[16000];       /* 4000 of them: ClientHello, length 0 */
