@@ -695,12 +695,13 @@ HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *typ
                                    void (*release)(void *arg), void *arg);
 /* status is 301, 302, 303, 307 or 308; any other, or a location that cannot be sent: 500.        */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
-/* One file, which is read while it is sent.  type_or_null NULL: the type follows from the ending of
-   path.  ETag and Last-Modified are sent; the conditions of RFC 9110 13 and Range (RFC 9110 14) are
-   obeyed.  Several ranges get the first one that covers the others, or the whole file.  If there
-   is a path.gz that is not older, and the client accepts gzip, that is sent instead.  404 or 403:
-   the file cannot be read; 405: the method is not GET or HEAD.  path is used as it is, so do not
-   make it from what a client sent: hsb_respond_dir is for that.                                  */
+/* One file.  Up to 64 KiB are read at once; what is larger is read while it is sent, and holds a
+   descriptor until then.  type_or_null NULL: the type follows from the ending of path.  ETag and
+   Last-Modified are sent; the conditions of RFC 9110 13 and Range (RFC 9110 14) are obeyed.
+   Several ranges get the first one that covers the others, or the whole file.  If there is a
+   path.gz that is not older, and the client accepts gzip, that is sent instead.  404 or 403: the
+   file cannot be read; 405: the method is not GET or HEAD.  path is used as it is, so do not make
+   it from what a client sent: hsb_respond_dir is for that.                                       */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
 /* A file below the folder root, or the index.html of a folder there.  path is what hsb_request_path
    returns; it is decoded here.  A file outside root is never sent, not even by a symbolic link.  */
@@ -12824,7 +12825,7 @@ static hsb__body_event hsb__body_data(hsb__body *b, hsb_str bytes, size_t *used,
 /* Uses up *used of the bytes and returns one event.  Call it again with the other bytes, even
    if there are none, until it returns MORE or one of the three ends.  After an end it returns
    the same again and uses nothing.                                                    */
-static hsb__body_event hsb__body_feed(hsb__body *b, const char *bytes, size_t len,
+static hsb__body_event hsb__body_read(hsb__body *b, const char *bytes, size_t len,
                                       size_t *used, hsb_str *part)
 {
     hsb__body_event event = HSB__BODY_MORE;
@@ -15859,7 +15860,7 @@ static size_t hsb__http1_receive_body(hsb_request *req, hsb_str s)
     hsb_str part;
     if (req->body.state == HSB__BODY_AT_TRAILERS)
         return hsb__http1_receive_trailers(req, s);
-    switch (hsb__body_feed(&req->body, s.ptr, s.len, &used, &part)) {
+    switch (hsb__body_read(&req->body, s.ptr, s.len, &used, &part)) {
     case HSB__BODY_DATA:
         hsb__http1_body_part(req, part);
         break;

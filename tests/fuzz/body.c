@@ -17,7 +17,7 @@ static void read_all(outcome *o, hsb__body b, const char *bytes, size_t len, uin
     for (size_t upto = seed ? 0 : len;;) {
         size_t used;
         hsb_str part;
-        o->end = hsb__body_feed(&b, bytes + o->used, upto - o->used, &used, &part);
+        o->end = hsb__body_read(&b, bytes + o->used, upto - o->used, &used, &part);
         FUZZ_MUST(used <= upto - o->used);
         if (o->end == HSB__BODY_DATA) {
             FUZZ_MUST(part.len && part.ptr >= bytes + o->used && part.len <= used);

@@ -31,7 +31,7 @@ static bool feed(hsb__body *b, outcome *o, const char *bytes, size_t len)
     for (size_t at = 0;;) {
         size_t used;
         hsb_str part;
-        hsb__body_event event = hsb__body_feed(b, copy + at, len - at, &used, &part);
+        hsb__body_event event = hsb__body_read(b, copy + at, len - at, &used, &part);
         assert_within(used, 0, len - at);
         o->used += used;
         if (event == HSB__BODY_DATA)
@@ -47,7 +47,7 @@ static bool feed(hsb__body *b, outcome *o, const char *bytes, size_t len)
             snprintf(o->end, sizeof o->end, "%d %s", b->status, hsb__body_reason(b));
         else
             strcpy(o->end, event == HSB__BODY_DONE ? "done" : "trailers");
-        assert_int_equal(hsb__body_feed(b, copy, len, &used, &part), event);    /* an end is an end */
+        assert_int_equal(hsb__body_read(b, copy, len, &used, &part), event);    /* an end is an end */
         assert_int_equal(used, 0);
         return false;
     }
