@@ -1,4 +1,4 @@
-/* Secrets do not outlive their use: in a TLS context that waits for its next connection, in memory
+/* Secrets do not outlive their use: in an engine that waits for its next handshake, in memory
    that goes back, and on the stack.  What a function leaves on the stack is looked for by running
    it on a stack of the test's own.  (BearSSL's own frames leave copies that nobody can reach: so
    what is looked for is where we had it, or in a form that only we keep.) */
@@ -318,18 +318,20 @@ static void *load_session(void *arg)
 static void the_session_on_its_way(void **state)
 {
     const hsb_security_desc desc = help_usual();
+    static unsigned char io[BR_SSL_BUFSIZE_INPUT + BR_SSL_BUFSIZE_OUTPUT];
     hsb__hello hello;
     handover h;
     help_server s;
-    help_pair p;
     unsigned char secret[48];
     (void)state;
     if (!OWN_STACK)
         skip_because("with this sanitizer locals are not on the stack");
     help_server_open(&s, &desc);
-    help_open_raw(&p, &s);
     memset(&h, 0, sizeof h);
-    h.e = &p.tls->tls12;
+    h.e = hsb__tls12_get(&s.pool.engines);
+    hsb__tls12_start(h.e, &s.blocks, s.security, false, false);
+    assert_true(hsb__tls12_reset(h.e, io, BR_SSL_BUFSIZE_INPUT, io + BR_SSL_BUFSIZE_INPUT,
+                                 BR_SSL_BUFSIZE_OUTPUT));
     for (size_t i = 0; i < sizeof secret; i++)
         secret[i] = (unsigned char)(i * 41 + 3);
     memset(h.params.session_id, 9, 32);
@@ -356,25 +358,17 @@ static void the_session_on_its_way(void **state)
     assert_true(is_zero(h.params.master_secret, sizeof secret));
     assert_false(stack_has(secret, 16));
     h.e->hello = NULL;
-    help_close(&p);
+    hsb__tls12_put(&s.pool.engines, h.e);
     help_server_close(&s);
 }
 
-/* --- a TLS context between two connections ------------------------------------------------- */
+/* --- an engine between two handshakes ------------------------------------------------------ */
 
-/* All of it that a connection can fill is there now, and not after its release. */
-static void released(help_pair *p)
+/* Nothing that a handshake filled in. */
+static void assert_wiped(const hsb__tls12 *e)
 {
-    const hsb__tls *t = p->tls;
-    const br_ssl_server_context *server = &t->tls12.server;
+    const br_ssl_server_context *server = &e->server;
     const br_ssl_engine_context *eng = &server->eng;
-    assert_false(is_zero(&eng->in, sizeof eng->in));
-    assert_false(is_zero(&eng->out, sizeof eng->out));
-    assert_false(is_zero(&eng->session, sizeof eng->session));
-    assert_false(is_zero(eng->pad, sizeof eng->pad));
-    help_server *s = p->server;
-    help_close(p);
-    assert_ptr_equal(s->pool.unused, t);
     assert_true(is_zero(&eng->in, sizeof eng->in));
     assert_true(is_zero(&eng->out, sizeof eng->out));
     assert_true(is_zero(&eng->session, sizeof eng->session));
@@ -382,7 +376,8 @@ static void released(help_pair *p)
     assert_true(is_zero(server->ecdhe_key, sizeof server->ecdhe_key));
 }
 
-static void a_context_after_its_connection(void **state)
+/* It goes back when the handshake is complete, and the connection goes on without it. */
+static void an_engine_after_its_handshake(void **state)
 {
     const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
@@ -394,13 +389,15 @@ static void a_context_after_its_connection(void **state)
     help_run(&p);
     help_expect_open(&p);
     help_exchange(&p);
-    assert_true(is_zero(p.tls->tls12.server.eng.session.master_secret, 48));
-    released(&p);
+    assert_null(p.tls->tls12);
+    assert_non_null(s.pool.engines.unused);
+    assert_wiped(s.pool.engines.unused);
+    help_close(&p);
     help_server_close(&s);
 }
 
 /* The client never answers: only then the engine has not cleared its ephemeral key itself. */
-static void a_context_after_our_flight(void **state)
+static void an_engine_after_our_flight(void **state)
 {
     const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
@@ -412,16 +409,17 @@ static void a_context_after_our_flight(void **state)
     help_move_client(&p);
     help_move_bytes(&p);
     help_move_records(&p);
-    const br_ssl_server_context *server = &p.tls->tls12.server;
-    assert_false(is_zero(server->ecdhe_key, 32));
+    const hsb__tls12 *e = p.tls->tls12;
+    assert_non_null(e);
+    assert_false(is_zero(e->server.ecdhe_key, 32));
     help_close(&p);
-    assert_ptr_equal(&s.pool.unused->tls12.server, server);
-    assert_true(is_zero(server->ecdhe_key, sizeof server->ecdhe_key));
+    assert_ptr_equal(s.pool.engines.unused, e);
+    assert_wiped(e);
     help_server_close(&s);
 }
 
 /* Its Finished is wrong: the handshake ends with the master secret still in its place. */
-static void a_context_after_a_wrong_finished(void **state)
+static void an_engine_after_a_wrong_finished(void **state)
 {
     const hsb_security_desc desc = help_usual();
     const help_client client = { 0 };
@@ -439,40 +437,43 @@ static void a_context_after_a_wrong_finished(void **state)
     while (p.held_len && help_move_bytes(&p))
         ;
     assert_int_equal(hsb__tls_phase_of(p.tls), HSB__TLS_DEAD);
-    assert_false(is_zero(p.tls->tls12.server.eng.session.master_secret, 48));
-    released(&p);
+    const hsb__tls12 *e = p.tls->tls12;
+    assert_non_null(e);
+    assert_false(is_zero(e->server.eng.session.master_secret, 48));
+    assert_false(is_zero(&e->server.eng.in, sizeof e->server.eng.in));
+    assert_false(is_zero(&e->server.eng.out, sizeof e->server.eng.out));
+    assert_false(is_zero(e->server.eng.pad, sizeof e->server.eng.pad));
+    help_close(&p);
+    assert_ptr_equal(s.pool.engines.unused, e);
+    assert_wiped(e);
     help_server_close(&s);
 }
 
-/* The generators stay seeded while contexts are kept, and are wiped when they are not. */
+/* The generators stay seeded while engines are kept, and are wiped when they are not. */
 static void generators_that_go_back(void **state)
 {
     const hsb_security_desc desc = help_usual();
+    static hsb__tls12 *engines[HSB__TLS12_KEEP + 1];
     help_memory memory = { 0 };
     (void)state;
     help_server s;
-    help_pair *pairs = calloc(HSB__TLS_KEEP + 1, sizeof *pairs);
     help_server_open(&s, &desc);
     s.memory.user = (hsb_allocator){ help_alloc, help_release, &memory };
-    for (int i = 0; i <= HSB__TLS_KEEP; i++)
-        help_open_raw(&pairs[i], &s);
-    for (int i = 0; i <= HSB__TLS_KEEP; i++) {          /* the last one is one too many      */
-        unsigned char key[32];
-        const hsb__tls *t = pairs[i].tls;
-        memcpy(key, t->tls12.server.eng.rng.K, sizeof key);
-        assert_false(is_zero(key, sizeof key));
-        memory.secret = key;
-        memory.secret_len = sizeof key;
-        help_close(&pairs[i]);
-        assert_false(memory.leaked);
+    for (int i = 0; i <= HSB__TLS12_KEEP; i++)
+        engines[i] = must(hsb__tls12_get(&s.pool.engines));
+    unsigned char key[32];
+    memcpy(key, engines[0]->server.eng.rng.K, sizeof key);
+    assert_false(is_zero(key, sizeof key));
+    memory.secret = key;
+    memory.secret_len = sizeof key;
+    for (int i = 0; i <= HSB__TLS12_KEEP; i++) {        /* the last one is one too many      */
+        engines[i]->verify.pool = &s.blocks;
+        hsb__tls12_put(&s.pool.engines, engines[i]);
     }
-    assert_int_equal(s.pool.unused_count, HSB__TLS_KEEP);
-    unsigned char last[32];
-    memcpy(last, s.pool.unused->tls12.server.eng.rng.K, sizeof last);
-    memory.secret = last;
+    assert_int_equal(s.pool.engines.unused_count, HSB__TLS12_KEEP);
+    assert_false(memory.leaked);
     help_server_close(&s);
     assert_false(memory.leaked);
-    free(pairs);
 }
 
 /* --- keys --------------------------------------------------------------------------------- */
@@ -521,9 +522,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_decrypts_a_key),
         cmocka_unit_test(the_decoder_of_pem),
         cmocka_unit_test(the_session_on_its_way),
-        cmocka_unit_test(a_context_after_its_connection),
-        cmocka_unit_test(a_context_after_our_flight),
-        cmocka_unit_test(a_context_after_a_wrong_finished),
+        cmocka_unit_test(an_engine_after_its_handshake),
+        cmocka_unit_test(an_engine_after_our_flight),
+        cmocka_unit_test(an_engine_after_a_wrong_finished),
         cmocka_unit_test(generators_that_go_back),
         cmocka_unit_test(keys_that_go_back),
     };
