@@ -219,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     dice_state = data[0] * 2654435761u;
     FUZZ_MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     hsb__loop_tick(&server->loop);
-    hsb__server_welcome(server->doors[0], fds[0], &peer);
+    hsb__server_welcome(server->doors[0], fds[0], &peer, NULL);
     size_t most = data[0] & 1 ? 16384 : 40;
     for (size_t at = 1; at < size;) {
         size_t n = 1 + dice((unsigned)most);
