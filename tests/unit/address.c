@@ -2,9 +2,8 @@
 #define HTTPSBIND_STATIC
 #include "httpsbind.h"
 
-#include "help.h"
-
 #include "guard.h"
+#include "network.h"
 
 static bool parse(hsb_address *out, const char *text)
 {
@@ -126,6 +125,26 @@ static void test_one_byte_wrong(void **state)
     }
 }
 
+/* 45 characters are the longest that can be good; one more does not fit where the system reads
+   it from, which sanitizers see.                                                            */
+static void test_around_the_longest(void **state)
+{
+    static const char longest[] = "abcd:abcd:abcd:abcd:abcd:abcd:255.255.255.255";
+    char text[80];
+    hsb_address a;
+    uint8_t bytes[16];
+    (void)state;
+    assert_int_equal(strlen(longest), 45);
+    assert_true(parse(&a, longest));
+    for (int more = 1; more < 20; more++) {
+        snprintf(text, sizeof text, "%s%.*s", longest, more, "00000000000000000000");
+        assert_false(parse(&a, text));
+        assert_false(hsb__address_parse_v6_number(hsb__text_of(text), bytes));
+        snprintf(text, sizeof text, "%s%.*s%%lo", longest, more, "00000000000000000000");
+        assert_false(parse(&a, text));
+    }
+}
+
 /* --- zones --------------------------------------------------------------------------- */
 static void test_zones(void **state)
 {
@@ -157,6 +176,43 @@ static void test_zone_of_no_interface_now(void **state)
 }
 
 /* --- text, equality, the system's form ----------------------------------------------- */
+/* RFC 4007 11.2: a name comes before a number.  "lo" is number 1, and is called "7" here.   */
+static int child_with_a_number_as_name(void)
+{
+#ifdef __linux__
+    hsb_address a;
+    struct ifreq request;
+    if (!own_network(40000, 50000))
+        return child_skips("a network of its own is not allowed here");
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    memset(&request, 0, sizeof request);
+    strcpy(request.ifr_name, "lo");
+    bool renamed = ioctl(fd, SIOCSIFFLAGS, &request) == 0;          /* down                   */
+    strcpy(request.ifr_newname, "7");
+    renamed = renamed && ioctl(fd, SIOCSIFNAME, &request) == 0;
+    close(fd);
+    if (!renamed)
+        return child_skips("an interface cannot be renamed here");
+    assert_true(parse(&a, "fe80::1%7"));
+    assert_int_equal(a.scope_id, 1);
+    assert_string_equal(text_of(&a), "fe80::1%7");
+    assert_true(parse(&a, "fe80::1%1"));                            /* no name: a number      */
+    assert_int_equal(a.scope_id, 1);
+    assert_string_equal(text_of(&a), "fe80::1%7");
+    assert_true(parse(&a, "fe80::1%8"));
+    assert_int_equal(a.scope_id, 8);
+    return CHILD_OK;
+#else
+    return child_skips("no networks of our own here");
+#endif
+}
+
+static void test_an_interface_whose_name_is_a_number(void **state)
+{
+    (void)state;
+    in_child(child_with_a_number_as_name);
+}
+
 static void test_text_with_port(void **state)
 {
     hsb_address a;
@@ -263,6 +319,8 @@ int main(void)
         cmocka_unit_test(test_one_byte_wrong),
         cmocka_unit_test(test_zones),
         cmocka_unit_test(test_zone_of_no_interface_now),
+        cmocka_unit_test(test_around_the_longest),
+        cmocka_unit_test(test_an_interface_whose_name_is_a_number),
         cmocka_unit_test(test_text_with_port),
         cmocka_unit_test(test_longest_text_fits),
         cmocka_unit_test(test_equal),
