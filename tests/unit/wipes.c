@@ -500,6 +500,25 @@ static void keys_that_go_back(void **state)
     }
 }
 
+/* A security that nobody uses any more: the key of its tickets. */
+static void a_security_that_goes_back(void **state)
+{
+    unsigned char key[32];
+    help_memory memory = { 0 };
+    hsb_security_desc desc = help_usual();
+    (void)state;
+    for (size_t i = 0; i < sizeof key; i++)
+        key[i] = (unsigned char)(i * 43 + 5);
+    desc.ticket_key = hsb__text_make((const char *)key, sizeof key);
+    desc.allocator = (hsb_allocator){ help_alloc, help_release, &memory };
+    hsb_security *security = help_security(&desc);
+    assert_non_null(memmem(security, sizeof *security, key, sizeof key));
+    memory.secret = key;
+    memory.secret_len = sizeof key;
+    hsb__security_release(security);
+    assert_false(memory.leaked);
+}
+
 /* The dynamic linker looks a function up when it is called first, and leaves the registers of that
    moment on the stack: so it has to do it all before. */
 static void bind_now(char **argv)
@@ -527,6 +546,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_engine_after_a_wrong_finished),
         cmocka_unit_test(generators_that_go_back),
         cmocka_unit_test(keys_that_go_back),
+        cmocka_unit_test(a_security_that_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
