@@ -8912,6 +8912,8 @@ static void hsb__record_close(hsb__record *r)
 {
     hsb__record_release_out(r);
     hsb__buffer_release(&r->part);
+    if (r->classes.block)
+        hsb__memory_wipe(r->classes.block, r->classes.size);
     hsb__pool_put(r->pool, r->classes.block, r->classes.size);
     hsb__memory_wipe(r, sizeof *r);
 }
@@ -10167,8 +10169,10 @@ static bool hsb__psk_send_ticket(hsb__tls13 *t, unsigned char number)
     session.until_wall = t->until_wall;
     session.suite = (uint16_t)t->suite->number;
     session.leaf_len = t->verify.verified ? (uint32_t)t->verify.leaf.len : 0;
-    if (seal && !hsb__seal_close(t->security, &session, hsb__os_wall() + (int64_t)left, ticket))
+    if (seal && !hsb__seal_close(t->security, &session, hsb__os_wall() + (int64_t)left, ticket)) {
+        hsb__memory_wipe(&session, sizeof session);
         return false;
+    }
     const size_t message = hsb__shake13_open(t, &w, 4);
     hsb__wire_number(&w, 4, (size_t)left);
     hsb__wire_put(&w, age, sizeof age);
@@ -10655,10 +10659,12 @@ static int hsb__tls13_answer(hsb__tls13 *t, const hsb__hello *hello, hsb_str sha
     unsigned char random[32];
     hsb__exchange x;
     int error = hsb__tls13_exchange(t, share, &x);
-    if (error)
+    if (!error && !hsb__os_entropy(random, sizeof random))
+        error = BR_ERR_NO_RANDOM;
+    if (error) {
+        hsb__memory_wipe(&x, sizeof x);
         return error;
-    if (!hsb__os_entropy(random, sizeof random))
-        return BR_ERR_NO_RANDOM;
+    }
     if (!t->resumed)
         hsb__secret_first_stage(t->suite->hash, NULL, 0, t->secret);
     bool ok = hsb__tls13_make_room(t) &&
