@@ -1,4 +1,4 @@
-/* Secrets do not outlive their use: in an engine that waits for its next handshake, in memory
+/* Secrets do not outlive their use: in a TLS context that waits for its next connection, in memory
    that goes back, and on the stack.  What a function leaves on the stack is looked for by running
    it on a stack of the test's own.  (BearSSL's own frames leave copies that nobody can reach: so
    what is looked for is where we had it, or in a form that only we keep.) */
@@ -64,6 +64,17 @@ static bool stack_has(const void *bytes, size_t len)
     return memmem(stack, sizeof stack, bytes, len) != NULL;
 }
 
+static size_t times_on_stack(const void *bytes, size_t len)
+{
+    size_t n = 0;
+    const unsigned char *at = stack, *end = stack + sizeof stack;
+    while ((at = memmem(at, (size_t)(end - at), bytes, len)) != NULL) {
+        at++;
+        n++;
+    }
+    return n;
+}
+
 static bool is_zero(const void *p, size_t len)
 {
     const unsigned char *at = p;
@@ -98,9 +109,14 @@ static void what_is_left_is_found(void **state)
 static void  *drawn_to;                 /* where the last random bytes went                  */
 static size_t drawn_len;
 
+static int    entropy_left = -1;        /* calls until there is none; -1: there always is    */
+
 int test_getentropy(void *out, size_t len)
 {
     unsigned char *at = out;
+    if (entropy_left == 0)
+        return -1;
+    entropy_left -= entropy_left > 0;
     for (size_t i = 0; i < len; i++)
         at[i] = (unsigned char)(i * 31 + 7);
     drawn_to = out;
@@ -318,7 +334,6 @@ static void *load_session(void *arg)
 static void the_session_on_its_way(void **state)
 {
     const hsb_security_desc desc = help_usual();
-    static unsigned char io[BR_SSL_BUFSIZE_INPUT + BR_SSL_BUFSIZE_OUTPUT];
     hsb__hello hello;
     handover h;
     help_server s;
@@ -326,12 +341,13 @@ static void the_session_on_its_way(void **state)
     (void)state;
     if (!OWN_STACK)
         skip_because("with this sanitizer locals are not on the stack");
+    static unsigned char in[HSB__TLS12_INPUT], out[HSB__RECORD_OUT];
     help_server_open(&s, &desc);
     memset(&h, 0, sizeof h);
     h.e = hsb__tls12_get(&s.pool.engines);
+    assert_non_null(h.e);
     hsb__tls12_start(h.e, &s.blocks, s.security, false, false);
-    assert_true(hsb__tls12_reset(h.e, io, BR_SSL_BUFSIZE_INPUT, io + BR_SSL_BUFSIZE_INPUT,
-                                 BR_SSL_BUFSIZE_OUTPUT));
+    assert_true(hsb__tls12_reset(h.e, in, sizeof in, out, sizeof out));
     for (size_t i = 0; i < sizeof secret; i++)
         secret[i] = (unsigned char)(i * 41 + 3);
     memset(h.params.session_id, 9, 32);
@@ -362,21 +378,406 @@ static void the_session_on_its_way(void **state)
     help_server_close(&s);
 }
 
-/* --- an engine between two handshakes ------------------------------------------------------ */
+/* --- TLS 1.3: the key schedule ------------------------------------------------------------- */
 
-/* Nothing that a handshake filled in. */
-static void assert_wiped(const hsb__tls12 *e)
+enum { HASH = 32 };
+static const br_hash_class *const hash = &br_sha256_vtable;
+static unsigned char start[HSB__HASH_MAX], made[HSB__HASH_MAX];   /* a secret, and what comes of it */
+
+static void *hmac_alone(void *unused)
 {
-    const br_ssl_server_context *server = &e->server;
-    const br_ssl_engine_context *eng = &server->eng;
+    static br_hmac_key_context key;
+    static br_hmac_context hmac;
+    br_hmac_key_init(&key, hash, start, HASH);
+    br_hmac_init(&hmac, &key, 0);
+    br_hmac_update(&hmac, "x", 1);
+    br_hmac_out(&hmac, made);
+    return unused;
+}
+
+/* Not more often than BearSSL's own frames have the result of an HMAC. */
+static void only_bearssl_has(const void *secret)
+{
+    static size_t times = SIZE_MAX;
+    const size_t now = times_on_stack(secret, HASH);
+    if (times == SIZE_MAX) {
+        on_own_stack(hmac_alone, NULL);
+        times = times_on_stack(made, HASH);
+        assert_true(times <= 1);
+    }
+    if (now > times)
+        fail_msg("%zu times on the stack, of BearSSL %zu", now, times);
+}
+
+/* The states of HMAC under that key, which BearSSL keeps in its contexts only. */
+static void no_hmac_of(const void *secret)
+{
+    br_hmac_key_context key;
+    br_hmac_key_init(&key, hash, secret, HASH);
+    assert_false(stack_has(key.ksi, HASH));
+    assert_false(stack_has(key.kso, HASH));
+}
+
+static void *extract(void *unused)
+{
+    hsb__secret_extract(hash, start, HASH, "key", 3, made);
+    return unused;
+}
+
+static void *expand(void *unused)
+{
+    hsb__secret_expand(hash, start, "key", NULL, 0, made, HASH);
+    return unused;
+}
+
+static void *next_stage(void *unused)
+{
+    hsb__secret_next_stage(hash, start, "key", 3, made);
+    return unused;
+}
+
+static void *finish(void *unused)
+{
+    hsb__secret_finished(hash, start, start, made);
+    return unused;
+}
+
+static void the_key_schedule(void **state)
+{
+    unsigned char between[HSB__HASH_MAX];
+    hsb__transcript nothing;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    memset(start, 0x5C, sizeof start);
+    only_bearssl_has("a first call, for the reference");
+    on_own_stack(extract, NULL);
+    no_hmac_of(start);
+    only_bearssl_has(made);
+    on_own_stack(expand, NULL);
+    no_hmac_of(start);
+    only_bearssl_has(made);
+    on_own_stack(next_stage, NULL);
+    hsb__transcript_start(&nothing, hash);
+    hsb__secret_derive(&nothing, start, "derived", between);
+    assert_false(stack_has(between, HASH));         /* what BearSSL had of it is overwritten */
+    no_hmac_of(between);
+    on_own_stack(finish, NULL);
+    hsb__secret_expand(hash, start, "finished", NULL, 0, between, HASH);
+    assert_false(stack_has(between, HASH));
+    no_hmac_of(between);
+}
+
+/* --- TLS 1.3: records ---------------------------------------------------------------------- */
+
+static hsb__record record;
+static unsigned char text[64];
+
+static void *protect(void *unused)
+{
+    unsigned char header[5] = { 23, 3, 3, 0, 64 };
+    hsb__keys_run(&record, &record.secrets.keys.out, true, header, text, 48, text + 48);
+    return unused;
+}
+
+static void the_key_of_a_record(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    br_aes_gen_ctr_keys aes;
+    br_gcm_context gcm;
+    help_server s;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    help_server_open(&s, &desc);
+    const hsb__crypto *c = &s.security->crypto;
+    hsb__record_open(&record, &s.memory, &s.blocks, c);
+    record.suite = &hsb__suites13[0];
+    memset(record.secrets.keys.out.key, 0x3D, 32);
+    on_own_stack(protect, NULL);
+    memset(&aes, 0, sizeof aes);
+    c->ctr->init(&aes.vtable, record.secrets.keys.out.key, 16);
+    br_gcm_init(&gcm, &aes.vtable, c->ghash);
+    assert_false(stack_has(&aes.vtable, sizeof(void *)));
+    assert_false(stack_has(&gcm.gh, sizeof gcm.gh + 16));       /* and H, the key of GHASH */
+    hsb__record_close(&record);
+    help_server_close(&s);
+}
+
+/* --- TLS 1.3: the key exchange ------------------------------------------------------------- */
+
+static hsb__tls13 shake;
+static hsb__exchange exchange;
+static hsb__hello greeting;
+static hsb_str peer;
+
+static void *exchange_keys(void *unused)
+{
+    assert_int_equal(hsb__tls13_exchange(&shake, peer, &exchange), 0);
+    return unused;
+}
+
+static void *answer(void *unused)
+{
+    assert_int_equal(hsb__tls13_answer(&shake, &greeting, peer), 0);
+    return unused;
+}
+
+static void *answer_without_random(void *unused)
+{
+    assert_int_equal(hsb__tls13_answer(&shake, &greeting, peer), BR_ERR_NO_RANDOM);
+    return unused;
+}
+
+/* A handshake right after its ClientHello; the client's share is one like ours. */
+static void shake_open(help_server *s, unsigned group)
+{
+    static unsigned char share[65], number[BR_EC_KBUF_PRIV_MAX_SIZE];
+    const int curve = (int)group;
+    unsigned char seed[32];
+    br_hmac_drbg_context random;
+    br_ec_private_key key;
+    memset(&shake, 0, sizeof shake);
+    hsb__record_open(&record, &s->memory, &s->blocks, &s->security->crypto);
+    shake.record = &record;
+    shake.pool = shake.verify.pool = shake.message.pool = &s->blocks;
+    shake.security = s->security;
+    shake.verify.security = s->security;
+    shake.suite = record.suite = &hsb__suites13[0];
+    shake.group = group;
+    shake.scheme = 0x0403;
+    shake.shown = &s->security->identities[0];
+    hsb__transcript_start(&shake.transcript, hash);
+    memset(seed, 0x2A, sizeof seed);
+    br_hmac_drbg_init(&random, hash, seed, sizeof seed);
+    br_ec_keygen(&random.vtable, br_ec_get_default(), &key, number, curve);
+    br_ec_compute_pub(br_ec_get_default(), NULL, share, &key);
+    peer = hsb__text_make((const char *)share, group == HSB__GROUP_P256 ? 65 : 32);
+}
+
+static void shake_close(void)
+{
+    hsb__verify_end(&shake.verify);
+    hsb__buffer_release(&shake.message);
+    hsb__record_close(&record);
+}
+
+static void the_key_exchange(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    const unsigned groups[] = { HSB__GROUP_X25519, HSB__GROUP_P256 };
+    unsigned char seed[32], number[BR_EC_KBUF_PRIV_MAX_SIZE], generator[sizeof(void *) + 32];
+    br_hmac_drbg_context random;
+    br_ec_private_key key;
+    help_server s;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    help_server_open(&s, &desc);
+    test_getentropy(seed, sizeof seed);
+    br_hmac_drbg_init(&random, hash, seed, sizeof seed);
+    br_ec_keygen(&random.vtable, br_ec_get_default(), &key, number, BR_EC_secp256r1);
+    memcpy(generator, &random.vtable, sizeof(void *));
+    memcpy(generator + sizeof(void *), random.K, 32);
+    for (int i = 0; i < 2; i++) {
+        shake_open(&s, groups[i]);
+        drawn_to = NULL;
+        on_own_stack(exchange_keys, NULL);
+        assert_true(on_stack(drawn_to) && drawn_len == 32);
+        assert_true(is_zero(drawn_to, drawn_len));              /* the private key           */
+        assert_false(stack_has(generator, sizeof generator));
+        assert_false(stack_has(key.x, key.xlen));
+        assert_false(is_zero(exchange.secret, 32));
+        assert_false(stack_has(exchange.secret, 32));
+        entropy_left = 1;                                       /* for the key exchange only  */
+        on_own_stack(answer_without_random, NULL);
+        entropy_left = -1;
+        assert_false(stack_has(exchange.secret, 32));
+        on_own_stack(answer, NULL);
+        assert_false(stack_has(exchange.secret, 32));
+        shake_close();
+    }
+    help_server_close(&s);
+}
+
+/* --- TLS 1.3: tickets and Finished --------------------------------------------------------- */
+
+static hsb__session ticket_of;
+static unsigned char ticket[HSB__SEAL_SIZE];
+
+static void *seal(void *security)
+{
+    assert_true(hsb__seal_close(security, &ticket_of, INT64_MAX, ticket));
+    return NULL;
+}
+
+static void *unseal(void *security)
+{
+    hsb_str identity = hsb__text_make((const char *)ticket, sizeof ticket);
+    int64_t until;
+    hsb__seal_open(security, identity, &ticket_of, &until);
+    return NULL;
+}
+
+static void a_sealed_ticket(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    unsigned char key[HSB__HASH_MAX];
+    help_server s;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    help_server_open(&s, &desc);
+    s.security->seals = true;
+    memset(s.security->ticket_key, 0x77, 32);
+    for (size_t i = 0; i < sizeof ticket_of.secret; i++)
+        ticket_of.secret[i] = (unsigned char)(i * 53 + 5);
+    const hsb__session before = ticket_of;
+    on_own_stack(seal, s.security);
+    hsb__secret_extract(hash, s.security->ticket_key, 32, ticket, HSB__SEAL_NONCE, key);
+    only_bearssl_has(key);
+    memset(ticket_of.secret, 0, sizeof ticket_of.secret);
+    on_own_stack(unseal, s.security);
+    assert_memory_equal(ticket_of.secret, before.secret, sizeof before.secret);
+    assert_false(stack_has(before.secret, sizeof before.secret));
+    only_bearssl_has(key);
+    help_server_close(&s);
+}
+
+static void *send_ticket(void *ok)
+{
+    assert_int_equal(hsb__psk_send_ticket(&shake, 0), *(bool *)ok);
+    return NULL;
+}
+
+static void *resume(void *wanted)
+{
+    assert_int_equal(hsb__psk_resume(&shake, &greeting), *(int *)wanted);
+    return NULL;
+}
+
+static void a_ticket_on_its_way(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    static unsigned char psks[2 + 32 + 4] = { 0, 32 }, binders[1 + 32] = { 32 };
+    unsigned char secret[HSB__HASH_MAX], early[HSB__HASH_MAX], key[HSB__HASH_MAX], hashed[HSB__HASH_MAX];
+    hsb__transcript nothing;
+    help_server s;
+    bool ok = true;
+    int wanted = HSB__TLS_ERR_BINDER;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    help_server_open(&s, &desc);
+    shake_open(&s, HSB__GROUP_X25519);
+    memset(shake.secret, 0x61, HASH);
+    shake.until_us = hsb__os_now_us() + 1000000000;
+    shake.until_wall = INT64_MAX;
+    hsb__secret_expand(hash, shake.secret, "resumption", "", 1, secret, HASH);
+    on_own_stack(send_ticket, &ok);
+    const hsb__session *saved = s.security->sessions.newest;
+    assert_memory_equal(saved->secret, secret, HASH);
+    only_bearssl_has(secret);
+    entropy_left = 2;                               /* none is left for a sealed ticket's nonce */
+    s.security->seals = true;
+    ok = false;
+    on_own_stack(send_ticket, &ok);
+    entropy_left = -1;
+    s.security->seals = false;
+    only_bearssl_has(secret);
+
+    hsb__transcript_start(&shake.transcript, hash);     /* it began with the ticket          */
+    memset(&greeting, 0, sizeof greeting);
+    memcpy(psks + 2, saved->id, 32);
+    greeting.message = hsb__text_of("a ClientHello");
+    greeting.binders_at = 5;
+    greeting.psks = hsb__text_make((const char *)psks, sizeof psks);
+    greeting.binders = hsb__text_make((const char *)binders, sizeof binders);
+    hsb__secret_first_stage(hash, secret, HASH, early);
+    hsb__transcript_start(&nothing, hash);
+    hsb__secret_derive(&nothing, early, "res binder", key);
+    hsb__transcript_add(&nothing, greeting.message.ptr, greeting.binders_at);
+    hsb__transcript_hash(&nothing, hashed);
+    hsb__secret_finished(hash, key, hashed, made);
+    for (int i = 0; i < 2; i++) {                   /* a wrong binder, and the right one     */
+        on_own_stack(resume, &wanted);
+        assert_int_equal(shake.resumed, wanted == 0);
+        assert_false(stack_has(secret, HASH));
+        assert_false(stack_has(key, HASH));
+        only_bearssl_has(made);
+        memcpy(binders + 1, made, HASH);
+        wanted = 0;
+    }
+    shake_close();
+    help_server_close(&s);
+}
+
+static void *take_finished(void *body)
+{
+    assert_int_equal(hsb__tls13_take_finished(&shake, *(hsb_str *)body), BR_ERR_BAD_FINISHED);
+    return NULL;
+}
+
+/* Who sends a wrong one does not find the right one with us. */
+static void a_wrong_finished(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    static const char wrong[HASH];
+    hsb_str body = hsb__text_make(wrong, sizeof wrong);
+    unsigned char hashed[HSB__HASH_MAX], right[HSB__HASH_MAX];
+    help_server s;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    help_server_open(&s, &desc);
+    shake_open(&s, HSB__GROUP_X25519);
+    memset(record.secrets.keys.in.secret, 0x19, HASH);
+    on_own_stack(take_finished, &body);
+    hsb__transcript_hash(&shake.transcript, hashed);
+    hsb__secret_finished(hash, record.secrets.keys.in.secret, hashed, right);
+    only_bearssl_has(right);
+    shake_close();
+    help_server_close(&s);
+}
+
+/* --- what a connection leaves in memory that is used again ---------------------------------- */
+
+/* A block of the pool, but for the pointer that the pool writes there. */
+static bool is_wiped_block(const void *block, size_t size)
+{
+    return is_zero((const unsigned char *)block + sizeof(void *), size - sizeof(void *));
+}
+
+/* All of it that a connection can fill. */
+static void is_wiped_engine(const hsb__tls12 *e)
+{
+    const br_ssl_engine_context *eng = &e->server.eng;
     assert_true(is_zero(&eng->in, sizeof eng->in));
     assert_true(is_zero(&eng->out, sizeof eng->out));
     assert_true(is_zero(&eng->session, sizeof eng->session));
     assert_true(is_zero(eng->pad, sizeof eng->pad));
-    assert_true(is_zero(server->ecdhe_key, sizeof server->ecdhe_key));
+    assert_true(is_zero(e->server.ecdhe_key, sizeof e->server.ecdhe_key));
 }
 
-/* It goes back when the handshake is complete, and the connection goes on without it. */
+/* Until our flight went out, and the client has its answer ready. */
+static void open_half(help_pair *p, help_server *s, const help_client *client)
+{
+    help_open(p, s, client);
+    help_move_client(p);
+    help_move_bytes(p);
+    help_move_records(p);
+}
+
+/* The record layer's keys are there now, and not after the release. */
+static void released(help_pair *p)
+{
+    const hsb__tls *t = p->tls;
+    assert_false(is_zero(&t->record.secrets, 64));
+    help_close(p);
+    assert_true(is_zero(&t->record, sizeof t->record));
+}
+
+/* The engine goes back with the end of the handshake. */
 static void an_engine_after_its_handshake(void **state)
 {
     const hsb_security_desc desc = help_usual();
@@ -385,14 +786,40 @@ static void an_engine_after_its_handshake(void **state)
     help_server s;
     help_pair p;
     help_server_open(&s, &desc);
+    open_half(&p, &s, &client);
+    const hsb__tls12 *e = p.tls->tls12;
+    assert_non_null(e);
+    assert_false(is_zero(e->server.eng.pad, sizeof e->server.eng.pad));
+    help_run(&p);
+    help_expect_open(&p);
+    assert_null(p.tls->tls12);
+    assert_ptr_equal(s.pool.engines.unused, e);
+    is_wiped_engine(e);
+    help_exchange(&p);
+    released(&p);
+    help_server_close(&s);
+}
+
+/* The objects of AES-CBC have a block of their own. */
+static void the_keys_of_cbc(void **state)
+{
+    hsb_security_desc desc = help_usual();
+    const help_client client = { .suites = "ECDHE-ECDSA-AES256-SHA384" };
+    (void)state;
+    desc.ciphers = HSB_CIPHERS_COMPATIBLE;
+    help_server s;
+    help_pair p;
+    help_server_open(&s, &desc);
     help_open(&p, &s, &client);
     help_run(&p);
     help_expect_open(&p);
     help_exchange(&p);
-    assert_null(p.tls->tls12);
-    assert_non_null(s.pool.engines.unused);
-    assert_wiped(s.pool.engines.unused);
+    const void *block = p.tls->record.classes.block;
+    const size_t size = p.tls->record.classes.size;
+    assert_non_null(block);
+    assert_false(is_wiped_block(block, size));
     help_close(&p);
+    assert_true(is_wiped_block(block, size));
     help_server_close(&s);
 }
 
@@ -405,16 +832,12 @@ static void an_engine_after_our_flight(void **state)
     help_server s;
     help_pair p;
     help_server_open(&s, &desc);
-    help_open(&p, &s, &client);
-    help_move_client(&p);
-    help_move_bytes(&p);
-    help_move_records(&p);
+    open_half(&p, &s, &client);
     const hsb__tls12 *e = p.tls->tls12;
-    assert_non_null(e);
     assert_false(is_zero(e->server.ecdhe_key, 32));
     help_close(&p);
     assert_ptr_equal(s.pool.engines.unused, e);
-    assert_wiped(e);
+    is_wiped_engine(e);
     help_server_close(&s);
 }
 
@@ -427,10 +850,7 @@ static void an_engine_after_a_wrong_finished(void **state)
     help_server s;
     help_pair p;
     help_server_open(&s, &desc);
-    help_open(&p, &s, &client);
-    help_move_client(&p);
-    help_move_bytes(&p);
-    help_move_records(&p);
+    open_half(&p, &s, &client);
     help_move_client(&p);
     p.held_len = (size_t)BIO_read(p.out, p.held, (int)sizeof p.held);
     p.held[p.held_len - 1] ^= 1;
@@ -438,14 +858,43 @@ static void an_engine_after_a_wrong_finished(void **state)
         ;
     assert_int_equal(hsb__tls_phase_of(p.tls), HSB__TLS_DEAD);
     const hsb__tls12 *e = p.tls->tls12;
-    assert_non_null(e);
-    assert_false(is_zero(e->server.eng.session.master_secret, 48));
-    assert_false(is_zero(&e->server.eng.in, sizeof e->server.eng.in));
-    assert_false(is_zero(&e->server.eng.out, sizeof e->server.eng.out));
-    assert_false(is_zero(e->server.eng.pad, sizeof e->server.eng.pad));
+    const br_ssl_engine_context *eng = &e->server.eng;
+    assert_false(is_zero(eng->session.master_secret, 48));
+    assert_false(is_zero(&eng->in, sizeof eng->in));
+    assert_false(is_zero(&eng->out, sizeof eng->out));
+    assert_false(is_zero(eng->pad, sizeof eng->pad));
     help_close(&p);
     assert_ptr_equal(s.pool.engines.unused, e);
-    assert_wiped(e);
+    is_wiped_engine(e);
+    help_server_close(&s);
+}
+
+/* Whether it ends with the first answer or before. */
+static void a_handshake_of_tls_1_3(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    const help_client client = { .max_version = TLS1_3_VERSION };
+    (void)state;
+    help_server s;
+    help_server_open(&s, &desc);
+    for (int complete = 0; complete < 2; complete++) {
+        help_pair p;
+        open_half(&p, &s, &client);
+        const hsb__tls13 *h = p.tls->tls13;
+        const size_t size = h->size;
+        assert_false(is_zero(h->secret, 32));
+        assert_false(is_zero(h->client_data, 32));
+        if (complete) {
+            help_run(&p);
+            help_expect_open(&p);
+            assert_ptr_equal(p.tls->tls13, h);
+            hsb__tls_greet(p.tls);
+            assert_null(p.tls->tls13);
+            assert_true(is_wiped_block(h, sizeof *h));
+        }
+        released(&p);
+        assert_true(size >= sizeof *h && is_wiped_block(h, sizeof *h));
+    }
     help_server_close(&s);
 }
 
@@ -453,27 +902,32 @@ static void an_engine_after_a_wrong_finished(void **state)
 static void generators_that_go_back(void **state)
 {
     const hsb_security_desc desc = help_usual();
-    static hsb__tls12 *engines[HSB__TLS12_KEEP + 1];
+    const help_client client = { 0 };
     help_memory memory = { 0 };
     (void)state;
     help_server s;
+    help_pair *pairs = calloc(HSB__TLS12_KEEP + 1, sizeof *pairs);
+    assert_non_null(pairs);
     help_server_open(&s, &desc);
     s.memory.user = (hsb_allocator){ help_alloc, help_release, &memory };
     for (int i = 0; i <= HSB__TLS12_KEEP; i++)
-        engines[i] = must(hsb__tls12_get(&s.pool.engines));
-    unsigned char key[32];
-    memcpy(key, engines[0]->server.eng.rng.K, sizeof key);
-    assert_false(is_zero(key, sizeof key));
-    memory.secret = key;
-    memory.secret_len = sizeof key;
+        open_half(&pairs[i], &s, &client);
     for (int i = 0; i <= HSB__TLS12_KEEP; i++) {        /* the last one is one too many      */
-        engines[i]->verify.pool = &s.blocks;
-        hsb__tls12_put(&s.pool.engines, engines[i]);
+        unsigned char key[32];
+        memcpy(key, pairs[i].tls->tls12->server.eng.rng.K, sizeof key);
+        assert_false(is_zero(key, sizeof key));
+        memory.secret = key;
+        memory.secret_len = sizeof key;
+        help_close(&pairs[i]);
+        assert_false(memory.leaked);
     }
     assert_int_equal(s.pool.engines.unused_count, HSB__TLS12_KEEP);
-    assert_false(memory.leaked);
+    unsigned char last[32];
+    memcpy(last, s.pool.engines.unused->server.eng.rng.K, sizeof last);
+    memory.secret = last;
     help_server_close(&s);
     assert_false(memory.leaked);
+    free(pairs);
 }
 
 /* --- keys --------------------------------------------------------------------------------- */
@@ -500,6 +954,16 @@ static void keys_that_go_back(void **state)
     }
 }
 
+/* The dynamic linker looks a function up when it is called first, and leaves the registers of that
+   moment on the stack: so it has to do it all before. */
+static void bind_now(char **argv)
+{
+    if (getenv("LD_BIND_NOW"))
+        return;
+    setenv("LD_BIND_NOW", "1", 1);
+    execv("/proc/self/exe", argv);
+}
+
 /* A security that nobody uses any more: the key of its tickets. */
 static void a_security_that_goes_back(void **state)
 {
@@ -519,16 +983,6 @@ static void a_security_that_goes_back(void **state)
     assert_false(memory.leaked);
 }
 
-/* The dynamic linker looks a function up when it is called first, and leaves the registers of that
-   moment on the stack: so it has to do it all before. */
-static void bind_now(char **argv)
-{
-    if (getenv("LD_BIND_NOW"))
-        return;
-    setenv("LD_BIND_NOW", "1", 1);
-    execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -541,9 +995,17 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_decrypts_a_key),
         cmocka_unit_test(the_decoder_of_pem),
         cmocka_unit_test(the_session_on_its_way),
+        cmocka_unit_test(the_key_schedule),
+        cmocka_unit_test(the_key_of_a_record),
+        cmocka_unit_test(the_key_exchange),
+        cmocka_unit_test(a_sealed_ticket),
+        cmocka_unit_test(a_ticket_on_its_way),
+        cmocka_unit_test(a_wrong_finished),
         cmocka_unit_test(an_engine_after_its_handshake),
+        cmocka_unit_test(the_keys_of_cbc),
         cmocka_unit_test(an_engine_after_our_flight),
         cmocka_unit_test(an_engine_after_a_wrong_finished),
+        cmocka_unit_test(a_handshake_of_tls_1_3),
         cmocka_unit_test(generators_that_go_back),
         cmocka_unit_test(keys_that_go_back),
         cmocka_unit_test(a_security_that_goes_back),
