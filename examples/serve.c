@@ -252,19 +252,23 @@ static bool is_fresh(const kept *k)
    has begun goes on with what is kept, a new one wants it fresh.  An errno, or 0.          */
 static int keep_entries(const char *real, bool fresh, const entries **list)
 {
-    kept *k = &kept_folders[0], now = { .read_at = time(NULL), .used = ++kept_uses };
+    kept *k = &kept_folders[0];
     for (int i = 0; i < KEPT && strcmp(k->real, real) != 0; i++)
         if (strcmp(kept_folders[i].real, real) == 0 || kept_folders[i].used < k->used)
             k = &kept_folders[i];
     *list = &k->list;
-    k->used = kept_uses;
+    k->used = ++kept_uses;
     if (strcmp(k->real, real) == 0 && (!fresh || is_fresh(k)))
         return 0;
-    snprintf(now.real, sizeof now.real, "%s", real);
-    int failed = stat(real, &now.st) != 0 ? errno : read_entries(real, &now.list);
-    free_entries(failed ? &now.list : &k->list);
-    if (!failed)
-        *k = now;
+    free_entries(&k->list);
+    *k = (kept){ .read_at = time(NULL), .used = kept_uses };
+    int failed = stat(real, &k->st) != 0 ? errno : read_entries(real, &k->list);
+    if (!failed) {
+        snprintf(k->real, sizeof k->real, "%s", real);
+        return 0;
+    }
+    free_entries(&k->list);
+    k->list = (entries){ NULL, 0, 0 };
     return failed;
 }
 
