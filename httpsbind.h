@@ -1679,8 +1679,8 @@ static int hsb__os_open_below(const char *root, const char *relative)
    Names    hsb__memory_*, hsb__pool_*
    Tests    tests/unit/memory.c                                                      */
 
-/* Whoever allocates for an object does it through the object's hsb__memory.  May be
-   used from several threads if the user's allocator may.                              */
+/* All memory of an object is allocated through the object's hsb__memory.  Several threads
+   may use it if the user's allocator allows that.                                     */
 typedef struct hsb__memory {
     hsb_allocator user;     /* alloc NULL: HSB_MALLOC                                  */
     size_t        used;     /* bytes allocated now; atomic                             */
@@ -1721,7 +1721,7 @@ static void hsb__memory_free(hsb__memory *m, void *p, size_t size)
         HSB_FREE(p);
 }
 
-/* The compiler may not take this call away: it cannot know whom it calls.             */
+/* The compiler cannot leave this call out, because it cannot know what is called.     */
 static void *(*const volatile hsb__memory_set)(void *, int, size_t) = memset;
 
 static void hsb__memory_wipe(void *p, size_t size)
@@ -1791,7 +1791,7 @@ static int hsb__pool_class(size_t size)
     return size <= hsb__pool_size(class - 1) ? class - 1 : class;
 }
 
-/* At least *size bytes; *size becomes what there is.                                  */
+/* At least *size bytes; *size becomes the size of the block.                          */
 static void *hsb__pool_get(hsb__pool *pool, size_t *size)
 {
     int c = hsb__pool_class(*size);
@@ -2360,8 +2360,8 @@ static bool hsb__date_parse(hsb_str s, int64_t now, int64_t *seconds)
    Names    hsb__buffer_*
    Tests    tests/unit/buffer.c                                                      */
 
-/* data[head..tail) waits.  Zeroed but for pool: empty.  An empty queue holds no block
-   after hsb__buffer_release, so an idle connection costs nothing here.                */
+/* The queue is data[head..tail).  It is empty if all but pool is zero.  After
+   hsb__buffer_release it has no block, so an idle connection costs nothing here.      */
 typedef struct hsb__buffer {
     hsb__pool *pool;
     char      *data;
@@ -2385,7 +2385,7 @@ static void hsb__buffer_release(hsb__buffer *b)
     b->head = b->tail = b->size = 0;
 }
 
-/* Room for more bytes behind the tail, or NULL.  Moves what waits.                     */
+/* Space for more bytes after the tail, or NULL.  May move what is queued.              */
 static char *hsb__buffer_reserve(hsb__buffer *b, size_t more)
 {
     size_t len = hsb__buffer_len(b);
@@ -2393,7 +2393,7 @@ static char *hsb__buffer_reserve(hsb__buffer *b, size_t more)
         return b->data + b->tail;
     if (more > SIZE_MAX / 2 - len)
         return NULL;
-    if (b->size >= len + more && b->head >= len) {      /* the copy is paid by what left */
+    if (b->size >= len + more && b->head >= len) {      /* amortised: as many have left  */
         memcpy(b->data, b->data + b->head, len);
     } else {
         size_t size = b->size * 2 > len + more ? b->size * 2 : len + more;
@@ -2417,7 +2417,7 @@ static void hsb__buffer_added(hsb__buffer *b, size_t n)
     b->tail += n;
 }
 
-/* n bytes at the head are done with.                                                  */
+/* Removes n bytes at the head.                                                        */
 static void hsb__buffer_taken(hsb__buffer *b, size_t n)
 {
     HSB_ASSERT(n <= hsb__buffer_len(b));
@@ -2515,9 +2515,9 @@ static void hsb__error_clear(hsb_error *err)
    Names    hsb__timer_*, hsb__timers_*
    Tests    tests/unit/timer.c                                                       */
 
-/* Wheel 0 has a slot for each of the next 64 ms, wheel 1 for each 64 ms after that, and
-   so on: five wheels reach 12 days, and what lies beyond waits in the last slot and is
-   sorted in again.  When the time reaches a slot of a higher wheel, its timers move down. */
+/* Wheel 0 has a slot for each of the next 64 ms, wheel 1 a slot for each 64 ms after that,
+   and so on.  Five wheels reach 12 days; a later timer waits in the last slot and is then
+   inserted again.  When the time reaches a slot of a higher wheel, its timers move down.  */
 enum { HSB__WHEELS = 5, HSB__SLOTS = 64, HSB__SLOT_BITS = 6 };
 
 typedef struct hsb__timer {
@@ -2567,8 +2567,8 @@ static void hsb__timer_set(hsb__timers *all, hsb__timer *t, uint64_t due)
     hsb__timers_insert(all, t);
 }
 
-/* The slot of a wheel that comes next, counted from now's own, or -1.  A slot whose timers
-   were all cancelled is passed over: nobody has to wake up for it.                    */
+/* How many slots after now's own the next occupied slot of a wheel is, or -1.  A slot whose
+   timers were all cancelled does not count.                                           */
 static int hsb__timers_next_slot(const hsb__timers *all, unsigned wheel)
 {
     unsigned at = (unsigned)(all->now >> (wheel * HSB__SLOT_BITS)) & (HSB__SLOTS - 1);
@@ -2582,7 +2582,7 @@ static int hsb__timers_next_slot(const hsb__timers *all, unsigned wheel)
     return -1;
 }
 
-/* The time of the next slot that has something, on any wheel; UINT64_MAX: none.       */
+/* The time of the next occupied slot of all wheels; UINT64_MAX: there is none.        */
 static uint64_t hsb__timers_next(const hsb__timers *all)
 {
     uint64_t best = UINT64_MAX;
@@ -2634,8 +2634,8 @@ static void hsb__timers_advance(hsb__timers *all, uint64_t now)
 }
 
 /* ===== >>address =================================================================
-   Purpose  numeric addresses: parse, print, compare, to and from the system's form;
-            host names as they are compared
+   Purpose  numeric addresses: parse, print, compare; host names in the form in which they
+            are compared
    Uses     >>platform >>text
    Names    hsb__address_*, hsb__host_*
    Tests    tests/unit/address.c, tests/unit/selfsigned.c                                  */
@@ -2646,9 +2646,9 @@ static bool hsb__address_is_link_local(const hsb_address *a)
     return a->family == HSB_IPV6 && a->bytes[0] == 0xFE && (a->bytes[1] & 0xC0) == 0x80;
 }
 
-/* RFC 4007 11.2: a zone is an interface's name, or else its number, but not 0: that one
-   stands for "no zone", and then there is nothing to write.  Linux cuts names at a colon,
-   so "eth0:443" would pass for eth0.                                                  */
+/* RFC 4007 11.2: a zone is the name of an interface, or else a number.  0 stands for "no
+   zone", so it is not accepted.  Linux cuts names at a colon: without the check, "eth0:443"
+   would be eth0.                                                                      */
 static bool hsb__address_parse_zone(hsb_address *a, hsb_str zone)
 {
     char name[HSB__INTERFACE_NAME] = "";
@@ -2685,8 +2685,8 @@ static bool hsb__address_parse_v6(hsb_address *a, hsb_str s)
     return hsb__address_parse_zone(a, hsb__text_make(percent + 1, s.len - len - 1));
 }
 
-/* "127.0.0.1", "::1", "[::1]", "fe80::1%eth0", "fe80::1%3": no port, no spaces, none of
-   the forms of old ("127.1", octal).  False: *out is as it was.                       */
+/* "127.0.0.1", "::1", "[::1]", "fe80::1%eth0", "fe80::1%3".  No port, no spaces, none of
+   the old forms ("127.1", octal).  False: *out is unchanged.                          */
 static bool hsb__address_parse(hsb_address *out, const char *numeric)
 {
     hsb_address a;
@@ -2718,8 +2718,8 @@ static void hsb__address_print_zone(char out[HSB__ADDRESS_ZONE_MAX], uint32_t sc
         snprintf(out, HSB__ADDRESS_ZONE_MAX, "%%%lu", (unsigned long)scope_id);
 }
 
-/* "127.0.0.1:443", "[fe80::1%eth0]:443"; port 0 is not written, and then there are no
-   brackets either, so that hsb__address_parse takes it back.                          */
+/* "127.0.0.1:443", "[fe80::1%eth0]:443".  Port 0 is left out, and the brackets with it, so
+   that hsb__address_parse can read the text.                                          */
 static const char *hsb__address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX])
 {
     char number[HSB__IP_TEXT] = "unknown", zone[HSB__ADDRESS_ZONE_MAX] = "";
@@ -2738,7 +2738,7 @@ static const char *hsb__address_text(const hsb_address *a, char buf[HSB_ADDRESS_
     return buf;
 }
 
-/* The port counts; what an IPv4 address does not use does not.                        */
+/* Compares the port too, but not the bytes that an IPv4 address does not use.         */
 static bool hsb__address_equal(const hsb_address *a, const hsb_address *b)
 {
     if (a->family != b->family || a->port != b->port)
@@ -2778,7 +2778,7 @@ static bool hsb__host_is_name(hsb_str name)
     return hsb__host_is_label(last) && !hsb__host_is_number(last);
 }
 
-/* false, and an empty name: not a host name.                                            */
+/* False: not a host name, and out is empty.                                             */
 static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
 {
     out[0] = '\0';
@@ -2795,7 +2795,7 @@ static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
     return false;
 }
 
-/* As above; "*." before it is fine.                                                     */
+/* The same, but "*." may come before the name.                                          */
 static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 {
     char rest[HSB__HOST_SIZE];
@@ -2817,9 +2817,9 @@ static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 
 enum { HSB__RESOLVER_WHAT = 96 };       /* "bind www.example.org:443", cut if need be    */
 
-/* hsb__address_parse has refused host.  Where the system would still take it for a
-   number ("127.1", and "010.0.0.1" for 8.0.0.1) or where it has a colon, no name is
-   meant, and asking the network for it would lead astray.                             */
+/* Whether host, which hsb__address_parse has refused, is still meant as a number: the
+   system reads "127.1", and "010.0.0.1" as 8.0.0.1, and no name has a colon.  The network
+   must not be asked for it.                                                           */
 static bool hsb__resolver_is_bad_number(const char *host)
 {
     hsb__found *list = NULL;
@@ -2912,7 +2912,7 @@ static int hsb__resolver_find(const char *what, const char *host, hsb_family fam
                        "%s: not a well-formed address, or no such zone", what);
         return 0;
     }
-    /* What this machine has no address for is of no use, unless it was asked for.      */
+    /* Addresses that this machine cannot reach are useless, unless asked for.          */
     if (family == HSB_FAMILY_ANY)
         count = hsb__resolver_ask_reachable(host, out, max, &code);
     else
@@ -2950,15 +2950,15 @@ static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int p
    Names    hsb__poller_*, hsb__watch, HSB__READ, HSB__WRITE, HSB__BROKEN
    Tests    tests/unit/poller.c; HSB_USE_POLL, HSB_USE_KQUEUE with tests/compile/shim    */
 
-/* What a watch may want and be told.  Level-triggered: told again until it is dealt with
-   or no longer wanted.  BROKEN, a reset or a hang-up, is told whatever is wanted, and
-   nothing but a drop ends it.  A peer that sends no more is READ.                      */
+/* The events of a watch.  They are level-triggered: reported in each turn until they are
+   dealt with or no longer wanted.  BROKEN, a reset or a hang-up, is reported always, until
+   the watch is dropped.  The peer's FIN is READ.                                       */
 enum { HSB__READ = 1, HSB__WRITE = 2, HSB__BROKEN = 4, HSB__WATCHED = 8 };
 
 typedef struct hsb__watch {
     hsb__socket   fd;
-    unsigned char armed;    /* what the system was told, with HSB__WATCHED; 0: it does not
-                               know us.  Owner: the poller                             */
+    unsigned char armed;    /* what the system was asked for, with HSB__WATCHED; 0: the
+                               watch was not added.  Owner: the poller                 */
     int           place;    /* in the poll backend's arrays.  Owner: the poller        */
     void        (*ready)(struct hsb__watch *, unsigned events);
     void         *owner;
@@ -3006,7 +3006,7 @@ static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want
     return epoll_ctl(p->fd, w->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &e) == 0;
 }
 
-/* Closing the descriptor would not do: a duplicate elsewhere keeps it registered.      */
+/* Closing the descriptor is not enough: a duplicate elsewhere keeps it registered.     */
 static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
 {
     struct epoll_event unused;
@@ -3055,9 +3055,9 @@ static void hsb__poller_close_system(hsb__poller *p)
     hsb__os_close(p->fd);
 }
 
-/* The read filter is always there, because it is the one that tells of a reset.  Where
-   READ is not wanted it is edge-triggered (EV_CLEAR), so that bytes which wait wake us
-   once and not for ever.  A filter keeps its trigger: to change it, delete and add.     */
+/* The read filter is always set, because it is the one that reports a reset.  While READ
+   is not wanted it is edge-triggered (EV_CLEAR), so that unread bytes wake us once and not
+   for ever.  The trigger of a filter cannot be changed: it is deleted and added again.  */
 static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want)
 {
     struct kevent change[3];
@@ -3085,8 +3085,8 @@ static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
     kevent(p->fd, change, n, NULL, 0, NULL);
 }
 
-/* EV_EOF: on the read filter a FIN, or with fflags, the socket's error, a reset; on the
-   write filter nobody reads any more.                                                  */
+/* EV_EOF on the read filter is a FIN, or a reset if fflags has the socket's error.  On the
+   write filter it says that the peer does not read any more.                           */
 static unsigned hsb__poller_events(const struct kevent *got)
 {
     unsigned events = got->filter == EVFILT_READ ? HSB__READ : HSB__WRITE;
@@ -3184,7 +3184,7 @@ static unsigned hsb__poller_events(short got)
            (got & (POLLERR | POLLHUP | POLLNVAL) ? HSB__BROKEN : 0u);
 }
 
-/* Where more are ready than a batch holds, the next one begins behind the last told.    */
+/* If more are ready than a batch holds, the next batch begins after this one's last.    */
 static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 {
     int n = poll(p->fds, (nfds_t)p->count, timeout_ms), len = 0;
@@ -3204,7 +3204,7 @@ static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 static int hsb__poller_fd(const hsb__poller *p)
 {
     (void)p;
-    return -1;                      /* there is nothing that stands for all             */
+    return -1;                      /* poll has no descriptor for all of them           */
 }
 
 #endif
@@ -3232,8 +3232,8 @@ static bool hsb__poller_tell(hsb__poller *p, hsb__watch *w, unsigned want)
     return true;
 }
 
-/* want: HSB__READ, HSB__WRITE, both or 0.  False, errno is set: the poller does not know
-   w, or with hsb__poller_set still wants of it what it did.                             */
+/* want: HSB__READ, HSB__WRITE, both or 0.  False: see hsb__os_error.  w was not added, or,
+   after hsb__poller_set, wants what it wanted before.                                   */
 static bool hsb__poller_add(hsb__poller *p, hsb__watch *w, unsigned want)
 {
     HSB_ASSERT(!w->armed);
@@ -3246,7 +3246,7 @@ static bool hsb__poller_set(hsb__poller *p, hsb__watch *w, unsigned want)
     return w->armed == (want | HSB__WATCHED) || hsb__poller_tell(p, w, want);
 }
 
-/* Before the descriptor is closed.  Nothing happens to a watch that was never added.    */
+/* Call it before the descriptor is closed.  A watch that was never added is left alone. */
 static void hsb__poller_drop(hsb__poller *p, hsb__watch *w)
 {
     if (!w->armed)
@@ -3265,8 +3265,9 @@ static int hsb__poller_ask(hsb__poller *p, int timeout_ms)
     return hsb__poller_collect_system(p, timeout_ms);
 }
 
-/* Waits, calls nobody.  timeout_ms -1: until something happens.  A signal ends the wait, but
-   what is ready by then is collected.  False: more may be ready than the batch holds.   */
+/* Waits, but calls no ready function.  timeout_ms -1: until something is ready.  A signal
+   ends the wait, and what is ready by then is collected.  False: more may be ready than
+   the batch holds.                                                                      */
 static bool hsb__poller_collect(hsb__poller *p, int timeout_ms)
 {
     HSB_ASSERT(p->batch_len == 0);      /* a ready function must not wait                */
@@ -3277,8 +3278,8 @@ static bool hsb__poller_collect(hsb__poller *p, int timeout_ms)
     return n >= 0 && n < HSB__POLLER_BATCH;
 }
 
-/* Calls whom collect has found, except for what is no longer wanted; returns how many.
-   A kqueue tells READ and WRITE in two calls.                                           */
+/* Calls the ready functions of the batch, but not for events that are no longer wanted.
+   Returns how many calls.  A kqueue reports READ and WRITE in two calls.                */
 static int hsb__poller_dispatch(hsb__poller *p)
 {
     int calls = 0;
@@ -3300,11 +3301,11 @@ static int hsb__poller_dispatch(hsb__poller *p)
    Names    hsb__listener_*, hsb__listeners
    Tests    tests/unit/listener.c, tests/live                                        */
 
-/* Listeners that share a port have duplicates of one socket: each closes its own, the
-   last one closes the port, and who waits in the backlog is lost only then.  All that
-   were bound here, shared or not, stand in the registry, where the next bind of the same
-   address finds them.  It holds no memory of its own: the listeners are its links, and
-   so must stay where they are while open.                                             */
+/* Listeners that share a port have duplicates of one socket.  Each closes its own; the last
+   one closes the port, and only then are the connections in the backlog lost.  All
+   listeners that were bound in this process are in the registry, shared or not, where the
+   next bind of the same address finds them.  The registry links the listeners themselves,
+   so an open one must stay where it is.                                               */
 /* What a client has to do: nothing, TLS, TLS and be asked for a certificate, show one.  */
 typedef enum hsb__demand {
     HSB__DEMAND_NOTHING, HSB__DEMAND_TLS, HSB__DEMAND_REQUEST, HSB__DEMAND_CERTIFICATE
@@ -3314,17 +3315,17 @@ typedef struct hsb__listener {
     hsb__watch  watch;          /* .fd is set here, -1 unless open; .ready and .owner are
                                    the server's to set                                 */
     hsb_address address;        /* as bound                                            */
-    /* Set by open, then only read; by the other sharers too.                           */
+    /* Set by open, then only read, by the other sharers too.                           */
     hsb_address wanted;         /* as asked for, with the port we got                  */
     bool        v6_only, shared;            /* these three are the server's to set     */
     hsb__demand demand;
-    /* For my_turn.  Atomic: written by our thread, read by the other sharers'.         */
+    /* For hsb__listener_my_turn.  Atomic: other sharers' threads read them.            */
     size_t      live;           /* connections open                                    */
-    size_t      taken;          /* accepted so far                                     */
-    size_t      idle;           /* 1: our thread sleeps until somebody connects        */
-    /* For my_turn, and nobody else's.                                                  */
-    bool        passed;         /* the last answer was no, and                         */
-    size_t      passed_at;      /*   all sharers together had taken so many then       */
+    size_t      accepted;       /* accepted so far                                     */
+    size_t      waits;          /* 1: our thread waits in the poller for a connection  */
+    /* For hsb__listener_my_turn.  Only our thread uses them.                           */
+    bool        passed;         /* the last turn was left to another sharer, when      */
+    size_t      passed_at;      /*   all sharers together had accepted so many         */
     struct hsb__listener *next; /* under the registry's lock                           */
 } hsb__listener;
 
@@ -3441,7 +3442,7 @@ static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int back
     return true;
 }
 
-/* The newcomer begins with as many as another has taken: it need not catch up.         */
+/* The new sharer starts with the count of another, so that it need not catch up.       */
 static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb_error *err)
 {
     l->watch.fd = hsb__os_duplicate(other->watch.fd);
@@ -3449,7 +3450,7 @@ static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb
         return hsb__listener_fail(err, "bind", &other->wanted);
     l->address = other->address;
     l->wanted = other->wanted;
-    l->taken = hsb__atomic_get(&other->taken);
+    l->accepted = hsb__atomic_get(&other->accepted);
     return true;
 }
 
@@ -3483,7 +3484,7 @@ static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backl
     return ok;
 }
 
-/* A socket that somebody else made listen; it stays outside the registry.  False: s is
+/* A socket that the application made listen.  It stays outside the registry.  False: s is
    still the caller's.                                                                  */
 static bool hsb__listener_adopt(hsb__listener *l, hsb__socket s, hsb_error *err)
 {
@@ -3502,8 +3503,8 @@ static bool hsb__listener_adopt(hsb__listener *l, hsb__socket s, hsb_error *err)
     return true;
 }
 
-/* The watch was dropped before: a duplicate would keep it registered.  The socket goes
-   under the lock, so that whoever finds nothing in the registry can bind.              */
+/* The caller has dropped the watch: a duplicate would keep it registered.  The socket is
+   closed under the lock, so that an address that is not in the registry can be bound.  */
 static void hsb__listener_close(hsb__listener *l)
 {
     hsb__mutex_lock(&hsb__listeners_lock);
@@ -3515,9 +3516,9 @@ static void hsb__listener_close(hsb__listener *l)
 
 typedef enum hsb__accepted {
     HSB__ACCEPTED,
-    HSB__ACCEPT_EMPTY,      /* nobody waits, or another sharer was faster               */
-    HSB__ACCEPT_AGAIN,      /* that one is lost, see *err; the next may be well          */
-    HSB__ACCEPT_PAUSE       /* see *err; it would fail again at once: rest a while       */
+    HSB__ACCEPT_EMPTY,      /* none waits, or another sharer was faster                 */
+    HSB__ACCEPT_AGAIN,      /* one was lost, see *err; the next may be good              */
+    HSB__ACCEPT_PAUSE       /* see *err; it would fail again at once                     */
 } hsb__accepted;
 
 static hsb__accepted hsb__listener_accept(hsb__listener *l, hsb__socket *accepted,
@@ -3525,7 +3526,7 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, hsb__socket *accepte
 {
     *accepted = hsb__os_accept(l->watch.fd, peer);
     if (*accepted != HSB__NO_SOCKET) {
-        hsb__atomic_add(&l->taken, 1);
+        hsb__atomic_add(&l->accepted, 1);
         return HSB__ACCEPTED;
     }
     if (hsb__os_would_block())
@@ -3536,24 +3537,23 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, hsb__socket *accepte
 }
 
 /* --- whose turn it is ----------------------------------------------------------------- */
-/* A connection wakes every sharer that waits for one.  The sharer with the fewest open ones
-   should take it, and where that makes no difference, the one that has taken the fewest:
-   whoever sees such another asleep passes, that is, stops watching for a millisecond.  A
-   thread that is busy, stuck or passing itself is not asleep in this sense, so nobody
-   leaves it anything.                                                                  */
+/* A connection wakes every sharer that waits for one.  The sharer with the fewest open
+   connections should accept it; among equals, the one that has accepted the fewest.  So a
+   sharer that sees a lighter one waiting passes: it stops watching for a millisecond.  A
+   thread that is busy, stuck or passing does not count as waiting, so nothing is left to it. */
 static bool hsb__listener_lighter(const hsb__listener *a, const hsb__listener *b)
 {
     size_t a_live = hsb__atomic_get(&a->live), b_live = hsb__atomic_get(&b->live);
-    if (a_live + 1 < b_live || b_live + 1 < a_live)     /* one more or less is mere chance  */
+    if (a_live + 1 < b_live || b_live + 1 < a_live)     /* one more or less is chance       */
         return a_live < b_live;
-    return hsb__atomic_get(&a->taken) < hsb__atomic_get(&b->taken);
+    return hsb__atomic_get(&a->accepted) < hsb__atomic_get(&b->accepted);
 }
 
-/* Whether to accept now.  Who has passed, and finds that nobody has taken one since, takes
-   it after all: no connection waits for longer than that millisecond.                     */
+/* Whether to accept now.  A sharer that has passed, and finds that no sharer has accepted
+   one since, accepts it: no connection waits for longer than that millisecond.            */
 static bool hsb__listener_my_turn(hsb__listener *l)
 {
-    size_t taken = 0;
+    size_t accepted = 0;
     bool lighter = false;
     if (!l->shared)
         return true;
@@ -3561,14 +3561,14 @@ static bool hsb__listener_my_turn(hsb__listener *l)
     for (const hsb__listener *o = hsb__listeners; o; o = o->next) {
         if (!hsb__address_equal(&o->wanted, &l->wanted))
             continue;
-        taken += hsb__atomic_get(&o->taken);
-        if (o != l && hsb__atomic_get(&o->idle) && hsb__listener_lighter(o, l))
+        accepted += hsb__atomic_get(&o->accepted);
+        if (o != l && hsb__atomic_get(&o->waits) && hsb__listener_lighter(o, l))
             lighter = true;
     }
     hsb__mutex_unlock(&hsb__listeners_lock);
-    bool left_to_us = l->passed && l->passed_at == taken;
+    bool left_to_us = l->passed && l->passed_at == accepted;
     l->passed = lighter && !left_to_us;
-    l->passed_at = taken;
+    l->passed_at = accepted;
     return !l->passed;
 }
 
@@ -3581,16 +3581,16 @@ static void hsb__listener_count(hsb__listener *l, int change)
         hsb__atomic_sub(&l->live, 1);
 }
 
-/* Told by the loop before (true) and after (false) it waits in the poller.  After means
-   between hsb__poller_collect and hsb__poller_dispatch: what is dispatched may take long.  */
-static void hsb__listener_resting(hsb__listener *l, bool in_poll)
+/* The server calls this before (true) and after (false) it waits in the poller: before what
+   was collected is dispatched, because that may take long.                                 */
+static void hsb__listener_set_waiting(hsb__listener *l, bool in_poller)
 {
-    bool was_idle = hsb__atomic_get(&l->idle);
-    bool idle = in_poll && l->shared && (l->watch.armed & HSB__READ);
-    if (idle && !was_idle)
-        hsb__atomic_add(&l->idle, 1);
-    else if (!idle && was_idle)
-        hsb__atomic_sub(&l->idle, 1);
+    bool waited = hsb__atomic_get(&l->waits);
+    bool waits = in_poller && l->shared && (l->watch.armed & HSB__READ);
+    if (waits && !waited)
+        hsb__atomic_add(&l->waits, 1);
+    else if (!waits && waited)
+        hsb__atomic_sub(&l->waits, 1);
 }
 
 /* ===== >>inbox ===================================================================
@@ -3692,7 +3692,7 @@ enum { HSB__INBOX_PROMISES = 1024 };        /* settled in one turn              
 /* The server and each open ticket hold a reference, so it may outlive the server.     */
 typedef struct hsb__inbox {
     hsb__memory   memory;
-    hsb__mutex    lock;             /* guards what stands below it, but flags          */
+    hsb__mutex    lock;             /* guards all from here to settled_last            */
     size_t        references;
     bool          closed;           /* the server has ended                            */
     hsb__link     posts;
@@ -11744,7 +11744,7 @@ typedef struct hsb__loop {
     hsb__poller   poller;
     hsb__tls_pool tls;
     hsb__inbox   *inbox;
-    hsb_options   options;      /* resolved; nobody looks at the raw ones again         */
+    hsb_options   options;      /* resolved; the raw ones are not used again            */
     hsb_server   *server;
     uint64_t      now_us;       /* monotonic; read once a turn, and after each hook     */
     char         *stage;        /* HSB__STAGE bytes for the connection that steps now   */
@@ -11856,8 +11856,8 @@ static void hsb__loop_error(hsb__loop *loop, hsb_conn *conn, const hsb_error *er
 }
 
 /* --- pace: how long a transfer may take ------------------------------------------------------- */
-/* A transfer may rest for one period at a time, and beyond its first period must keep
-   rate bytes a second on the whole: one byte per 29 s is no way to stay.                */
+/* A transfer may pause for one period at a time, and after its first period it must have
+   had rate bytes a second on average: one byte in 29 s is not enough.                   */
 typedef struct hsb__pace {
     uint64_t began, moved;      /* ms; moved: the last byte.  began 0: not started      */
     uint64_t held;              /* since when the clock stands still; 0: it runs        */
@@ -11925,7 +11925,7 @@ static bool hsb__after_add(hsb__link *list, hsb__loop *loop, int delay_ms, hsb__
     a->arg = arg;
     a->delay_ms = delay_ms;
     hsb__after_start(a, list, &loop->timers);
-    if (loop->depth == 0)               /* in the user's own loop, which asks again then */
+    if (loop->depth == 0)               /* the application's own loop may be waiting     */
         hsb__wake_ring(&loop->inbox->wake);
     return true;
 }
@@ -16935,9 +16935,9 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
    Tests    tests/live                                                               */
 
 enum {
-    HSB__ACCEPTS = 64,          /* a turn, so that open connections get theirs; sharers: 1 */
-    HSB__PAUSE_MS = 100,        /* after EMFILE and its kin                               */
-    HSB__PASS_MS = 1,           /* a sharer with more than its share rests so long         */
+    HSB__ACCEPTS = 64,          /* in one turn, so that connections get theirs; sharers: 1 */
+    HSB__PAUSE_MS = 100,        /* after an error that would come again at once           */
+    HSB__PASS_MS = 1,           /* a sharer that passes stops accepting so long            */
     HSB__SPARE_FDS = 16         /* descriptors that are not for connections               */
 };
 
@@ -16946,7 +16946,7 @@ typedef struct hsb__door {
     hsb__listener listener;
     hsb_security *security;     /* NULL: plain                                             */
     hsb_server   *server;
-    hsb__timer    rest;         /* set: nothing is accepted until it fires                 */
+    hsb__timer    pause;        /* while it is set, nothing is accepted                    */
 } hsb__door;
 
 struct hsb_server {
@@ -16968,7 +16968,7 @@ struct hsb_server {
 static void hsb__door_listen(hsb__door *door)
 {
     hsb_server *s = door->server;
-    bool open = !s->full && !hsb__timer_is_set(&door->rest);
+    bool open = !s->full && !hsb__timer_is_set(&door->pause);
     if (door->listener.watch.fd != HSB__NO_SOCKET)
         hsb__poller_set(&s->loop.poller, &door->listener.watch, open ? HSB__READ : 0);
 }
@@ -16979,7 +16979,7 @@ static void hsb__server_listen_all(hsb_server *s)
         hsb__door_listen(s->doors[i]);
 }
 
-/* One has ended or become idle: who waits outside may come in.                            */
+/* A connection has ended or become idle, so that another can be accepted.                 */
 static void hsb__server_open_doors(hsb_server *s)
 {
     if (!s->full)
@@ -17011,7 +17011,7 @@ static void hsb__server_link(hsb_server *s, hsb_conn *c)
     s->loop.held++;
 }
 
-/* conn's gone: the last that is seen of it.                                               */
+/* c->gone: releases the connection.                                                       */
 static void hsb__server_unlink(hsb_conn *c)
 {
     hsb_server *s = c->loop->server;
@@ -17026,7 +17026,7 @@ static void hsb__server_unlink(hsb_conn *c)
         hsb__server_open_doors(s);
 }
 
-/* The first in a list whose peer has still said nothing: what it says may wait unread.         */
+/* The first in a list with nothing to read: what a peer has sent may not be read yet.          */
 static hsb_conn *hsb__server_first_quiet(const hsb__link *list)
 {
     for (hsb__link *l = hsb__link_first(list); l; l = hsb__link_next(list, l)) {
@@ -17037,17 +17037,16 @@ static hsb_conn *hsb__server_first_quiet(const hsb__link *list)
     return NULL;
 }
 
-/* The connection that goes when there are too many: the oldest of those that have sent nothing
-   yet, else the one that has been idle longest.  NULL: there is none.  So one client that
-   opens connections and is silent drives out its own.                                       */
+/* The connection that is closed when there are too many: the oldest of those that have sent
+   nothing yet, else the one that has been idle longest.  NULL: there is none.  So a client that
+   opens connections and sends nothing only drives out its own.                              */
 static hsb_conn *hsb__server_expendable(const hsb_server *s)
 {
     hsb_conn *c = hsb__server_first_quiet(&s->loop.silent);
     return c ? c : hsb__server_first_quiet(&s->loop.idle);
 }
 
-/* It goes, so that a new one can come.  Its close_notify goes if the socket takes it; nobody
-   lingers here.                                                                             */
+/* Closes c for a new connection.  A close_notify is sent if the socket takes it at once.    */
 static void hsb__server_make_room(hsb_conn *c)
 {
     hsb__channel_record(c->channel, HSB_ERR_LIMIT, "%s, and made room for another connection",
@@ -17056,14 +17055,14 @@ static void hsb__server_make_room(hsb_conn *c)
     hsb__conn_settle(c);
 }
 
-/* Nobody has been told of the connection yet.                                               */
+/* No hook was called for this connection yet.                                               */
 static void hsb__server_turn_away(hsb_server *s, hsb__socket fd, const hsb_error *err)
 {
     hsb__os_close(fd);
     hsb__loop_error(&s->loop, NULL, err);
 }
 
-/* limits.per_address: *address counts a connection more, or is NULL if none are counted.    */
+/* limits.per_address.  *address then counts this connection; NULL if none are counted.      */
 static bool hsb__server_admits(hsb_server *s, const hsb_address *peer, hsb__peer **address,
                                hsb_error *err)
 {
@@ -17110,15 +17109,15 @@ static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_addre
 }
 
 /* --- accepting ---------------------------------------------------------------------------- */
-static void hsb__door_rest_over(hsb__timer *timer)
+static void hsb__door_pause_over(hsb__timer *timer)
 {
     hsb__door_listen(timer->owner);
 }
 
-static void hsb__door_rest(hsb__door *door, int ms)
+static void hsb__door_pause(hsb__door *door, int ms)
 {
     hsb__loop *loop = &door->server->loop;
-    hsb__timer_set(&loop->timers, &door->rest, hsb__loop_now_ms(loop) + (uint64_t)ms);
+    hsb__timer_set(&loop->timers, &door->pause, hsb__loop_now_ms(loop) + (uint64_t)ms);
     hsb__door_listen(door);
 }
 
@@ -17154,10 +17153,10 @@ static bool hsb__door_accept_failed(hsb__door *door, const hsb_error *err)
     hsb__loop_error(&s->loop, NULL, err);
     hsb_conn *leaver = no_descriptor ? hsb__server_expendable(s) : NULL;
     if (!leaver) {
-        hsb__door_rest(door, HSB__PAUSE_MS);
+        hsb__door_pause(door, HSB__PAUSE_MS);
         return false;
     }
-    hsb__server_make_room(leaver);              /* others in this process have all the rest  */
+    hsb__server_make_room(leaver);      /* the process uses the other descriptors elsewhere     */
     return !door->listener.shared;
 }
 
@@ -17186,7 +17185,7 @@ static bool hsb__door_accept(hsb__door *door)
     if (!hsb__door_has_place(door, &leaver))
         return false;
     if (!hsb__listener_my_turn(&door->listener)) {
-        hsb__door_rest(door, HSB__PASS_MS);
+        hsb__door_pause(door, HSB__PASS_MS);
         return false;
     }
     switch (hsb__listener_accept(&door->listener, &fd, &peer, &err)) {
@@ -17215,7 +17214,7 @@ static void hsb__door_ready(hsb__watch *watch, unsigned events)
 
 static void hsb__door_shut(hsb__door *door)
 {
-    hsb__timer_cancel(&door->rest);
+    hsb__timer_cancel(&door->pause);
     if (door->listener.watch.fd == HSB__NO_SOCKET)
         return;
     hsb__poller_drop(&door->server->loop.poller, &door->listener.watch);
@@ -17252,8 +17251,8 @@ static hsb__door *hsb__server_new_door(hsb_server *s, hsb_security *security, hs
         return NULL;
     }
     door->server = s;
-    door->rest.fire = hsb__door_rest_over;
-    door->rest.owner = door;
+    door->pause.fire = hsb__door_pause_over;
+    door->pause.owner = door;
     door->listener.watch.ready = hsb__door_ready;
     door->listener.watch.owner = door;
     return door;
@@ -17341,7 +17340,7 @@ static void hsb__server_shutdown_over(hsb__timer *timer)
     hsb__server_force(timer->owner);
 }
 
-/* Idle connections go in their next step, which all get now.                                     */
+/* Every connection is stepped, and an idle one closes in that step.                              */
 static void hsb__server_begin_close(hsb_server *s)
 {
     int ms = s->loop.options.timeouts.shutdown;
@@ -17375,7 +17374,7 @@ static int hsb__server_heed_flags(hsb_server *s)
 }
 
 /* --- one turn ----------------------------------------------------------------------------- */
-/* What is scheduled meanwhile waits for the next turn, so that this one ends.                    */
+/* What is scheduled meanwhile waits for the next turn, so that this turn ends.                   */
 static int hsb__server_step_scheduled(hsb_server *s)
 {
     hsb__link now, *first;
@@ -17402,11 +17401,11 @@ static int hsb__server_timeout(const hsb_server *s)
     return next - now < INT_MAX ? (int)(next - now) : INT_MAX;
 }
 
-static void hsb__server_resting(hsb_server *s, bool resting)
+static void hsb__server_set_waiting(hsb_server *s, bool waiting)
 {
     for (int i = 0; i < s->door_count; i++)
         if (s->doors[i]->listener.shared)
-            hsb__listener_resting(&s->doors[i]->listener, resting);
+            hsb__listener_set_waiting(&s->doors[i]->listener, waiting);
 }
 
 /* Timers judge clients, so before one fires, everything is read that the kernel has received.
@@ -17429,12 +17428,12 @@ static int hsb__server_turn(hsb_server *s, int timeout_ms)
     int own = hsb__server_timeout(s);
     int wait = own < 0 || (timeout_ms >= 0 && timeout_ms < own) ? timeout_ms : own;
     s->loop.depth++;
-    hsb__server_resting(s, true);
+    hsb__server_set_waiting(s, true);
     hsb__poller_collect(&s->loop.poller, wait);
-    hsb__server_resting(s, false);
+    hsb__server_set_waiting(s, false);
     hsb__loop_tick(&s->loop);
-    uint64_t now = hsb__loop_now_ms(&s->loop);  /* hooks may block: they are no client's delay    */
-    int count = hsb__server_heed_flags(s);      /* before anybody is accepted, should it close    */
+    uint64_t now = hsb__loop_now_ms(&s->loop);  /* time in hooks is not the client's delay        */
+    int count = hsb__server_heed_flags(s);      /* a close comes before new connections           */
     count += hsb__poller_dispatch(&s->loop.poller);
     bool due = hsb__timers_next(&s->loop.timers) <= now;
     if (due)
@@ -17501,7 +17500,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
 {
     hsb__loop *loop = &s->loop;
     loop->options = hsb__options_resolve(options);
-    loop->options.server_header = NULL;             /* until it is ours                           */
+    loop->options.server_header = NULL;             /* until it is copied                         */
     loop->pool.memory = &loop->memory;
     loop->tls.memory = loop->tls.engines.memory = &loop->memory;
     loop->tls.blocks = &loop->pool;
@@ -17555,7 +17554,7 @@ static hsb_server *hsb__server_bind(const hsb_address *address, hsb__socket fd,
     return s;
 }
 
-/* Connections are cut, their hooks called; then what the inbox holds runs.                       */
+/* Cuts all connections and calls their hooks; then runs what is in the inbox.                    */
 static void hsb__server_free(hsb_server *s)
 {
     hsb__loop *loop = &s->loop;

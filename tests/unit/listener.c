@@ -729,8 +729,8 @@ enum mood { BUSY, ASLEEP, PASSING };
 static void be(hsb__listener *l, enum mood mood)
 {
     l->watch.armed = mood == PASSING ? HSB__WATCHED : HSB__WATCHED | HSB__READ;
-    hsb__listener_resting(l, mood != BUSY);
-    assert_int_equal(l->idle, mood == ASLEEP);
+    hsb__listener_set_waiting(l, mood != BUSY);
+    assert_int_equal(l->waits, mood == ASLEEP);
 }
 
 static void open_sharers(hsb__listener *l, int count)
@@ -924,9 +924,9 @@ static void *sharer_run(void *arg)
 {
     sharer *s = arg;
     while (!hsb__atomic_get(s->stop) || hsb__atomic_get(&s->listener.live)) {
-        hsb__listener_resting(&s->listener, true);
+        hsb__listener_set_waiting(&s->listener, true);
         hsb__poller_collect(&s->poller, s->rest_until ? 1 : 20);
-        hsb__listener_resting(&s->listener, false);
+        hsb__listener_set_waiting(&s->listener, false);
         hsb__poller_dispatch(&s->poller);
         if (s->rest_until && hsb__os_now_us() >= s->rest_until) {
             s->rest_until = 0;
