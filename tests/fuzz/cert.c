@@ -9,7 +9,7 @@ static void must_be_text(hsb_str s)
     if (!s.ptr)
         abort();
     while (s.len)
-        if (!hsb__x509_next_char(&s, HSB__DER_UTF8, &c) || hsb__x509_is_hidden(c))
+        if (!hsb__x509_next_char(&s, HSB__DER_UTF8, &c) || hsb__utf8_is_hidden(c))
             abort();
 }
 
