@@ -264,8 +264,21 @@ static void answer_any(rig *r, hsb_request *req)
 }
 
 /* --- the client ---------------------------------------------------------------------------------- */
+/* TLS 1.3: a ticket is good for one connection, which gets the next one. */
+static void take_next_ticket(story *s)
+{
+    SSL_SESSION *last = SSL_get1_session(s->c->ssl);
+    const bool is_new = last && last != s->session && SSL_SESSION_is_resumable(last);
+    SSL_SESSION_free(s->session);
+    if (!is_new)
+        SSL_SESSION_free(last);
+    s->session = is_new ? last : NULL;
+}
+
 static void leave(story *s)
 {
+    if (s->c && s->c->ssl && s->session)
+        take_next_ticket(s);
     if (s->c)
         hang_up(s->c);
     s->c = NULL;
