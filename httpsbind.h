@@ -948,7 +948,7 @@ enum {
     HSB__OS_BAD_DESCRIPTOR = EBADF,
     HSB__OS_INVALID        = EINVAL,
     HSB__OS_RESET          = ECONNRESET,
-    HSB__OS_PIPE           = ESPIPE         /* there is a pipe of that name, and no file   */
+    HSB__OS_PIPE           = ESPIPE         /* the path names a pipe, not a file           */
 };
 
 /* Why the last call of this section failed.  Closing something does not change it.   */
@@ -1276,8 +1276,8 @@ static int hsb__os_lookup(const char *host, hsb__lookup which, hsb_family family
     return getaddrinfo(host, NULL, &hints, list);
 }
 
-/* The address at the head of a list, which is HSB_FAMILY_ANY if we cannot use it; returns
-   the rest of the list.                                                              */
+/* Stores the first address of a list in *out, as HSB_FAMILY_ANY if it is neither
+   IPv4 nor IPv6.  Returns the rest of the list.                                      */
 static const hsb__found *hsb__os_found_next(const hsb__found *list, hsb_address *out)
 {
     struct sockaddr_storage ss;
@@ -1376,9 +1376,9 @@ static hsb__socket hsb__os_duplicate(hsb__socket s)
                                                  : fcntl(s, F_DUPFD_CLOEXEC, 0);
 }
 
-/* How much may wait in the kernel that TCP cannot send yet.  What is in flight comes on top,
-   so this costs no throughput; it keeps the socket writable soon after the peer has read,
-   and a slow client's share of memory small.                                         */
+/* How many bytes may wait in the kernel before TCP sends them.  Bytes in flight are
+   not counted, so this costs no throughput.  It keeps the socket writable soon after
+   the peer has read, and a slow client's share of memory small.                      */
 enum { HSB__NOTSENT = 131072 };
 
 static void hsb__os_set_accepted(hsb__socket s)
@@ -1492,7 +1492,7 @@ static bool hsb__os_local_address(hsb__socket s, hsb_address *out)
     return ok;
 }
 
-/* What has happened to the connection, or 0; a second call gives 0.                  */
+/* The error of the connection, or 0; reading it clears it: a second call returns 0.  */
 static int hsb__os_socket_error(hsb__socket s)
 {
     int code = 0;
@@ -1550,7 +1550,7 @@ static int hsb__os_open_folder(int dir, const char *name)
 }
 
 /* Looks at a file before it opens it, because merely opening a FIFO or a device has effects.
-   O_NONBLOCK is for one that is put there in between.  -1 and EISDIR: a folder.        */
+   O_NONBLOCK is for a FIFO that replaces the file in between.  -1 and EISDIR: a folder. */
 static int hsb__os_open_regular(int dir, const char *name, bool follow)
 {
     struct stat st;
@@ -1622,8 +1622,8 @@ static bool hsb__os_facts(int fd, hsb__facts *out)
     return true;
 }
 
-/* Walks from root, an absolute path without links, to what path names below it.  O_NOFOLLOW
-   makes a link that is swapped in meanwhile an error, and no way out.  Changes path.  */
+/* Walks from root, an absolute path without links, to what path names below it.  A link that
+   is swapped in meanwhile fails (O_NOFOLLOW), so it cannot lead out.  Changes path.   */
 static int hsb__os_walk(const char *root, char *path)
 {
     int dir = open(root, HSB__O_SEARCH | O_CLOEXEC | O_DIRECTORY);
@@ -1646,10 +1646,10 @@ static int hsb__os_walk(const char *root, char *path)
     return -1;
 }
 
-/* Opens what relative names below root: a regular file for reading, or a folder, of which
-   only the facts can be had.  Symbolic links are followed as long as they stay below; the
-   links are gone from the path that realpath() gives.  relative holds no NUL; both must be
-   shorter than PATH_MAX together.  -1: see hsb__os_error.                             */
+/* Opens what relative names below root: a regular file for reading, or a folder, of
+   which only the facts can be had.  A symbolic link may lead to a place below root
+   only: realpath() resolves all links before the check.  relative holds no NUL; the
+   joined path must be shorter than PATH_MAX.  -1: see hsb__os_error.                  */
 static int hsb__os_open_below(const char *root, const char *relative)
 {
     char joined[PATH_MAX], real_root[PATH_MAX], real_path[PATH_MAX];
@@ -1761,7 +1761,7 @@ static char *hsb__memory_copy_text(hsb__memory *m, const char *text, size_t len)
     return p;
 }
 
-/* Blocks of 256 bytes, 384, 512, 768, 1 KiB ... 64 KiB, kept for the next request; larger
+/* Blocks of 256 bytes, 384, 512, 768, 1 KiB ... 64 KiB, kept for the next use; larger
    ones come straight from the allocator.  At most HSB__POOL_KEEP bytes stay unused.    */
 enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 17 };
 #ifndef HSB__POOL_KEEP
@@ -1985,8 +1985,8 @@ enum {
     HSB__BYTE_LETTER = 0x02,    /* RFC 5234 B.1: ALPHA                                 */
     HSB__BYTE_TOKEN  = 0x04,    /* RFC 9110 5.6.2: tchar                               */
     HSB__BYTE_FIELD  = 0x08,    /* RFC 9110 5.5: a field value: HTAB, SP, VCHAR, obs-text */
-    HSB__BYTE_TARGET = 0x10,    /* RFC 9112 3.2: VCHAR; but '#': no fragment is sent
-                                   (RFC 9110 7.1)                                      */
+    HSB__BYTE_TARGET = 0x10,    /* RFC 9112 3.2: VCHAR but '#', as a fragment is never
+                                   sent (RFC 9110 7.1)                                 */
     HSB__BYTE_NAME   = 0x20,    /* RFC 3986 3.2.2: reg-name, apart from %XX            */
     HSB__BYTE_COOKIE = 0x40,    /* RFC 6265 4.1.1: cookie-octet                        */
     HSB__BYTE_LABEL  = 0x80     /* RFC 1123 2.1: letters, digits, '-'; and '_', which some
@@ -2149,7 +2149,7 @@ static bool hsb__utf8_byte(hsb__utf8 *u, unsigned char byte)
     return true;
 }
 
-/* How many of the bytes are ASCII at the start, in steps of eight.                     */
+/* How many bytes at the start are ASCII, counted in whole groups of eight.             */
 static size_t hsb__utf8_ascii(const char *bytes, size_t len)
 {
     const uint64_t high_bits = 0x8080808080808080u;
@@ -2162,7 +2162,7 @@ static size_t hsb__utf8_ascii(const char *bytes, size_t len)
     return n;
 }
 
-/* Reads on with more bytes: len, or the place of the first that cannot be in UTF-8.    */
+/* Reads more bytes.  Returns len, or the index of the first byte that is invalid there. */
 static size_t hsb__utf8_read(hsb__utf8 *u, const char *bytes, size_t len)
 {
     hsb__utf8 now = *u;
@@ -2178,13 +2178,13 @@ static size_t hsb__utf8_read(hsb__utf8 *u, const char *bytes, size_t len)
     return at;
 }
 
-/* The longest start of s, of at most max bytes, that is UTF-8 of whole characters.      */
+/* The longest part of s from its start, max bytes at most, that is whole characters of UTF-8. */
 static hsb_str hsb__utf8_start(hsb_str s, size_t max)
 {
     hsb__utf8 u = { 0, 0, 0, 0 };
     size_t len = s.len < max ? s.len : max;
     len = hsb__utf8_read(&u, s.ptr, len);
-    if (u.need)                                     /* back to before the last lead     */
+    if (u.need)                                     /* drop the unfinished character    */
         while (len && ((unsigned char)s.ptr[--len] & 0xC0) == 0x80)
             ;
     return hsb__text_make(s.ptr, len);
@@ -2335,7 +2335,7 @@ static bool hsb__date_read(hsb_str s, const char *pattern, hsb__date *d)
 }
 
 /* RFC 9110 5.6.7: the preferred form and the two obsolete ones.  A year of two digits is at
-   most 50 years after now.  False: s is not a date; a condition that has it is ignored. */
+   most 50 years after now.  False: s is not a date; a condition with such a value is ignored. */
 static bool hsb__date_parse(hsb_str s, int64_t now, int64_t *seconds)
 {
     hsb__date d;
@@ -2457,8 +2457,8 @@ static const char *hsb__error_status_text(hsb_status status)
     return (unsigned)status < HSB_STATUS_COUNT ? texts[status] : "unknown status";
 }
 
-/* '?' for each byte of what is no UTF-8, and of what would change how a terminal or a log
-   shows the text: parts of it may come from a file or from the network.                */
+/* Writes '?' over each byte that is not UTF-8, and over each character that would change how
+   a terminal or a log shows the text: parts of it may come from a file or from the network. */
 static void hsb__error_make_printable(char *text)
 {
     hsb_str rest = hsb__text_of(text);
@@ -2977,7 +2977,7 @@ typedef struct hsb__poller {
     struct pollfd  *fds;            /* both of space entries, count of them in use      */
     hsb__watch    **watches;
     int             count, space;
-    int             next;           /* where looking for ready ones goes on             */
+    int             next;           /* where the next search for ready ones begins      */
 #else
     int             fd;
 #endif
@@ -3169,7 +3169,7 @@ static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want
     return true;
 }
 
-/* The last one moves into the gap.                                                     */
+/* The last entry moves into the gap.                                                   */
 static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
 {
     int last = --p->count;
@@ -3311,6 +3311,11 @@ typedef enum hsb__demand {
     HSB__DEMAND_NOTHING, HSB__DEMAND_TLS, HSB__DEMAND_REQUEST, HSB__DEMAND_CERTIFICATE
 } hsb__demand;
 
+/* Listeners that share a port have duplicates of one socket.  Each closes its own; closing
+   the last one closes the port, and only then are clients in the backlog lost.  All listeners
+   bound here, shared or not, are in the registry, where the next bind of the same address
+   finds them.  The registry has no memory of its own: its links are in the listeners, so an
+   open listener must stay where it is.                                                */
 typedef struct hsb__listener {
     hsb__watch  watch;          /* .fd is set here, -1 unless open; .ready and .owner are
                                    the server's to set                                 */
@@ -3654,8 +3659,8 @@ static void hsb__after_fire(hsb__timer *timer)
     hsb__after_run(timer->owner);
 }
 
-/* It is called when its delay is over, counted from now: the turn may have begun earlier.
-   Until then it is in list, which can cancel it.                                      */
+/* Starts a call for later.  The delay counts from now, not from the start of the
+   turn.  Until it is called it is in list, which can cancel it.                       */
 static void hsb__after_start(hsb__after *a, hsb__link *list, hsb__timers *timers)
 {
     uint64_t delay = a->delay_ms > 0 ? (uint64_t)a->delay_ms : 0;
@@ -3730,7 +3735,7 @@ static hsb__inbox *hsb__inbox_new(const hsb_allocator *allocator, hsb_error *err
     return in;
 }
 
-/* The caller holds the lock.  The last reference takes the inbox with it.             */
+/* The caller holds the lock.  The last reference to be released frees the inbox.      */
 static void hsb__inbox_unlock_release(hsb__inbox *in)
 {
     bool last = --in->references == 0;
@@ -3832,7 +3837,7 @@ static bool hsb__inbox_post(hsb__inbox *in, int delay_ms, void (*fn)(hsb_server 
     return open;
 }
 
-/* Posts that were left until now.  Those with a delay are set to come when it is over.  */
+/* Runs the posts that have arrived.  A post with a delay gets a timer instead.          */
 static int hsb__inbox_run_posts(hsb__inbox *in, hsb_server *server, hsb__timers *timers)
 {
     hsb__link posts, *first;
@@ -3912,7 +3917,7 @@ static void hsb__inbox_unlink(hsb__inbox *in, hsb__promise *p)
     p->owner = NULL;
 }
 
-/* The owner ends: who resumes its tickets later finds owner NULL.                     */
+/* The owner ends: a ticket that is resumed later finds owner NULL.                    */
 static void hsb__inbox_orphan(hsb__inbox *in, uint32_t *list)
 {
     hsb__mutex_lock(&in->lock);
@@ -3999,9 +4004,9 @@ static int hsb__inbox_run_promises(hsb__inbox *in)
 }
 
 /* --- for the server -------------------------------------------------------------------- */
-/* Runs what was left; returns how much.  Everybody who leaves something rings first, and
-   a ring that comes while we are awake is heard in the next turn: without one, there is no
-   need for the lock.                                                                  */
+/* Runs what has arrived; returns how much.  Everybody who leaves something rings, so
+   without a ring there is no need for the lock.  A ring that comes while the loop is
+   awake is seen in the next turn.                                                     */
 static int hsb__inbox_run(hsb__inbox *in, hsb_server *server, hsb__timers *timers)
 {
     if (!in->rung)
@@ -4028,10 +4033,10 @@ static void hsb__inbox_run_last(hsb__inbox *in, hsb_server *server, hsb__timers 
    Tests    tests/unit/der.c, tests/fuzz/pem.c                                         */
 
 /* --- DER, read ------------------------------------------------------------------------
-   A hsb_str is what is left to read.  Each function takes one element off its front, or
+   An hsb_str is what is left to read.  Each function takes one element off its front, or
    returns false and leaves it alone; so reading a structure is a chain of && that ends
-   at the first fault.  Strict: X.690 10.1 wants the shortest
-   form of a length, and no type of ours needs a tag of more than one byte.            */
+   at the first fault.  Strict: X.690 10.1 wants the shortest form of a length, and no
+   type of ours needs a tag of more than one byte.                                     */
 enum {
     HSB__DER_BOOLEAN = 0x01, HSB__DER_INTEGER = 0x02, HSB__DER_BITS = 0x03,
     HSB__DER_OCTETS = 0x04, HSB__DER_NULL = 0x05, HSB__DER_OID = 0x06, HSB__DER_UTF8 = 0x0C,
@@ -4361,7 +4366,7 @@ static const char *hsb__pem_shorten(const char *path, char buf[HSB__PEM_PLACE])
     return buf;
 }
 
-/* How errors name it.                                                                 */
+/* How errors name the source.                                                         */
 static const char *hsb__pem_place(const hsb_pem *pem, char buf[HSB__PEM_PLACE])
 {
     return pem->path ? hsb__pem_shorten(pem->path, buf) : "the text given";
@@ -4393,8 +4398,8 @@ static void hsb__pem_free(hsb__memory *m, hsb__object *list)
     }
 }
 
-/* Keeps the objects whose names end so - "RSA PRIVATE KEY" is a "PRIVATE KEY" - and
-   frees the others.                                                                   */
+/* Keeps the objects whose names end with suffix ("RSA PRIVATE KEY" is a "PRIVATE
+   KEY"), and frees the others.                                                        */
 static void hsb__pem_only(hsb__memory *m, hsb__object **list, const char *suffix)
 {
     size_t len = strlen(suffix);
@@ -4527,8 +4532,8 @@ static bool hsb__pem_event(hsb__pem_reader *r, hsb_str rest)
 }
 
 /* Hands some of the text to the decoder, and returns how much.  The decoder wants lines of
-   whole base64 quads, and takes a CR for a part of a name.  So CR and LF both end a line,
-   and the lines within an object are joined: its END line is the first with a hyphen.  */
+   whole base64 quads, and takes a CR for a part of a name.  So CR and LF both end a line, and
+   the lines of an object are joined; the first that begins with a hyphen is its END line. */
 static size_t hsb__pem_push_some(hsb__pem_reader *r, hsb_str text)
 {
     const char first = text.ptr[0];
@@ -4567,7 +4572,7 @@ static bool hsb__pem_parse(hsb__pem_reader *r, hsb_str text)
     if (text.len >= 3 && memcmp(text.ptr, mark, 3) == 0)
         text = hsb__text_after(text, 3);
     br_pem_decoder_init(&r->decoder);
-    /* The last line counts only once its newline is there.                            */
+    /* The decoder ends a line at its newline only, so it gets one more.               */
     if (!hsb__pem_push(r, text) || !hsb__pem_push(r, hsb__text_of("\n")))
         return false;
     if (r->inside)
@@ -4626,9 +4631,9 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
 }
 
 /* ===== >>key =====================================================================
-   Purpose  private keys: read, decrypt, generate
+   Purpose  private keys: read, decrypt, generate; RSASSA-PSS
    Uses     >>platform >>memory >>text >>error >>der >>pem
-   Names    hsb__key_*
+   Names    hsb__key_*, hsb__pss_*
    Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
 
 /* The numbers of a key stay where its DER has them: the only copy of a secret is the
@@ -4643,7 +4648,7 @@ typedef struct hsb__key {
 
 enum { HSB__KEY_RSA_MIN = 2048, HSB__KEY_RSA_MAX = 4096, HSB__KEY_ROUNDS_MAX = 10000000 };
 
-/* Functions that read return NULL, or the reason why not.                             */
+/* The functions that read return NULL, or the reason why they refuse.                 */
 static const char hsb__key_malformed[] = "malformed private key";
 static const char hsb__key_unknown[] = "kind of key not supported: only RSA and EC are";
 static const char hsb__key_unnamed_curve[] =
@@ -4660,7 +4665,7 @@ static const char *hsb__key_curve(hsb_str oid, int *curve)
     return *curve ? NULL : "curve not supported: only P-256, P-384 and P-521 are";
 }
 
-/* The bytes of a private number on it.                                                */
+/* How many bytes a private number on the curve has.                                   */
 static size_t hsb__key_curve_len(int curve)
 {
     return curve == BR_EC_secp256r1 ? 32 : curve == BR_EC_secp384r1 ? 48 : 66;
@@ -4681,7 +4686,7 @@ static const char *hsb__key_unsupported(hsb_str oid)
     return hsb__key_unknown;
 }
 
-/* AlgorithmIdentifier: its name, and what follows.                                    */
+/* AlgorithmIdentifier: its OID, and its parameters.                                   */
 static bool hsb__key_scheme(hsb_str *rest, hsb_str *oid, hsb_str *parameters)
 {
     hsb_str at = *rest;
@@ -5146,7 +5151,7 @@ static bool hsb__key_load(hsb__memory *m, hsb__key *k, const hsb_pem *pem,
     return true;
 }
 
-/* A new one on P-256.                                                                 */
+/* A new key on P-256.                                                                 */
 static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
 {
     unsigned char seed[48];
@@ -5325,8 +5330,8 @@ static bool hsb__x509_walk_extension(hsb_str extension, char name[HSB__DER_OID_T
     return true;
 }
 
-/* may_be_critical: being critical asks nothing of us that we do not do.  No policy is asked
-   for, so certificate policies refuse nobody (RFC 5280 6.1.1).                        */
+/* may_be_critical: we do what the extension demands, or refuse it later (name constraints).
+   We require no policy, so certificate policies refuse nobody (RFC 5280 6.1.1).       */
 static const struct { const char *oid; unsigned bit; bool may_be_critical; }
 hsb__x509_known[] = {
     { "2.5.29.14",               HSB__X509_KEY_ID,           false },
@@ -5546,7 +5551,7 @@ static bool hsb__x509_next_dns(hsb_str *rest, hsb_str *name)
 }
 
 /* --- what a certificate says, as text -------------------------------------------------
-   Printed twice: bytes NULL, only to learn how much it is; and then for good.         */
+   Printed twice: first with bytes NULL, to learn the length, then for good.           */
 typedef struct hsb__x509_text { char *bytes; size_t len; } hsb__x509_text;
 
 enum { HSB__X509_MAX = 64 << 10, HSB__X509_NAMES = 256, HSB__X509_RDNS = 64 };
@@ -5579,7 +5584,7 @@ static bool hsb__x509_is_char(uint32_t c)
     return c < 0xD800 || (c > 0xDFFF && c <= 0x10FFFF);
 }
 
-/* The next character of a string of that type; false: it has none that we know of.    */
+/* The next character of a string of that type; false: it is invalid.                  */
 static bool hsb__x509_next_char(hsb_str *rest, unsigned tag, uint32_t *c)
 {
     size_t width = tag == HSB__DER_BMP ? 2 : tag == HSB__DER_UNIVERSAL ? 4 : 1;
@@ -5618,7 +5623,7 @@ static size_t hsb__x509_utf8(char out[4], uint32_t c)
     return more + 1;
 }
 
-/* RFC 4514 2.4: what a value may not show as it is.                                   */
+/* Writes a value with the escapes of RFC 4514 2.4.                                    */
 static void hsb__x509_put_value(hsb__x509_text *t, hsb_str value, unsigned tag)
 {
     bool first = true;
@@ -5726,7 +5731,7 @@ static hsb_str hsb__x509_put_name(hsb__x509_text *t, unsigned kind, hsb_str name
     return hsb__x509_since(t, mark);
 }
 
-/* Everything that is text.  names: room for HSB__X509_NAMES of them at most, or NULL. */
+/* Everything that is text. names: space for out->name_count of them, or NULL.         */
 static bool hsb__x509_put_all(hsb__x509_text *t, const hsb__x509 *cert, hsb_certificate *out,
                               hsb_str *names)
 {
@@ -5771,7 +5776,7 @@ static bool hsb__x509_measure(hsb__x509 *cert, hsb__x509_text *text, hsb_certifi
            hsb__x509_put_all(text, cert, first, NULL);
 }
 
-/* true: if hsb__x509_describe gives NULL for it, then for want of memory.             */
+/* True: hsb__x509_describe can fail only because memory is out.                       */
 static bool hsb__x509_can_describe(const unsigned char *der, size_t len)
 {
     hsb__x509 cert;
@@ -5881,7 +5886,7 @@ static const hsb__fault *hsb__trust_fault(int code)
 
 /* --- signatures -------------------------------------------------------------------- */
 
-/* RFC 4055 5, RFC 5758 3.2.  No SHA-1; RSASSA-PSS and Ed25519 are not in BearSSL.     */
+/* RFC 4055 5, RFC 5758 3.2.  No SHA-1, no RSASSA-PSS and no Ed25519.                  */
 typedef struct hsb__trust_scheme {
     const char          *oid;
     int                  key_type;
@@ -6072,8 +6077,8 @@ static const char *hsb__chain_unreadable(const hsb__object *o)
                : hsb__x509_malformed;
 }
 
-/* A file of certificates, of each of which an array keeps something.  items: of so many
-   bytes each, made here; their pointers go into objects.                              */
+/* A file of certificates, and an array with one item for each.  The caller gives the size of
+   an item and the function that fills it.  Pointers in items lead into objects.       */
 typedef struct hsb__chain_file {
     hsb__object *objects;
     void        *items;
@@ -6164,7 +6169,7 @@ static bool hsb__chain_list(hsb__memory *m, hsb__chain *c)
     return c->certs != NULL;
 }
 
-/* The key is judged in the leaf only: what comes after it is for the client to judge. */
+/* Only the leaf's key is checked here: the client judges the certificates after it.   */
 static bool hsb__chain_load(hsb__memory *m, hsb__chain *c, const hsb_pem *pem, hsb_error *err)
 {
     hsb__chain_file file;
@@ -6258,8 +6263,8 @@ static void hsb__anchors_free(hsb__memory *m, hsb__anchors *a)
     memset(a, 0, sizeof *a);
 }
 
-/* What can never verify anybody is refused here, where somebody reads the reason.  Dates are
-   looked at when a client comes.                                                      */
+/* An anchor that can never verify anybody is refused at once, where somebody reads
+   the reason.  Dates are checked when a client comes.                                 */
 static const char *hsb__anchors_fill(void *item, const hsb__x509 *cert, const hsb__object *o)
 {
     hsb__anchor *out = item;
