@@ -6509,7 +6509,7 @@ static const char *hsb__crl_find_signer(hsb__crl *c, const hsb__anchors *trusted
     return fault ? hsb__trust_fault(fault)->text : NULL;
 }
 
-/* Everything but its dates and its memory.                                            */
+/* Reads and verifies a list.  Its dates are checked, and its serials sorted, later.   */
 static const char *hsb__crl_read(hsb__crl *c, const hsb__object *o, const hsb__anchors *trusted)
 {
     const char *reason = hsb__crl_walk(c, o);
@@ -6523,7 +6523,7 @@ static const char *hsb__crl_read(hsb__crl *c, const hsb__object *o, const hsb__a
     return reason ? reason : hsb__crl_count(c);
 }
 
-/* Two lists of one issuer: it is not said which counts.                               */
+/* Two lists of one issuer are refused: nothing says which of them counts.             */
 static bool hsb__crls_repeat(const hsb__crls *all, const hsb__crl *c)
 {
     for (const hsb__crl *other = all->list; other < c; other++)
@@ -6639,8 +6639,8 @@ static int hsb__crl_check_signer(const hsb__crl *c, const hsb__x509 *ca,
     return hsb__trust_verify(&c->signed_part, c->digest, key) ? 0 : HSB__FAULT_LIST_FORGED;
 }
 
-/* A certificate and the CA that issued it, in a path whose signatures have been verified.
-   There must be a list.                                                               */
+/* Has ca, which issued the certificate with this serial, revoked it? The signatures
+   of the path have been verified.  There must be a list.                              */
 static int hsb__crls_check(const hsb__crls *all, hsb_str serial, const hsb__x509 *ca,
                            const br_x509_pkey *key, int64_t now, unsigned *cost,
                            int64_t *until)
@@ -6661,8 +6661,8 @@ static int hsb__crls_check(const hsb__crls *all, hsb_str serial, const hsb__x509
     return found ? 0 : HSB__FAULT_NO_LIST;
 }
 
-/* A certificate in trusted.  It needs no list, as it is trusted by itself; but a list that
-   has its issuer's name is obeyed, verified or not.                                   */
+/* A certificate in trusted.  It needs no list, as it is trusted by itself.  But a
+   list that names its issuer is obeyed, verified or not.                              */
 static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, int64_t now,
                                    int64_t *until)
 {
@@ -7154,8 +7154,8 @@ static hsb__session *hsb__sessions_make(hsb__sessions *all, size_t leaf_len)
     return s;
 }
 
-/* Secrets that nobody can use any more leave memory as others come: of the few sessions that
-   were used least recently, those that may not resume.                                  */
+/* Among the few sessions that were used least recently, drops those that can no longer
+   resume, so that their secrets do not stay in memory.                                  */
 static void hsb__sessions_drop_expired(hsb__sessions *all)
 {
     enum { FEW = 4 };
@@ -7221,8 +7221,8 @@ static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
 }
 
 /* --- suites -------------------------------------------------------------------------------
-   ECDHE with a forward-secret AEAD, for old clients CBC too, but only with SHA-2: the engine
-   takes the MAC's hash from those that it also believes in signatures, and SHA-1 is not one.
+   ECDHE with an AEAD; for old clients with CBC too, but only with SHA-2, because the engine
+   takes the MAC's hash from those that it accepts in signatures, and SHA-1 is not one.
    Within a kind the best come first.                                                    */
 typedef enum hsb__suite_kind {
     HSB__SUITE_AES_GCM, HSB__SUITE_CHACHA20, HSB__SUITE_AES_CBC
@@ -7680,7 +7680,7 @@ static int hsb__security_hosts(const hsb_security *s, const char *name,
     return count;
 }
 
-/* "CLIENT_RANDOM", the client's random and the secret, in hex.                            */
+/* The label ("CLIENT_RANDOM" in TLS 1.2), the client's random and the secret, in hex.     */
 static void hsb__security_log_key(const hsb_security *s, const char *label,
                                   const unsigned char random[32], const unsigned char *secret,
                                   size_t len)
@@ -7720,7 +7720,7 @@ enum {
     HSB__HELLO_MAX = 16384      /* bytes of the message, its header included               */
 };
 
-/* What may be wrong in a handshake, beside BearSSL's codes, which end below.              */
+/* What may be wrong in a handshake.  BearSSL's own codes are all below 1024.              */
 enum {
     HSB__TLS_ERR_MEMORY = 1024,
     HSB__TLS_ERR_FLOOD,
@@ -7879,7 +7879,7 @@ static bool hsb__hello_read_psk_modes(hsb__hello *h, hsb_str value)
     return true;
 }
 
-/* RFC 8446 4.2.11: as many binders as identities, and nothing behind them in the message.  */
+/* RFC 8446 4.2.11: as many binders as identities, and nothing after them in the message.   */
 static bool hsb__hello_read_psks(hsb__hello *h, hsb_str value)
 {
     hsb_str rest, identity, age, binder, binders;
@@ -8028,13 +8028,13 @@ static bool hsb__choice_read_name(hsb_str sent, char out[HSB__HOST_SIZE])
 
 /* --- which certificate, which suite --------------------------------------------------- */
 
-/* SHA-256 is the fastest, and every client has it.                                       */
 typedef struct hsb__digest {
     unsigned char        id, size;
     const br_hash_class *class;
     const unsigned char *oid;
 } hsb__digest;
 
+/* The best first: SHA-256 is the fastest, and every client has it.                       */
 static const hsb__digest hsb__choice_digests[] = {
     { br_sha256_ID, 32, &br_sha256_vtable, BR_HASH_OID_SHA256 },
     { br_sha384_ID, 48, &br_sha384_vtable, BR_HASH_OID_SHA384 },
@@ -8060,8 +8060,8 @@ static const hsb__digest *hsb__choice_digest(unsigned id)
     return NULL;
 }
 
-/* To sign with this identity.  RFC 8422 5.1: the curve of an EC key has to be one of the
-   client's.                                                                               */
+/* The hash to sign with for this identity; 0: none.  RFC 8422 5.1: the curve of an EC key
+   has to be one of the client's.                                                          */
 static unsigned hsb__choice_hash_for(const hsb__offer *offer, const hsb__identity *who)
 {
     if (who->key.type == BR_KEYTYPE_RSA)
@@ -8124,7 +8124,8 @@ static bool hsb__choice_make(const hsb_security *s, const char *name, const hsb_
 }
 
 /* --- the signature ---------------------------------------------------------------------- */
-/* Of an identity with an RSA key.  False: its certificate was read before, so never.      */
+/* The public key of an identity with an RSA key.  It does not fail, as the certificate was read
+   before.                                                                                 */
 static bool hsb__choice_rsa_public(const hsb__identity *who, br_rsa_public_key *out)
 {
     const br_x509_certificate *leaf = &who->chain.certs[0];
@@ -8279,7 +8280,7 @@ typedef struct hsb__judge {
     size_t        bytes;            /* of all certificates so far                         */
     hsb__leaf     sent[HSB__CHAIN_CERTS];
     hsb__x509     certs[HSB__CHAIN_CERTS];      /* what they say                          */
-    br_x509_pkey  keys[HSB__CHAIN_CERTS];       /* of those in path                       */
+    br_x509_pkey  keys[HSB__CHAIN_CERTS];       /* by step in path                        */
     unsigned      count;            /* of certificates that arrived                       */
     unsigned      path_len;
     unsigned char path[HSB__CHAIN_CERTS];       /* their numbers, from 0: the leaf first  */
@@ -8291,7 +8292,7 @@ typedef struct hsb__verify {
     const hsb_security *security;
     hsb__judge         *judge;
     hsb__leaf           leaf;       /* the client's own certificate                       */
-    int64_t             until;      /* hsb__os_wall: the last second to believe it        */
+    int64_t             until;      /* hsb__os_wall: it holds through this second         */
     bool                verified;   /* leaf: by end_chain(), or when its session began    */
 
     /* what was wrong with the chain */
@@ -8299,7 +8300,7 @@ typedef struct hsb__verify {
     bool                failed_early;       /* failed_time is when it begins to be valid  */
     unsigned char       failed_at;          /* which certificate, from 1; 0: in trusted   */
     int                 failed_code;        /* of an hsb__fault                           */
-    int64_t             failed_time;        /* an end or a begin that was not kept        */
+    int64_t             failed_time;        /* the date that failed: an end, or a begin   */
 } hsb__verify;
 
 static void hsb__verify_forget_leaf(hsb__verify *v)
@@ -8319,7 +8320,7 @@ static void hsb__verify_forget_judge(hsb__verify *v)
     v->judge = NULL;
 }
 
-/* The first fault counts; from then on nothing is looked at.                              */
+/* Records a fault.  Only the first one counts; nothing is checked after it.               */
 static void hsb__verify_fail(hsb__verify *v, int code, unsigned at)
 {
     if (v->failed_code)
