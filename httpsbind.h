@@ -8505,9 +8505,9 @@ static int hsb__verify_signature(hsb__judge *j, unsigned step, const br_x509_pke
     return hsb__trust_verify(s, digest, key) ? 0 : BR_ERR_X509_BAD_SIGNATURE;
 }
 
-/* The CA in trusted that has signed the top of the path; NULL: none that may.  Several may
-   have its name.  The fault to report is one of a CA, if there is one, and of the top of the
-   path otherwise: all signatures are wrong.                                              */
+/* The CA in trusted that has signed the top of the path; NULL: none that may.  Several
+   may have its name.  The fault to report is that of a CA that may not sign, if there is
+   one; otherwise all signatures are wrong, and it is that of the top of the path.        */
 static const hsb__anchor *hsb__verify_find_anchor(hsb__verify *v, int64_t now)
 {
     const hsb__anchors *trusted = &v->security->trusted;
@@ -8676,7 +8676,8 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
 
 enum { HSB__HASH_MAX = 48 };            /* SHA-384, the longest hash of a suite of ours   */
 
-/* The running hash of the handshake's messages.  A flat object: a copy goes on by itself. */
+/* The running hash of the handshake's messages.  It has no pointers, so a copy runs on by
+   itself.                                                                                 */
 typedef union hsb__transcript {
     const br_hash_class *class;
     br_sha256_context    sha256;
@@ -8810,7 +8811,7 @@ static void hsb__secret_finished(const br_hash_class *hash, const unsigned char 
    Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c
 
    Sending.  Records are made where they are sent from: r->out holds records that are closed,
-   out[sent..made), and behind them the one that is open for plaintext.  Nothing is copied.
+   out[sent..made), and after them the one that is open for plaintext.  Nothing is copied.
    Receiving.  A record that lies whole in the caller's bytes is decrypted there; only the
    beginning of one is copied, to r->part, and decrypted there once it is whole.
    An idle connection holds no block of either.                                          */
@@ -8825,7 +8826,7 @@ enum {
     HSB__RECORD_OUT = 65536,            /* a block for records to send                   */
     HSB__RECORD_LEAST = 4096,           /* room for a record that is worth making        */
     HSB__RECORD_SPARE = 256,            /* of r->out, for an alert or a KeyUpdate        */
-    HSB__RECORD_CLASSED = 128           /* with less room BearSSL's max_plaintext wraps  */
+    HSB__RECORD_CLASSED = 128           /* with less space BearSSL's max_plaintext wraps */
 };
 
 /* RFC 8446 B.4                                                                          */
@@ -9029,8 +9030,8 @@ static bool hsb__record_get_out(hsb__record *r, size_t size)
     return r->out != NULL;
 }
 
-/* Where plaintext of that type may be written, behind what the open record has; NULL: not
-   before something was sent, or no memory.                                              */
+/* Where plaintext of that type may be written, after what the open record has; NULL:
+   something must be sent first, or no memory.                                           */
 static unsigned char *hsb__record_place(hsb__record *r, unsigned type, size_t spare, size_t *len)
 {
     size_t begin;
@@ -9181,8 +9182,8 @@ static int hsb__record_decrypt(hsb__record *r, unsigned char *bytes, size_t len,
     return 0;
 }
 
-/* Adds to r->part, until it has `wanted` bytes; how many of the bytes that took, or
-   SIZE_MAX: no memory.                                                                  */
+/* Copies bytes to r->part until it has `wanted`.  Returns how many it copied; SIZE_MAX:
+   no memory.                                                                            */
 static size_t hsb__record_collect(hsb__record *r, const unsigned char *bytes, size_t len,
                                   size_t wanted)
 {
@@ -9649,10 +9650,10 @@ static void hsb__tls12_place_output(hsb__tls12 *e)
     e->server.eng.obuf_len = r->out_size - r->made;
 }
 
-/* The engine makes a record only when the last one is gone.  So that a whole flight goes out
-   at once, a closed record stays where it is, and the engine is told that it went, and that
-   the output buffer begins behind it.  Where no room is left behind it, it waits until those
-   before it were sent, and takes their place.  false: there is none, or it waits.          */
+/* The engine makes a record only after the last one was sent.  To send a whole flight at
+   once, a closed record stays where it is, and the engine is told that it was sent, and that
+   the output buffer begins after it.  If there is too little space after it, the record waits
+   until those before it were sent, and takes their place. false: there is none, or it waits. */
 static bool hsb__tls12_gather(hsb__tls12 *e)
 {
     br_ssl_engine_context *eng = &e->server.eng;
@@ -9724,9 +9725,9 @@ static void hsb__tls12_feed_hello(hsb__tls12 *e, hsb_str message, const hsb__hel
 }
 
 /* RFC 8446 4.1.3: a server that speaks 1.3, and answers with 1.2, says so at the end of its
-   random, which 1.2 signs; a client that speaks 1.3 knows then that somebody is between.
-   The engine makes its random right before it writes it.  So its first record is cut short
-   behind type, length and version: the engine stops there, and the random is still to come.  */
+   random, which 1.2 signs.  Then a client that speaks 1.3 knows that somebody has changed its
+   offer.  The engine makes its random right before it writes it.  So its first record is cut
+   short after type, length and version: the engine stops there, and the random is still to come. */
 enum { HSB__TLS12_CUT = 6 };
 
 /* The two records of that ServerHello become one again, if it may be so long.               */
@@ -9893,7 +9894,7 @@ typedef struct hsb__tls13 {
     unsigned             group;         /* of the key exchange, or asked for               */
     unsigned             scheme;        /* of our signature                                */
     const hsb__identity *shown;
-    size_t               alpn;          /* 1 + its index; 0: none agreed                   */
+    size_t               alpn;          /* 1 + index in alpn; 0: none agreed               */
     char                 name[HSB__HOST_SIZE];      /* asked for, normalised; "": none     */
     unsigned char        client_random[32];
     hsb__transcript      transcript;
@@ -9905,7 +9906,7 @@ typedef struct hsb__tls13 {
     size_t               early;         /* bytes of early data that may still be skipped   */
     unsigned char        ccs;           /* such records so far                             */
     unsigned char        binding[32];   /* of the session, this one's or the next one's    */
-    unsigned             psk;           /* which of the client's identities is used        */
+    unsigned             psk;           /* which of the client's PSK identities is used    */
     uint64_t             until_us;      /* later connections may resume so long, however   */
     int64_t              until_wall;    /*   often: see hsb__session                       */
     bool                 ccs_sent, retried, resumed;
@@ -9996,7 +9997,7 @@ static bool hsb__shake13_close(hsb__tls13 *t, hsb__wire *w, size_t mark)
    A ticket is the ID of an entry in the session cache, or, with ticket_key and for clients
    without a certificate, the session itself, sealed.  No early data, ever.               */
 
-enum { HSB__PSKS_TRIED = 4 };           /* identities of a client that are looked up          */
+enum { HSB__PSKS_TRIED = 4 };           /* PSK identities of a client that are tried          */
 
 /* --- sealed tickets: sessions that any machine with the same ticket_key resumes ------------
    ChaCha20-Poly1305 under a key of the hour, HMAC(ticket_key, hour): a stolen ticket's key is of
@@ -10117,8 +10118,8 @@ static bool hsb__psk_find(hsb__tls13 *t, hsb_str identity, hsb__session *out)
     return false;
 }
 
-/* One identity of the client.  A hit counts only once its binder has verified, and takes the
-   session out of the cache.  0, or what ends the handshake.                                 */
+/* One PSK identity of the client.  A session that is found counts only once its binder has
+   verified, and is taken out of the cache then.  0, or what ends the handshake.             */
 static int hsb__psk_try(hsb__tls13 *t, const hsb__hello *hello, hsb_str identity,
                            hsb_str binder, hsb__session *session)
 {
@@ -10137,7 +10138,7 @@ static int hsb__psk_try(hsb__tls13 *t, const hsb__hello *hello, hsb_str identity
     return fits ? 0 : HSB__TLS_ERR_BINDER;
 }
 
-/* Looks at the first few identities.                                                        */
+/* Tries the first few PSK identities of the client.                                         */
 static int hsb__psk_resume(hsb__tls13 *t, const hsb__hello *hello)
 {
     hsb_str identities = hello->psks, binders = hello->binders, identity, age, binder;
@@ -10213,7 +10214,7 @@ static void hsb__psk_send_tickets(hsb__tls13 *t)
    Names    hsb__tls13_*
    Tests    tests/unit/tls13.c, tests/tls
 
-   States, named after what they wait for:
+   States (HSB__WAIT_...), named after what they wait for; COMPLETE is HSB__WAIT_NOTHING:
 
      HELLO       -> HELLO_AGAIN   the client sent no share of a group of ours: HelloRetryRequest
      HELLO*      -> CERTIFICATE   we asked for one
@@ -10315,7 +10316,7 @@ static hsb_str hsb__tls13_share(const hsb__hello *hello, unsigned group)
 static const unsigned hsb__tls13_groups[] = { HSB__GROUP_HYBRID, HSB__GROUP_X25519,
                                               HSB__GROUP_P256 };
 
-/* 0, and t->group and *share; or why not.  An absent share: a retry asks for it.           */
+/* Sets t->group and *share.  0, or the fault.  If *share is absent, a retry asks for it.   */
 static int hsb__tls13_choose_group(hsb__tls13 *t, const hsb__hello *hello, hsb_str *share)
 {
     t->group = 0;
@@ -10512,8 +10513,8 @@ static bool hsb__tls13_send_extensions(hsb__tls13 *t, const hsb__hello *hello)
     return hsb__shake13_close(t, &w, message);
 }
 
-/* What a client may sign with, and what its chain may be signed with: BearSSL reads no
-   certificates with RSASSA-PSS (RFC 8446 4.2.3).                                            */
+/* What a client may sign with, and what its chain may be signed with: >>trust verifies no
+   certificate with RSASSA-PSS (RFC 8446 4.2.3).                                             */
 static const uint16_t hsb__tls13_schemes[] = { 0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806 };
 static const uint16_t hsb__tls13_chain_schemes[] = { 0x0403, 0x0503, 0x0603,
                                                      0x0401, 0x0501, 0x0601 };
@@ -10635,7 +10636,7 @@ static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *share
     hsb__tls13_log_key(t, "SERVER_HANDSHAKE_TRAFFIC_SECRET", r->secrets.keys.out.secret);
 }
 
-/* Right behind our Finished we send with the application's keys; the client's come later.   */
+/* Right after our Finished we send with the application's keys; the client's come later.    */
 static void hsb__tls13_enter_application(hsb__tls13 *t)
 {
     hsb__record *r = t->record;
