@@ -10881,8 +10881,8 @@ static int hsb__tls13_take_handshake(hsb__tls13 *t, const unsigned char *bytes, 
     }
 }
 
-/* A record of the handshake that needs more than its type.  BR_ERR_RECV_FATAL_ALERT and up: the
-   client ended it.                                                                              */
+/* A record of the client's flight that is no alert: messages, or a ChangeCipherSpec.  0, or the
+   fault.                                                                                        */
 static int hsb__tls13_take_frame(hsb__tls13 *t, const hsb__frame *f)
 {
     switch (f->type) {
@@ -10915,13 +10915,13 @@ static void hsb__tls13_end(hsb__tls13 *t)
    Tests    tests/unit/tls*.c, tests/tls
 
      hsb__tls_receive     bytes of the socket -> hsb__tls_plain
-     hsb__tls_writable     plaintext -> hsb__tls_records  for the socket
-   No further byte is taken before the plaintext is, and none is offered room before records
-   were sent: that is the back-pressure.
+     hsb__tls_writable    plaintext -> hsb__tls_records for the socket
+   No further byte is taken before the plaintext was, and no space for plaintext is offered
+   before the records were sent: that is the back-pressure.
 
    A connection collects its ClientHello, which decides the version.  >>tls13 or BearSSL's
    engine (>>tls12) does the handshake, and gives its memory back.  What comes after that is
-   the same for both: hsb__record, and what stands here.                                 */
+   the same for both: hsb__record, and this section.                                     */
 
 typedef struct hsb__tls hsb__tls;
 typedef struct hsb__tls_pool {
@@ -11049,7 +11049,7 @@ static const char *hsb__tls_alert_text(int alert)
     }
 }
 
-/* For alerts that the engine sent.                                                      */
+/* What was wrong, for an alert that the engine sent.                                    */
 static const char *hsb__tls_refusal_text(int alert)
 {
     switch (alert) {
@@ -11095,8 +11095,8 @@ static void hsb__tls_error_of(const hsb__tls *t, hsb_error *out)
 
 /* --- the end of a connection ------------------------------------------------------------- */
 
-/* error 0: closed cleanly.  RFC 8446 6.2: a fatal error is told to the client, unless it was
-   the client's own; and protected as all else that is sent now.                             */
+/* error 0: closed cleanly.  RFC 8446 6.2: a fatal error is reported to the client by an alert,
+   unless the client reported it.  The alert is protected like all else that is sent now.    */
 static void hsb__tls_die(hsb__tls *t, int error)
 {
     const bool alert_came = error >= BR_ERR_RECV_FATAL_ALERT && error < HSB__TLS_ERR_MEMORY;
@@ -11114,7 +11114,7 @@ static void hsb__tls_die(hsb__tls *t, int error)
     t->plain = hsb__text_absent();
 }
 
-/* Somebody wrote http:// for https://.                                                   */
+/* Answers a client that used http:// for https://.                                       */
 static void hsb__tls_answer_plain(hsb__tls *t)
 {
     static const char answer[] =
@@ -11130,7 +11130,7 @@ static void hsb__tls_answer_plain(hsb__tls *t)
 }
 
 /* --- the end of a handshake ---------------------------------------------------------------
-   Here and nowhere else a client is believed: its chain verified, now or when the session
+   A client is believed here and nowhere else: its chain verified, now or when the session
    began that it resumes, and the handshake is complete.                                   */
 static int hsb__tls_believe(hsb__tls *t, hsb__verify *v, const char *name)
 {
@@ -11292,7 +11292,7 @@ static bool hsb__tls_peer_shut(const hsb__tls *t)
     return t->peer_shut;
 }
 
-/* After a step: blocks that no byte lives in go back to the pool, and plaintext leaves the
+/* After a step: empty blocks go back to the pool, and plaintext is copied out of the
    caller's bytes.  False: no memory for that.                                              */
 static bool hsb__tls_sleep(hsb__tls *t)
 {
@@ -11508,7 +11508,7 @@ static int hsb__tls_take_frame(hsb__tls *t, const hsb__frame *f)
     }
 }
 
-/* A record of a handshake of TLS 1.3, behind our flight.                                      */
+/* A record of a handshake of TLS 1.3, after our flight.                                       */
 static int hsb__tls_take_frame13(hsb__tls *t, const hsb__frame *f)
 {
     hsb__tls13 *h = t->tls13;
@@ -11637,7 +11637,7 @@ static void hsb__tls_update_keys(hsb__tls *t)
         !(t->update_owed || r->secrets.keys.out.seq >= (uint64_t)1 << 23))
         return;
     if (r->out && r->out_size - r->made < HSB__RECORD_SPARE)
-        return;                                 /* an alert has to fit behind it             */
+        return;                                 /* an alert has to fit after it              */
     if (!hsb__record_put(r, HSB__RECORD_HANDSHAKE, message, sizeof message))
         return;
     hsb__record_flush(r);
@@ -12122,7 +12122,7 @@ static bool hsb__head_is_name(hsb_str s)
     return s.len > 0;
 }
 
-/* RFC 3986 3.2.2: IP-literal, but for the versions of IP that are yet to come.        */
+/* RFC 3986 3.2.2: IP-literal, but not IPvFuture.                                      */
 static bool hsb__head_is_ipv6(hsb_str s)
 {
     uint8_t address[16];
@@ -12315,8 +12315,8 @@ static int hsb__head_content_length(hsb__head *h, hsb_str value)
     return HSB__HEAD_NEXT;
 }
 
-/* For a Transfer-Encoding that is not "chunked": true if it is a list of codings and we do
-   not know one of them; false if it is malformed.                                     */
+/* For a Transfer-Encoding that is not "chunked".  True: a list of codings, one of
+   which is unknown; false: malformed.                                                 */
 static bool hsb__head_names_coding(hsb_str value)
 {
     hsb_str element;
@@ -12706,7 +12706,7 @@ static hsb__body_event hsb__body_go(hsb__body *b, hsb__body_state state)
     return HSB__BODY_MORE;
 }
 
-/* One of the bytes that a client may send only so many of.                             */
+/* Counts a byte of which a client may send only a limited number.                      */
 static hsb__body_event hsb__body_spend(hsb__body *b, hsb__body_state next)
 {
     if (b->extra == 0)
@@ -12821,7 +12821,7 @@ static bool hsb__body_in_data(const hsb__body *b)
     return b->state == HSB__BODY_IN_CHUNK || b->state == HSB__BODY_IN_LENGTH;
 }
 
-/* Those of the bytes that are data.                                                   */
+/* The part of the bytes that is data.                                                 */
 static hsb__body_event hsb__body_data(hsb__body *b, hsb_str bytes, size_t *used, hsb_str *part)
 {
     size_t n = (uint64_t)b->left < bytes.len ? (size_t)b->left : bytes.len;
