@@ -13176,7 +13176,7 @@ static bool hsb__peers_open(hsb__peers *p, hsb__memory *memory)
     return hsb__os_entropy(&p->secret, sizeof p->secret) && hsb__peers_grow(p);
 }
 
-/* All have left before.                                                               */
+/* All connections must have left before.                                              */
 static void hsb__peers_close(hsb__peers *p)
 {
     hsb__memory_free(p->memory, p->buckets, p->space * sizeof *p->buckets);
@@ -13202,7 +13202,7 @@ static hsb__peer *hsb__peers_enter(hsb__peers *p, const hsb_address *a)
     hsb__peer *peer = hsb__peers_find(p, a->family, prefix);
     if (!peer) {
         if (p->count >= p->space)
-            hsb__peers_grow(p);                 /* else the buckets get longer          */
+            hsb__peers_grow(p);                 /* if not, the buckets get longer       */
         peer = hsb__memory_zeroed(p->memory, sizeof *peer);
         if (!peer)
             return NULL;
@@ -13348,7 +13348,7 @@ static void hsb__channel_call_off(hsb__channel *ch)
                HEAD, BODY -> END    [hsb__http1_refuse, hsb__http1_skip_part,
                                      hsb__conn_peer_left]       no more of it will be read
                END  -> WAIT         [hsb__request_reset]        the answer is out
-   sending     NONE -> OPEN         [hsb__response_head]        more may be written
+   sending     NONE -> OPEN         [hsb__response_open]        more may be written
                OPEN -> LAST         [hsb__response_last]        only the queue is left
                any  -> ABORTED      [hsb__response_fail, hsb__http1_refuse]
                                                 the answer cannot be completed: the next turn
@@ -13365,8 +13365,8 @@ typedef enum hsb__sending { HSB__NONE, HSB__OPEN, HSB__LAST, HSB__ABORTED } hsb_
 /* Framings of a response's body, where a length of 0 or more is a Content-Length.       */
 enum {
     HSB__LENGTH_CHUNKED = -1,
-    HSB__LENGTH_CLOSE = -2,
-    HSB__LENGTH_NONE = -3       /* no HTTP follows                                     */
+    HSB__LENGTH_CLOSE = -2,     /* it ends with the connection: HTTP/1.0               */
+    HSB__LENGTH_NONE = -3       /* no HTTP follows: detached                           */
 };
 
 struct hsb_request {
@@ -13592,7 +13592,7 @@ static bool hsb__request_after(hsb_request *req, int delay_ms, void (*fn)(hsb_re
     return hsb__after_add(&ch->afters, ch->loop, delay_ms, hsb__request_call, req, resume, arg);
 }
 
-/* A ticket that is taken after the answer finds NULL, as those that were open then.      */
+/* A ticket that is made after the answer finds NULL, like those that were open then.     */
 static hsb_ticket hsb__request_defer(hsb_request *req)
 {
     hsb_ticket t = hsb__channel_ticket(&req->channel, req, hsb__request_call);
@@ -13613,11 +13613,11 @@ static void hsb__request_resume(hsb_request *req)
    Names    hsb__response_*
    Tests    tests/live/responses.c, tests/wire                                       */
 
-/* What comes of a body that nobody wanted is read and dropped up to so many bytes; beyond
-   that, the connection ends after the answer.                                          */
+/* Of a body that nobody wants, at most so many bytes are read and dropped; if there
+   are more, the connection ends after the answer.                                      */
 enum { HSB__SKIP = 65536 };
 
-/* The connection will be cut, so that the peer cannot take what it has for whole.       */
+/* The connection will be cut, so that the peer cannot mistake what it has for all of it. */
 __attribute__((format(printf, 3, 4)))
 static void hsb__response_fail(hsb_request *req, hsb_status status, const char *format, ...)
 {
@@ -13998,7 +13998,7 @@ static bool hsb__response_cookie_allowed(const hsb_cookie *c)
            !(c->same_site == HSB_SAME_SITE_NONE && c->not_secure);
 }
 
-/* " ; Name=value" of an attribute that is there.                                           */
+/* Adds name and value; nothing if value is NULL.                                           */
 static bool hsb__response_cookie_add(hsb__buffer *out, const char *name, const char *value)
 {
     return !value || (hsb__buffer_append_text(out, name) && hsb__buffer_append_text(out, value));
@@ -14310,7 +14310,7 @@ static bool hsb__files_content_range(hsb_request *req, const hsb__range *part, i
     return hsb__frame_field(&req->fields_out, "Content-Range", hsb__text_of(value));
 }
 
-/* When the file has been sent, or its connection has ended: there is a descriptor more.      */
+/* When the file has been sent, or its connection has ended: a descriptor is free again.      */
 static void hsb__files_sent(void *arg)
 {
     hsb__loop *loop = arg;
@@ -14583,7 +14583,7 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
 struct hsb_stream {
     hsb__channel     channel;
     hsb_stream_hooks hooks;
-    bool             ended;         /* the peer's end was told by on_end                 */
+    bool             ended;         /* on_end has reported the peer's end                */
     hsb__pace        pace;          /* of bytes in both directions                       */
     void           (*probe)(hsb_stream *);  /* asks a silent peer for a sign; NULL: none */
     bool             probed;        /* since the last byte                               */
@@ -15270,7 +15270,7 @@ static void hsb__websocket_answer_close(hsb_websocket *ws)
     hsb__websocket_leave(ws, code, "");
 }
 
-/* Also without any hook: the rules are checked all the same.                           */
+/* Checks the rules even if there is no hook.                                           */
 static void hsb__websocket_deliver_part(hsb_websocket *ws, hsb_str piece)
 {
     char bytes[HSB__WEBSOCKET_PART];
@@ -15437,7 +15437,7 @@ static void hsb__websocket_close(hsb_websocket *ws, int code, hsb_str reason)
         hsb__websocket_give_up(ws->stream, ws);
 }
 
-/* timeouts.stream: a peer that lives answers this (RFC 6455 5.5.2).                    */
+/* timeouts.stream: a peer that is alive answers this (RFC 6455 5.5.2).                 */
 static void hsb__websocket_probe(hsb_stream *stream)
 {
     hsb_websocket *ws = stream->hooks.user;
@@ -15685,9 +15685,9 @@ static hsb_status hsb__http1_refusal_kind(int status)
     return status == 413 || status == 414 || status == 431 ? HSB_ERR_LIMIT : HSB_ERR_HTTP;
 }
 
-/* The only word for it in this file: on_error is told, the peer gets this status unless an
-   answer has begun, no more of the request is read, and the connection closes after the
-   answer.                                                                                    */
+/* Refuses a request, as nothing else in this file does: it is reported to on_error, the peer
+   gets this status unless an answer has begun, no more of the request is read, and the
+   connection closes after the answer.                                                        */
 static void hsb__http1_refuse(hsb_request *req, int status, const char *reason)
 {
     hsb__channel *ch = &req->channel;
@@ -15696,7 +15696,7 @@ static void hsb__http1_refuse(hsb_request *req, int status, const char *reason)
     req->receiving = HSB__END;
     hsb__channel_end(ch, HSB__LAST_ANSWER);
     if (req->sending == HSB__OPEN) {
-        req->sending = HSB__ABORTED;            /* on_error is told where it is cut           */
+        req->sending = HSB__ABORTED;            /* reported when the connection is cut        */
         return;
     }
     hsb__loop_error(ch->loop, ch->conn, ch->why);
@@ -15765,8 +15765,8 @@ static bool hsb__http1_is_whole(const hsb_request *req)
     return h->chunked ? h->in_trailers && h->state == HSB__HEAD_FINISHED : req->body.left == 0;
 }
 
-/* BODY -> END.  The only place where on_request is called: the application answers now, unless
-   it has; or it learns that the body is whole which it reads in parts.                       */
+/* BODY -> END.  The only place where on_request is called.  The application answers now,
+   unless it has answered; or it learns that the body that it reads in parts is whole.        */
 static void hsb__http1_end_body(hsb_request *req)
 {
     req->receiving = HSB__END;
@@ -15881,7 +15881,7 @@ static size_t hsb__http1_receive_body(hsb_request *req, hsb_str s)
         hsb__http1_refuse(req, req->body.status, hsb__body_reason(&req->body));
         break;
     case HSB__BODY_MORE:
-    case HSB__BODY_TRAILERS:                    /* of which the next bytes are                */
+    case HSB__BODY_TRAILERS:                    /* the next bytes are trailers                */
     case HSB__BODY_DONE:                        /* see hsb__http1_is_whole                    */
         break;
     }
@@ -15945,7 +15945,7 @@ static size_t hsb__http1_receive(hsb_request *req, hsb_str s)
 }
 
 /* --- turns -------------------------------------------------------------------------------- */
-/* RFC 9110 10.1.1: asked for, and the application has not said no.                           */
+/* RFC 9110 10.1.1: it was asked for, and the application neither pauses nor answers.         */
 static void hsb__http1_send_continue(hsb_request *req)
 {
     if (!req->continue_due || req->channel.paused || req->sending != HSB__NONE)
@@ -16021,7 +16021,7 @@ static void hsb__http1_time_out(hsb_request *req)
            any       -> DEAD          [hsb__conn_drop]
    The other two machines are in >>request.
 
-   HANDSHAKE  no request, nothing queued; the engine talks.
+   HANDSHAKE  no request, nothing queued; TLS talks.
    HTTP       receiving and sending tell.  While an answer is being made (receiving END)
               nothing is read: what the client pipelines waits in the socket.
    STREAM     c->stream is set; the request is back in WAIT.
@@ -16112,7 +16112,7 @@ static void hsb__conn_schedule(hsb_conn *c)
         hsb__wake_ring(&c->loop->inbox->wake);
 }
 
-/* --- the list of the idle: kept alive, between two requests -------------------------------- */
+/* --- the lists of silent and of idle connections ------------------------------------------- */
 static void hsb__conn_enter_idle(hsb_conn *c, hsb__link *list)
 {
     hsb__loop *loop = c->loop;
@@ -16286,7 +16286,7 @@ static bool hsb__conn_fill_plain(hsb_conn *c)
     return n > 0;
 }
 
-/* TLS: the queue goes straight into the engine's records, as many as go out at once.         */
+/* TLS: the queue goes straight into records, as many as go out at once.                      */
 static bool hsb__conn_fill(hsb_conn *c)
 {
     hsb__outgoing *out = &c->channel->out;
@@ -16379,7 +16379,7 @@ static bool hsb__conn_deliver(hsb_conn *c)
     return true;
 }
 
-/* One record, at most, into the engine.                                                          */
+/* One record, at most, into TLS.                                                                 */
 static bool hsb__conn_feed(hsb_conn *c)
 {
     if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
@@ -16410,7 +16410,7 @@ static bool hsb__conn_read(hsb_conn *c)
 }
 
 /* --- turns: what a phase does when bytes have moved --------------------------------------- */
-/* The engine failed, or both sides have closed.                                                  */
+/* TLS failed, or both sides have closed it.                                                      */
 static void hsb__conn_tls_ended(hsb_conn *c)
 {
     hsb_error err;
@@ -16696,7 +16696,7 @@ static void hsb__conn_count_reader(hsb_conn *c)
     if (c->pace_out.began && fresh)
         hsb__pace_count(&c->pace_out, hsb__conn_now(c), fresh);
     if (hsb__conn_is_closing(c) && fresh && (int64_t)fresh >= least) {
-        c->since = hsb__conn_now(c);            /* of our last bytes, these were not the last     */
+        c->since = hsb__conn_now(c);            /* the peer is still reading: count from now      */
         hsb__pace_stop(&c->pace_linger);
         hsb__pace_start(&c->pace_linger, c->since);
     }
@@ -16742,13 +16742,14 @@ static void hsb__conn_time_out(hsb_conn *c)
 static void hsb__conn_end_receivers(hsb_conn *c)
 {
     hsb_request *req = &c->request;
-    hsb_stream *stream = c->stream ? c->stream : req->detached;     /* lost before it was entered */
+    hsb_stream *stream = c->stream ? c->stream : req->detached;     /* detached, and lost before
+                                                                       phase STREAM               */
     c->channel = &req->channel;
     if (req->opened) {
         hsb__channel_record(c->channel, HSB_ERR_CLOSED,
                             "the connection ended before the answer did");
         req->written = hsb__response_bytes(req);
-        hsb__outgoing_clear(&req->channel.out); /* what the application owns goes back before     */
+        hsb__outgoing_clear(&req->channel.out); /* owned bodies are released before on_finish     */
         hsb__http1_finish(req);
     }
     hsb__request_reset(req);
@@ -16793,7 +16794,7 @@ static bool hsb__conn_arm(hsb_conn *c)
     return hsb__poller_set(&c->loop->poller, &c->watch, want);
 }
 
-/* Which connections go when there are too many: the loop's lists of them.                        */
+/* Keeps the loop's lists of connections that may be ended when there are too many.               */
 static void hsb__conn_set_idle(hsb_conn *c)
 {
     hsb__link *list = NULL;
@@ -16905,7 +16906,7 @@ static hsb_address hsb__conn_local(const hsb_conn *c)
 }
 
 /* A connection on an accepted socket; its memory is zeroed.  False: there was no memory, or no
-   randomness, for the TLS engine or the poller; the caller settles it all the same.              */
+   randomness, for TLS or the poller; the caller settles it all the same.                         */
 static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const hsb_address *peer,
                            hsb_security *security, void (*gone)(hsb_conn *))
 {
@@ -17134,7 +17135,7 @@ static bool hsb__server_is_at_limit(const hsb_server *s)
     return s->total >= s->most || s->loop.held >= s->loop.descriptors;
 }
 
-/* Whether there is, or can be made, a place for one more.  *leaver: the connection that goes for
+/* Whether there is, or can be made, a place for one more. *leaver: the connection to end for
    it, or NULL.                                                                                  */
 static bool hsb__door_has_place(hsb__door *door, hsb_conn **leaver)
 {
@@ -17143,7 +17144,7 @@ static bool hsb__door_has_place(hsb__door *door, hsb_conn **leaver)
     if (!hsb__server_is_at_limit(s))
         return true;
     if (hsb__link_first(&s->loop.silent) || hsb__link_first(&s->loop.idle))
-        *leaver = hsb__server_expendable(s);    /* NULL: all have said something by now      */
+        *leaver = hsb__server_expendable(s);    /* NULL: all have sent something by now      */
     else
         hsb__server_close_doors(s);
     return *leaver != NULL;
