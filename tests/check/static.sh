@@ -16,11 +16,12 @@ hsb__address_parse_v6 clang-analyzer-core.NonNullParamChecker
 hsb__text_cut clang-analyzer-core.NonNullParamChecker
 hsb__files_redirect_to_slash clang-analyzer-core.NullDereference
 hsb__websocket_message_space clang-analyzer-core.NonNullParamChecker
+hsb__frame_chunk clang-analyzer-core.NonNullParamChecker
 hsb__sessions_make clang-analyzer-unix.Malloc
 hsb__server_post_due clang-analyzer-unix.Malloc
 END
 }
-# The first eight: a length above 0 comes with a pointer, and a name to parse is there.
+# The first nine: a length above 0 comes with a pointer, and a name to parse is there.
 # sessions_make: what was dropped was unlinked before, so it is not the oldest again.
 # post_due: link points at what points at the post, so the first one is out of s->delayed
 # before it is released.
