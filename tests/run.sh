@@ -4,7 +4,7 @@
 # that fail and why tests were skipped, and adds up their cases.  A program that dies counts
 # as one failed case.  A .log with everything it said stays beside each program.
 set -u
-limit=${TEST_SECONDS:-300}      # a program that takes longer hangs
+limit=${TEST_SECONDS:-600}      # a program that takes longer hangs
 passed=0 skipped=0 failed=0
 
 # "[  PASSED  ] 12 test(s)." -> 12, and what newer versions of cmocka say:
