@@ -3301,21 +3301,16 @@ static int hsb__poller_dispatch(hsb__poller *p)
    Names    hsb__listener_*, hsb__listeners
    Tests    tests/unit/listener.c, tests/live                                        */
 
-/* Listeners that share a port have duplicates of one socket.  Each closes its own; the last
-   one closes the port, and only then are the connections in the backlog lost.  All
-   listeners that were bound in this process are in the registry, shared or not, where the
-   next bind of the same address finds them.  The registry links the listeners themselves,
-   so an open one must stay where it is.                                               */
 /* What a client has to do: nothing, TLS, TLS and be asked for a certificate, show one.  */
 typedef enum hsb__demand {
     HSB__DEMAND_NOTHING, HSB__DEMAND_TLS, HSB__DEMAND_REQUEST, HSB__DEMAND_CERTIFICATE
 } hsb__demand;
 
-/* Listeners that share a port have duplicates of one socket.  Each closes its own; closing
-   the last one closes the port, and only then are clients in the backlog lost.  All listeners
-   bound here, shared or not, are in the registry, where the next bind of the same address
-   finds them.  The registry has no memory of its own: its links are in the listeners, so an
-   open listener must stay where it is.                                                */
+/* Listeners that share a port have duplicates of one socket.  Each closes its own; the last
+   one closes the port, and only then are the connections in the backlog lost.  All
+   listeners that were bound in this process are in the registry, shared or not, where the
+   next bind of the same address finds them.  The registry links the listeners themselves,
+   so an open one must stay where it is.                                               */
 typedef struct hsb__listener {
     hsb__watch  watch;          /* .fd is set here, -1 unless open; .ready and .owner are
                                    the server's to set                                 */
@@ -5731,7 +5726,7 @@ static hsb_str hsb__x509_put_name(hsb__x509_text *t, unsigned kind, hsb_str name
     return hsb__x509_since(t, mark);
 }
 
-/* Everything that is text. names: space for out->name_count of them, or NULL.         */
+/* Everything that is text.  names: space for out->name_count of them, or NULL.        */
 static bool hsb__x509_put_all(hsb__x509_text *t, const hsb__x509 *cert, hsb_certificate *out,
                               hsb_str *names)
 {
@@ -6639,7 +6634,7 @@ static int hsb__crl_check_signer(const hsb__crl *c, const hsb__x509 *ca,
     return hsb__trust_verify(&c->signed_part, c->digest, key) ? 0 : HSB__FAULT_LIST_FORGED;
 }
 
-/* Has ca, which issued the certificate with this serial, revoked it? The signatures
+/* Has ca, which issued the certificate with this serial, revoked it?  The signatures
    of the path have been verified.  There must be a list.                              */
 static int hsb__crls_check(const hsb__crls *all, hsb_str serial, const hsb__x509 *ca,
                            const br_x509_pkey *key, int64_t now, unsigned *cost,
@@ -8676,8 +8671,8 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
 
 enum { HSB__HASH_MAX = 48 };            /* SHA-384, the longest hash of a suite of ours   */
 
-/* The running hash of the handshake's messages.  It has no pointers, so a copy runs on by
-   itself.                                                                                 */
+/* The running hash of the handshake's messages.  It does not point into itself, so a copy is
+   a transcript of its own.                                                               */
 typedef union hsb__transcript {
     const br_hash_class *class;
     br_sha256_context    sha256;
@@ -9653,7 +9648,7 @@ static void hsb__tls12_place_output(hsb__tls12 *e)
 /* The engine makes a record only after the last one was sent.  To send a whole flight at
    once, a closed record stays where it is, and the engine is told that it was sent, and that
    the output buffer begins after it.  If there is too little space after it, the record waits
-   until those before it were sent, and takes their place. false: there is none, or it waits. */
+   until those before it were sent, and takes their place.  false: none is there, or it waits. */
 static bool hsb__tls12_gather(hsb__tls12 *e)
 {
     br_ssl_engine_context *eng = &e->server.eng;
@@ -17135,7 +17130,7 @@ static bool hsb__server_is_at_limit(const hsb_server *s)
     return s->total >= s->most || s->loop.held >= s->loop.descriptors;
 }
 
-/* Whether there is, or can be made, a place for one more. *leaver: the connection to end for
+/* Whether there is, or can be made, a place for one more.  *leaver: the connection to end for
    it, or NULL.                                                                                  */
 static bool hsb__door_has_place(hsb__door *door, hsb_conn **leaver)
 {
@@ -17315,7 +17310,7 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, hsb__so
 }
 
 /* A new certificate for a listener, or for all that speak TLS.  A plain listener stays plain,
-   and what is asked of clients stays as it was, so sharers go on agreeing.                      */
+   and what is asked of clients stays as it was, so the sharers still agree.                     */
 static bool hsb__server_set_security(hsb_server *s, int listener, hsb_security *security,
                                      hsb_error *err)
 {
@@ -18541,7 +18536,7 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
    0.2.0  TLS 1.3, beside TLS 1.2 and by default: versions, ticket_key, ml_kem_768,
           on_key_log; hsb_tls_info.group and .signature.  Missing on purpose: early data,
           exporters, authentication after the handshake, certificates signed with RSASSA-PSS
-          (RFC 8446 9.1 wants them, BearSSL cannot read them).
+          (RFC 8446 9.1 wants them; >>trust does not verify them).
           Client certificates are judged by rules of our own over the whole path, and
           revoked takes revocation lists: see >>verify.  hsb_certificate.serial and
           .key_sha256 name a certificate and a key; sha256 names a file only.
