@@ -8802,7 +8802,7 @@ static void hsb__secret_finished(const br_hash_class *hash, const unsigned char 
    Purpose  the record layer of TLS 1.3 (RFC 8446 5) and, after its handshake, of TLS 1.2
             (RFC 5246 6): frames in place, protection, limits
    Uses     >>memory >>text >>buffer >>security >>hello >>secrets
-   Names    hsb__record_*, hsb__frame, hsb__keys
+   Names    hsb__record_*, hsb__keys_*, hsb__frame
    Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c
 
    Sending.  Records are made where they are sent from: r->out holds records that are closed,
@@ -11732,7 +11732,7 @@ static void hsb__tls_shut(hsb__tls *t)
    Purpose  what all connections of a server share: options with the defaults filled in,
             memory, timers, poller, the clock of this turn, the bytes just received
    Uses     >>platform >>memory >>list >>text >>timer >>poller >>inbox >>tls
-   Names    hsb__loop_*, hsb__options_*, hsb__pace_*
+   Names    hsb__loop_*, hsb__options_*, hsb__pace_*, hsb__after_add
    Tests    tests/unit/loop.c                                                        */
 
 enum {
@@ -14572,7 +14572,7 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
    Purpose  after hsb_request_detach: bytes only
    Uses     >>memory >>text >>buffer >>inbox >>loop >>outgoing >>channel >>request
             >>response
-   Names    hsb__stream_*
+   Names    hsb__stream_*, hsb__request_detach
    Tests    tests/live/streams.c                                                     */
 
 struct hsb_stream {
@@ -16056,7 +16056,7 @@ struct hsb_conn {
     hsb__timer     timer;           /* never later than the deadline                        */
     hsb__loop     *loop;
     void         (*gone)(hsb_conn *);   /* server: off the lists, release                   */
-    hsb__listener *listener;        /* NULL once it was closed                              */
+    hsb__listener *listener;        /* where it came in, and is counted                     */
     hsb__tls      *tls;             /* NULL: plain                                          */
     hsb_str        input;           /* received, not used yet: in loop->stage or in raw     */
     hsb__buffer    raw;
@@ -17029,7 +17029,8 @@ static void hsb__server_unlink(hsb_conn *c)
         hsb__server_open_doors(s);
 }
 
-/* The first in a list with nothing to read: what a peer has sent may not be read yet.          */
+/* The first in a list whose socket has nothing to read: bytes may have come that were not
+   received yet.                                                                                */
 static hsb_conn *hsb__server_first_quiet(const hsb__link *list)
 {
     for (hsb__link *l = hsb__link_first(list); l; l = hsb__link_next(list, l)) {
