@@ -10156,7 +10156,8 @@ static int hsb__psk_resume(hsb__tls13 *t, const hsb__hello *hello)
 static bool hsb__psk_send_ticket(hsb__tls13 *t, unsigned char number)
 {
     const br_hash_class *hash = t->suite->hash;
-    const uint64_t left = (t->until_us - hsb__os_now_us()) / 1000000;
+    const uint64_t now = hsb__os_now_us();
+    const uint64_t left = now < t->until_us ? (t->until_us - now) / 1000000 : 0;
     const bool seal = t->security->seals && !t->verify.verified;
     unsigned char age[4], ticket[HSB__SEAL_SIZE];
     hsb__session session;
@@ -11038,7 +11039,9 @@ static const char *hsb__tls_alert_text(int alert)
     case 86:  return "inappropriate fallback";
     case 90:  return "user cancelled";
     case 100: return "no renegotiation";
+    case 109: return "missing extension";
     case 112: return "unrecognized name";
+    case 116: return "certificate required";
     case 120: return "no application protocol";
     default:  return "unknown alert";
     }
@@ -11471,7 +11474,7 @@ static int hsb__tls_take_alert(hsb__tls *t, const hsb__frame *f)
         const unsigned level = f->data[i], alert = f->data[i + 1];
         if (alert == 0)
             t->peer_shut = true;
-        else if (level == 2 || is_13)
+        else if (is_13 ? alert != 90 : level == 2)  /* RFC 8446 6.1: user_canceled announces */
             return BR_ERR_RECV_FATAL_ALERT + (int)alert;
     }
     return 0;
