@@ -17,14 +17,14 @@ hsb__text_cut clang-analyzer-core.NonNullParamChecker
 hsb__files_redirect_to_slash clang-analyzer-core.NullDereference
 hsb__websocket_message_space clang-analyzer-core.NonNullParamChecker
 hsb__frame_chunk clang-analyzer-core.NonNullParamChecker
-hsb__sessions_make clang-analyzer-unix.Malloc
-hsb__server_post_due clang-analyzer-unix.Malloc
+hsb__hello_number clang-analyzer-core.NullDereference
+hsb__chain_try_key clang-analyzer-unix.Malloc
+hsb__link_next clang-analyzer-unix.Malloc
 END
 }
-# The first nine: a length above 0 comes with a pointer, and a name to parse is there.
-# sessions_make: what was dropped was unlinked before, so it is not the oldest again.
-# post_due: link points at what points at the post, so the first one is out of s->delayed
-# before it is released.
+# Null pointers: a length above 0 comes with a pointer, and a name to parse is there.
+# chain_try_key: what was freed was refused, and hsb__error_set always returns false.
+# link_next: an element leaves its list before it is released.
 
 # What is switched off, and why:
 
