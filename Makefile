@@ -120,7 +120,7 @@ check-static:
 	$(call each,tests/check/*.sh)
 # No block is used a second time, so that ASan sees each use of one that went back to the pool;
 # but for the tests of reuse itself.
-reuse = unit/memory live/steady
+reuse = unit/memory unit/tls_memory live/steady
 check-asan:
 	$(MAKE) test OUT=build/noreuse FLAGS='$(sanitize) -DHSB__POOL_KEEP=0' \
 	        WHICH='$(filter-out $(reuse),$(patsubst tests/%.c,%,$(wildcard \
