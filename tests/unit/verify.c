@@ -253,7 +253,7 @@ static void list_expires_while_loaded(void **state)
     const hsb__anchor *ca = &s.trusted.list[0];
     hsb__x509 middle;
     br_x509_pkey key;
-    unsigned cost = 16;
+    unsigned cost = HSB__CHAIN_COST;
     int64_t until = INT64_MAX;
     assert_true(hsb__x509_walk(&middle, b.certs[1].at, b.certs[1].len));
     assert_null(hsb__x509_public_key(&middle, &key));
@@ -368,6 +368,30 @@ static void strangers_are_cheap(void **state)
     hsb__pool_close(&pool);
 }
 
+/* All signatures of a path cost 12 with P-256 at most: one with P-521, two with P-384. */
+static void dear_paths_are_refused(void **state)
+{
+    static const struct { int key, most; } kinds[] = { { KEY_P384, 2 }, { KEY_P521, 1 } };
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (int count = 1; count <= kinds[k].most + 1; count++) {
+            world w;
+            shown b;
+            memset(&w, 0, sizeof w);
+            w.cert_count = count + 1;
+            w.sent_count = count;
+            w.trusted_count = 1;
+            w.trusted[0] = count;
+            for (int i = 0; i <= count; i++) {
+                w.certs[i] = certs_plain(i, i < count ? i + 1 : count, kinds[k].key, kinds[k].key);
+                w.sent[i] = i;
+            }
+            chains_show(&w, &b, false);
+            assert_int_equal(chains_ours(&w, &b).code, count > kinds[k].most ? HSB__FAULT_COST : 0);
+            chains_hide(&w, &b);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +405,7 @@ int main(void)
         cmocka_unit_test(lists_without_memory),
         cmocka_unit_test(many_serials),
         cmocka_unit_test(strangers_are_cheap),
+        cmocka_unit_test(dear_paths_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
