@@ -4628,7 +4628,7 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
 /* ===== >>key =====================================================================
    Purpose  private keys: read, decrypt, generate; RSASSA-PSS
    Uses     >>platform >>memory >>text >>error >>der >>pem
-   Names    hsb__key_*, hsb__pss_*
+   Names    hsb__key_*, hsb__pss_*, hsb__hash_len
    Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
 
 /* The numbers of a key stay where its DER has them: the only copy of a secret is the
@@ -4989,7 +4989,8 @@ static const char *hsb__key_read_encrypted(hsb_str der, const char *password, hs
    What BearSSL 0.6 does not have: an encoding around its raw RSA operation.  MGF1 and the
    message have the same hash, and the salt is as long as the hash (RFC 8446 4.2.3).       */
 
-static size_t hsb__pss_hash_len(const br_hash_class *hash)
+/* How many bytes the hash is long.                                                       */
+static size_t hsb__hash_len(const br_hash_class *hash)
 {
     return hash->desc >> BR_HASHDESC_OUT_OFF & BR_HASHDESC_OUT_MASK;
 }
@@ -4998,7 +4999,7 @@ static size_t hsb__pss_hash_len(const br_hash_class *hash)
 static void hsb__pss_mask(const br_hash_class *hash, const unsigned char *seed,
                           unsigned char *mask, size_t len)
 {
-    const size_t hash_len = hsb__pss_hash_len(hash);
+    const size_t hash_len = hsb__hash_len(hash);
     br_hash_compat_context h;
     unsigned char block[64], number[4] = { 0, 0, 0, 0 };    /* 512 bytes need 16 blocks     */
     for (size_t at = 0; at < len; number[3]++) {
@@ -5019,8 +5020,8 @@ static void hsb__pss_hash(const br_hash_class *hash, const unsigned char *digest
     br_hash_compat_context h;
     hash->init(&h.vtable);
     hash->update(&h.vtable, zeros, sizeof zeros);
-    hash->update(&h.vtable, digest, hsb__pss_hash_len(hash));
-    hash->update(&h.vtable, salt, hsb__pss_hash_len(hash));
+    hash->update(&h.vtable, digest, hsb__hash_len(hash));
+    hash->update(&h.vtable, salt, hsb__hash_len(hash));
     hash->out(&h.vtable, out);
 }
 
@@ -5045,7 +5046,7 @@ static size_t hsb__pss_sign(br_rsa_private rsa, const br_rsa_private_key *key,
                             const unsigned char *salt, unsigned char *out)
 {
     const hsb__pss_shape shape = hsb__pss_shape_of(key->n_bitlen);
-    const size_t hash_len = hsb__pss_hash_len(hash);
+    const size_t hash_len = hsb__hash_len(hash);
     if (shape.len < 2 * hash_len + 2)
         return 0;
     const size_t masked = shape.len - hash_len - 1;
@@ -5065,7 +5066,7 @@ static size_t hsb__pss_sign(br_rsa_private rsa, const br_rsa_private_key *key,
 static bool hsb__pss_fits(const br_hash_class *hash, const unsigned char *digest,
                           unsigned char *em, hsb__pss_shape shape)
 {
-    const size_t hash_len = hsb__pss_hash_len(hash), masked = shape.len - hash_len - 1;
+    const size_t hash_len = hsb__hash_len(hash), masked = shape.len - hash_len - 1;
     unsigned char *h = em + masked, wanted[64];
     unsigned wrong = h[hash_len] ^ 0xBCu;
     wrong |= em[0] & shape.top;
@@ -5090,7 +5091,7 @@ static bool hsb__pss_verify(br_rsa_public rsa, const br_rsa_public_key *key,
         return false;
     const hsb__pss_shape shape =
         hsb__pss_shape_of(hsb__key_bits(hsb__text_make((const char *)key->n, key->nlen)));
-    if (shape.len < 2 * hsb__pss_hash_len(hash) + 2)
+    if (shape.len < 2 * hsb__hash_len(hash) + 2)
         return false;
     memcpy(em, signature, len);
     if (!rsa(em, len, key) || (shape.before && em[0]))
@@ -8182,7 +8183,7 @@ static size_t hsb__choice_sign13(const hsb__crypto *crypto, const hsb__identity 
     br_rsa_public_key key;
     if (who->key.type == BR_KEYTYPE_EC)
         return crypto->ecdsa_sign(crypto->ec, hash, digest, &who->key.ec, out);
-    if ((who->key.rsa.n_bitlen + 7) / 8 > size || !hsb__os_entropy(salt, hsb__pss_hash_len(hash)) ||
+    if ((who->key.rsa.n_bitlen + 7) / 8 > size || !hsb__os_entropy(salt, hsb__hash_len(hash)) ||
         !hsb__choice_rsa_public(who, &key))
         return 0;
     const size_t len = hsb__pss_sign(crypto->rsa_private, &who->key.rsa, hash, digest, salt, out);
@@ -8663,7 +8664,7 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
 
 /* ===== >>secrets =================================================================
    Purpose  the key schedule of TLS 1.3 (RFC 8446 7.1): transcript, HKDF, stages
-   Uses     >>memory
+   Uses     >>memory >>key
    Names    hsb__transcript_*, hsb__secret_*
    Tests    tests/unit/secrets.c
 
@@ -8696,19 +8697,14 @@ static void hsb__transcript_hash(const hsb__transcript *t, unsigned char out[HSB
     t->class->out(&t->class, out);
 }
 
-static size_t hsb__secret_len(const br_hash_class *hash)
-{
-    return hash->desc >> BR_HASHDESC_OUT_OFF & BR_HASHDESC_OUT_MASK;
-}
-
 /* RFC 8446 4.4.1: after a HelloRetryRequest, the hash of the first ClientHello stands for it. */
 static void hsb__transcript_restart(hsb__transcript *t)
 {
     const br_hash_class *hash = t->class;
-    unsigned char message[4 + HSB__HASH_MAX] = { 254, 0, 0, (unsigned char)hsb__secret_len(hash) };
+    unsigned char message[4 + HSB__HASH_MAX] = { 254, 0, 0, (unsigned char)hsb__hash_len(hash) };
     hsb__transcript_hash(t, message + 4);
     hsb__transcript_start(t, hash);
-    hsb__transcript_add(t, message, 4 + hsb__secret_len(hash));
+    hsb__transcript_add(t, message, 4 + hsb__hash_len(hash));
 }
 
 /* RFC 5869 2.2; a salt of no bytes is the same as one hash of zeros.                     */
@@ -8737,8 +8733,8 @@ static void hsb__secret_expand(const br_hash_class *hash, const unsigned char *s
     unsigned char block[HSB__HASH_MAX];
     br_hmac_key_context hmac_key;
     br_hmac_context hmac;
-    HSB_ASSERT(out_len <= hsb__secret_len(hash));
-    br_hmac_key_init(&hmac_key, hash, secret, hsb__secret_len(hash));
+    HSB_ASSERT(out_len <= hsb__hash_len(hash));
+    br_hmac_key_init(&hmac_key, hash, secret, hsb__hash_len(hash));
     br_hmac_init(&hmac, &hmac_key, 0);
     br_hmac_update(&hmac, head, sizeof head);
     br_hmac_update(&hmac, "tls13 ", 6);
@@ -8758,7 +8754,7 @@ static void hsb__secret_derive(const hsb__transcript *t, const unsigned char *se
                                const char *label, unsigned char out[HSB__HASH_MAX])
 {
     unsigned char messages[HSB__HASH_MAX];
-    const size_t len = hsb__secret_len(t->class);
+    const size_t len = hsb__hash_len(t->class);
     hsb__transcript_hash(t, messages);
     hsb__secret_expand(t->class, secret, label, messages, len, out, len);
 }
@@ -8770,7 +8766,7 @@ static void hsb__secret_next_stage(const br_hash_class *hash, const unsigned cha
                                    unsigned char out[HSB__HASH_MAX])
 {
     static const unsigned char zeros[HSB__HASH_MAX];
-    const size_t len = hsb__secret_len(hash);
+    const size_t len = hsb__hash_len(hash);
     unsigned char salt[HSB__HASH_MAX];
     hsb__transcript nothing;
     hsb__transcript_start(&nothing, hash);
@@ -8785,14 +8781,14 @@ static void hsb__secret_first_stage(const br_hash_class *hash, const void *key, 
 {
     static const unsigned char zeros[HSB__HASH_MAX];
     hsb__secret_extract(hash, NULL, 0, key_len ? key : zeros,
-                        key_len ? key_len : hsb__secret_len(hash), out);
+                        key_len ? key_len : hsb__hash_len(hash), out);
 }
 
 /* RFC 8446 4.4.4: the MAC of Finished and of a binder, over the hash of messages.        */
 static void hsb__secret_finished(const br_hash_class *hash, const unsigned char *secret,
                                  const unsigned char *messages, unsigned char out[HSB__HASH_MAX])
 {
-    const size_t len = hsb__secret_len(hash);
+    const size_t len = hsb__hash_len(hash);
     unsigned char key[HSB__HASH_MAX];
     hsb__secret_expand(hash, secret, "finished", NULL, 0, key, len);
     hsb__secret_extract(hash, key, len, messages, len, out);    /* HMAC(key, messages)    */
@@ -8802,7 +8798,7 @@ static void hsb__secret_finished(const br_hash_class *hash, const unsigned char 
 /* ===== >>record ==================================================================
    Purpose  the record layer of TLS 1.3 (RFC 8446 5) and, after its handshake, of TLS 1.2
             (RFC 5246 6): frames in place, protection, limits
-   Uses     >>memory >>text >>buffer >>security >>hello >>secrets
+   Uses     >>memory >>text >>buffer >>key >>security >>hello >>secrets
    Names    hsb__record_*, hsb__keys_*, hsb__frame
    Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c
 
@@ -8935,7 +8931,7 @@ static void hsb__keys_derive(hsb__keys *k, const hsb__suite13 *suite)
 static void hsb__keys_update(hsb__keys *k, const hsb__suite13 *suite)
 {
     hsb__secret_expand(suite->hash, k->secret, "traffic upd", NULL, 0, k->secret,
-                       hsb__secret_len(suite->hash));
+                       hsb__hash_len(suite->hash));
     hsb__keys_derive(k, suite);
 }
 
@@ -9986,7 +9982,8 @@ static bool hsb__shake13_close(hsb__tls13 *t, hsb__wire *w, size_t mark)
 
 /* ===== >>resume13 ================================================================
    Purpose  resumption in TLS 1.3 (RFC 8446 4.2.11, 4.6.1): tickets out, pre-shared keys in
-   Uses     >>platform >>memory >>security >>hello >>verify >>secrets >>record >>shake13
+   Uses     >>platform >>memory >>key >>security >>hello >>verify >>secrets >>record
+            >>shake13
    Names    hsb__seal_*, hsb__psk_*
    Tests    tests/unit/tls13.c
 
@@ -10075,7 +10072,7 @@ static bool hsb__psk_binder_fits(const hsb__tls13 *t, const hsb__hello *hello,
                                    const unsigned char *early, hsb_str binder)
 {
     const br_hash_class *hash = t->suite->hash;
-    const size_t len = hsb__secret_len(hash);
+    const size_t len = hsb__hash_len(hash);
     hsb__transcript copy = t->transcript, nothing;
     unsigned char key[HSB__HASH_MAX], messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
     unsigned wrong = binder.len != len;
@@ -10122,7 +10119,7 @@ static int hsb__psk_try(hsb__tls13 *t, const hsb__hello *hello, hsb_str identity
     t->sealed = false;
     if (!hsb__psk_find(t, identity, session))
         return 0;
-    hsb__secret_first_stage(t->suite->hash, session->secret, hsb__secret_len(t->suite->hash),
+    hsb__secret_first_stage(t->suite->hash, session->secret, hsb__hash_len(t->suite->hash),
                             t->secret);
     const bool fits = hsb__psk_binder_fits(t, hello, t->secret, binder);
     t->resumed = fits && (t->sealed || hsb__sessions_remove(&t->security->sessions, session->id));
@@ -10167,7 +10164,7 @@ static bool hsb__psk_send_ticket(hsb__tls13 *t, unsigned char number)
     if (!hsb__os_entropy(session.id, sizeof session.id) || !hsb__os_entropy(age, sizeof age))
         return false;
     hsb__secret_expand(hash, t->secret, "resumption", &number, 1, session.secret,
-                       hsb__secret_len(hash));
+                       hsb__hash_len(hash));
     memcpy(session.binding, t->binding, sizeof session.binding);
     session.until_us = t->until_us;
     session.until_wall = t->until_wall;
@@ -10572,7 +10569,7 @@ static void hsb__tls13_signed(const hsb__tls13 *t, const char *context, const br
     hash->init(&h.vtable);
     hash->update(&h.vtable, spaces, sizeof spaces);
     hash->update(&h.vtable, context, strlen(context) + 1);
-    hash->update(&h.vtable, messages, hsb__secret_len(t->suite->hash));
+    hash->update(&h.vtable, messages, hsb__hash_len(t->suite->hash));
     hash->out(&h.vtable, digest);
 }
 
@@ -10607,7 +10604,7 @@ static bool hsb__tls13_send_finished(hsb__tls13 *t)
     hsb__transcript_hash(&t->transcript, messages);
     hsb__secret_finished(hash, t->record->secrets.keys.out.secret, messages, mac);
     const size_t message = hsb__shake13_open(t, &w, 20);
-    hsb__wire_put(&w, mac, hsb__secret_len(hash));
+    hsb__wire_put(&w, mac, hsb__hash_len(hash));
     return hsb__shake13_close(t, &w, message);
 }
 
@@ -10615,7 +10612,7 @@ static void hsb__tls13_log_key(const hsb__tls13 *t, const char *label,
                                const unsigned char *secret)
 {
     hsb__security_log_key(t->security, label, t->client_random, secret,
-                          hsb__secret_len(t->suite->hash));
+                          hsb__hash_len(t->suite->hash));
 }
 
 /* Keys of the handshake, both ways, from the secret of the key exchange.                    */
@@ -10789,7 +10786,7 @@ static bool hsb__tls13_signature_fits(hsb__tls13 *t, unsigned scheme, hsb_str si
                                (const unsigned char *)signature.ptr, signature.len);
     return key->key_type == BR_KEYTYPE_EC &&
            key->key.ec.curve == (int)(scheme >> 8) - 4 + BR_EC_secp256r1 &&
-           crypto->ecdsa_verify(crypto->ec, digest, hsb__secret_len(hash), &key->key.ec,
+           crypto->ecdsa_verify(crypto->ec, digest, hsb__hash_len(hash), &key->key.ec,
                                 signature.ptr, signature.len);
 }
 
@@ -10818,7 +10815,7 @@ static int hsb__tls13_take_finished(hsb__tls13 *t, hsb_str body)
     const br_hash_class *hash = t->suite->hash;
     unsigned char messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
     unsigned wrong = 0;
-    if (body.len != hsb__secret_len(hash))
+    if (body.len != hsb__hash_len(hash))
         return BR_ERR_BAD_PARAM;
     hsb__transcript_hash(&t->transcript, messages);
     hsb__secret_finished(hash, r->secrets.keys.in.secret, messages, mac);
