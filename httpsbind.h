@@ -1729,6 +1729,16 @@ static void hsb__memory_wipe(void *p, size_t size)
     hsb__memory_set(p, 0, size);
 }
 
+/* In constant time.                                                                    */
+static bool hsb__memory_same(const void *a, const void *b, size_t size)
+{
+    const unsigned char *x = a, *y = b;
+    unsigned wrong = 0;
+    for (size_t i = 0; i < size; i++)
+        wrong |= (unsigned)(x[i] ^ y[i]);
+    return !wrong;
+}
+
 static void hsb__memory_free_secret(hsb__memory *m, void *p, size_t size)
 {
     if (p)
@@ -5076,9 +5086,7 @@ static bool hsb__pss_fits(const br_hash_class *hash, const unsigned char *digest
         wrong |= em[i];
     wrong |= em[masked - hash_len - 1] ^ 1u;
     hsb__pss_hash(hash, digest, em + masked - hash_len, wanted);
-    for (size_t i = 0; i < hash_len; i++)
-        wrong |= (unsigned)(wanted[i] ^ h[i]);
-    return wrong == 0;
+    return hsb__memory_same(wanted, h, hash_len) && wrong == 0;
 }
 
 /* The modulus has at most HSB__KEY_RSA_MAX bits and no leading zeros.                     */
@@ -9130,14 +9138,11 @@ static int hsb__record_judge(const hsb__record *r, const unsigned char *header, 
 static int hsb__record_unprotect(hsb__record *r, unsigned char *header, hsb__frame *f)
 {
     unsigned char tag[HSB__RECORD_TAG];
-    unsigned wrong = 0;
     if (f->len < 1 + HSB__RECORD_TAG)
         return BR_ERR_BAD_MAC;
     f->len -= HSB__RECORD_TAG;
     hsb__keys_run(r, &r->secrets.keys.in, false, header, f->data, f->len, tag);
-    for (size_t i = 0; i < sizeof tag; i++)
-        wrong |= (unsigned)(tag[i] ^ f->data[f->len + i]);
-    if (wrong)
+    if (!hsb__memory_same(tag, f->data + f->len, sizeof tag))
         return BR_ERR_BAD_MAC;
     r->secrets.keys.in.seq++;
     if (f->len > HSB__RECORD_MOST + 1)
@@ -10049,20 +10054,18 @@ static bool hsb__seal_open(const hsb_security *s, hsb_str identity, hsb__session
 {
     unsigned char ticket[HSB__SEAL_SIZE], tag[16];
     const int64_t now = hsb__os_wall();
-    unsigned wrong = 0;
     if (!s->seals || identity.len != sizeof ticket)
         return false;
     memcpy(ticket, identity.ptr, sizeof ticket);
     hsb__seal_run(s, ticket, false, tag);
-    for (size_t i = 0; i < sizeof tag; i++)
-        wrong |= (unsigned)(tag[i] ^ ticket[HSB__SEAL_TAG + i]);
+    const bool ours = hsb__memory_same(tag, ticket + HSB__SEAL_TAG, sizeof tag);
     memset(out, 0, sizeof *out);
     memcpy(out->binding, ticket + HSB__SEAL_DATA, 32);
     *until = (int64_t)hsb__seal_get(ticket + HSB__SEAL_UNTIL, 8);
     out->suite = (uint16_t)hsb__seal_get(ticket + HSB__SEAL_SUITE, 2);
     memcpy(out->secret, ticket + HSB__SEAL_SECRET, 48);
     hsb__memory_wipe(ticket, sizeof ticket);
-    return !wrong && now < *until &&
+    return ours && now < *until &&
            *until - now <= (int64_t)(s->sessions.lifetime_us / 1000000);
 }
 
@@ -10075,17 +10078,15 @@ static bool hsb__psk_binder_fits(const hsb__tls13 *t, const hsb__hello *hello,
     const size_t len = hsb__hash_len(hash);
     hsb__transcript copy = t->transcript, nothing;
     unsigned char key[HSB__HASH_MAX], messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
-    unsigned wrong = binder.len != len;
     hsb__transcript_start(&nothing, hash);
     hsb__secret_derive(&nothing, early, "res binder", key);
     hsb__transcript_add(&copy, hello->message.ptr, hello->binders_at);
     hsb__transcript_hash(&copy, messages);
     hsb__secret_finished(hash, key, messages, mac);
-    for (size_t i = 0; i < len && !(binder.len != len); i++)
-        wrong |= (unsigned)(mac[i] ^ (unsigned char)binder.ptr[i]);
+    const bool fits = binder.len == len && hsb__memory_same(mac, binder.ptr, len);
     hsb__memory_wipe(key, sizeof key);
     hsb__memory_wipe(mac, sizeof mac);
-    return !wrong;
+    return fits;
 }
 
 /* A session of that ID which may be resumed with this suite and binding; its client's leaf
@@ -10814,15 +10815,13 @@ static int hsb__tls13_take_finished(hsb__tls13 *t, hsb_str body)
     hsb__record *r = t->record;
     const br_hash_class *hash = t->suite->hash;
     unsigned char messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
-    unsigned wrong = 0;
     if (body.len != hsb__hash_len(hash))
         return BR_ERR_BAD_PARAM;
     hsb__transcript_hash(&t->transcript, messages);
     hsb__secret_finished(hash, r->secrets.keys.in.secret, messages, mac);
-    for (size_t i = 0; i < body.len; i++)
-        wrong |= (unsigned)(mac[i] ^ (unsigned char)body.ptr[i]);
+    const bool fits = hsb__memory_same(mac, body.ptr, body.len);
     hsb__memory_wipe(mac, sizeof mac);
-    if (wrong)
+    if (!fits)
         return BR_ERR_BAD_FINISHED;
     memcpy(r->secrets.keys.in.secret, t->client_data, sizeof r->secrets.keys.in.secret);
     hsb__keys_derive(&r->secrets.keys.in, t->suite);
