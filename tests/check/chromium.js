@@ -24,7 +24,8 @@ function connect(url, ...options) {
     });
 }
 
-// One tab: called with an expression, it gives its value; shut() closes it.
+// One tab: called with an expression, it gives its value, or undefined between two documents, when
+// there is nothing to evaluate in; shut() closes it.
 async function tab(debug, address) {
     const made = await (await fetch(`http://127.0.0.1:${debug}/json/new?${address}`, { method: 'PUT' })).json();
     const ws = await connect(made.webSocketDebuggerUrl, { perMessageDeflate: false });
@@ -34,7 +35,7 @@ async function tab(debug, address) {
         ws.send(JSON.stringify({ id: mine, method: 'Runtime.evaluate', params: { expression, returnByValue: true } }));
         return within(expression, () => {
             const answer = ws.heard.map(m => JSON.parse(m)).find(m => m.id === mine);
-            return answer && { value: answer.result.result.value };
+            return answer && { value: answer.result?.result.value };
         }).then(r => r.value);
     };
     evaluate.shut = () => fetch(`http://127.0.0.1:${debug}/json/close/${made.id}`);
