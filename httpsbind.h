@@ -840,6 +840,10 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #if defined(_WIN32)
 #  error "httpsbind.h: POSIX systems only"
 #endif
+#if defined(__clang__)      /* glibc 2.43 brings _Generic into our lines, by memchr and others    */
+#  pragma clang diagnostic push
+#  pragma clang diagnostic ignored "-Wc11-extensions"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -2106,6 +2110,16 @@ static size_t hsb__text_print(char *out, uint64_t n)
     for (size_t i = 0; i < len; i++)
         out[i] = digits[len - 1 - i];
     return len;
+}
+
+/* Writes byte at out as two hex digits, ten is 'a' or 'A', and returns where they end.  */
+static char *hsb__text_print_hex(char *out, unsigned byte, char ten)
+{
+    for (int shift = 4; shift >= 0; shift -= 4) {
+        const unsigned digit = byte >> shift & 15;
+        *out++ = (char)(digit < 10 ? '0' + digit : (unsigned)ten + digit - 10);
+    }
+    return out;
 }
 
 /* The next element of a comma-separated list (RFC 9110 5.6.1), trimmed; false at the
@@ -5569,10 +5583,9 @@ static void hsb__x509_put(hsb__x509_text *t, const char *bytes, size_t len)
 
 static void hsb__x509_put_hex(hsb__x509_text *t, hsb_str bytes, const char *before)
 {
-    static const char digits[] = "0123456789ABCDEF";
     for (size_t i = 0; i < bytes.len; i++) {
-        unsigned byte = hsb__der_byte(bytes, i);
-        const char pair[2] = { digits[byte >> 4], digits[byte & 15] };
+        char pair[2];
+        hsb__text_print_hex(pair, hsb__der_byte(bytes, i), 'A');
         hsb__x509_put(t, before, strlen(before));
         hsb__x509_put(t, pair, 2);
     }
@@ -7689,19 +7702,16 @@ static void hsb__security_log_key(const hsb_security *s, const char *label,
                                   const unsigned char random[32], const unsigned char *secret,
                                   size_t len)
 {
-    static const char digits[] = "0123456789abcdef";
     char line[256];
     if (!s->on_key_log)
         return;
-    size_t at = (size_t)snprintf(line, sizeof line, "%.40s ", label);
-    for (size_t i = 0; i < 32 + len; i++) {
-        const unsigned byte = i < 32 ? random[i] : secret[i - 32];
-        if (i == 32)
-            line[at++] = ' ';
-        line[at++] = digits[byte >> 4];
-        line[at++] = digits[byte & 15];
-    }
-    line[at] = '\0';
+    char *at = line + snprintf(line, sizeof line, "%.40s ", label);
+    for (size_t i = 0; i < 32; i++)
+        at = hsb__text_print_hex(at, random[i], 'a');
+    *at++ = ' ';
+    for (size_t i = 0; i < len; i++)
+        at = hsb__text_print_hex(at, secret[i], 'a');
+    *at = '\0';
     s->on_key_log(line, s->key_log_user);
     hsb__memory_wipe(line, sizeof line);
 }
@@ -14097,18 +14107,16 @@ static void hsb__files_make_etag(hsb__file *f)
         (uint64_t)f->facts.size, (uint64_t)f->facts.modified, f->facts.modified_ns,
         (uint64_t)f->facts.changed, f->facts.changed_ns, f->facts.inode, f->gzip
     };
-    static const char digits[] = "0123456789abcdef";
     unsigned char hash[br_sha256_SIZE];
+    char *at = f->etag;
     br_sha256_context sha256;
     br_sha256_init(&sha256);
     br_sha256_update(&sha256, facts, sizeof facts);
     br_sha256_out(&sha256, hash);
-    f->etag[0] = '"';
-    for (size_t i = 0; i < 16; i++) {
-        f->etag[1 + 2 * i] = digits[hash[i] >> 4];
-        f->etag[2 + 2 * i] = digits[hash[i] & 15];
-    }
-    memcpy(f->etag + 33, "\"", 2);
+    *at++ = '"';
+    for (size_t i = 0; i < 16; i++)
+        at = hsb__text_print_hex(at, hash[i], 'a');
+    memcpy(at, "\"", 2);
 }
 
 static bool hsb__files_look(hsb__file *f)
@@ -16055,7 +16063,7 @@ struct hsb_conn {
     hsb__watch     watch;
     hsb__timer     timer;           /* never later than the deadline                        */
     hsb__loop     *loop;
-    void         (*gone)(hsb_conn *);   /* server: off the lists, release                   */
+    void         (*on_dead)(hsb_conn *);    /* server: off the lists, release                */
     hsb__listener *listener;        /* where it came in, and is counted                     */
     hsb__tls      *tls;             /* NULL: plain                                          */
     hsb_str        input;           /* received, not used yet: in loop->stage or in raw     */
@@ -16375,7 +16383,7 @@ static bool hsb__conn_deliver(hsb_conn *c)
 }
 
 /* One record, at most, into TLS.                                                                 */
-static bool hsb__conn_feed(hsb_conn *c)
+static bool hsb__conn_pass_record(hsb_conn *c)
 {
     if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
         return false;
@@ -16774,7 +16782,7 @@ static void hsb__conn_release(hsb_conn *c)
     hsb__buffer_release(&c->raw);
     if (c->tls)
         hsb__tls_release(&c->loop->tls, c->tls);
-    c->gone(c);
+    c->on_dead(c);
 }
 
 /* READ stays armed while it does no harm, so that a keep-alive exchange needs no call here.      */
@@ -16842,7 +16850,7 @@ static void hsb__conn_step(hsb_conn *c)
     while (moved && c->phase != HSB__DEAD && rounds-- > 0) {
         c->again = false;
         moved = hsb__conn_read(c);
-        moved |= c->phase != HSB__DEAD && hsb__conn_feed(c);
+        moved |= c->phase != HSB__DEAD && hsb__conn_pass_record(c);
         moved |= c->phase != HSB__DEAD && hsb__conn_deliver(c);
         moved |= c->phase != HSB__DEAD && hsb__conn_turn(c);
         moved |= c->phase != HSB__DEAD && hsb__conn_fill(c);
@@ -16903,11 +16911,11 @@ static hsb_address hsb__conn_local(const hsb_conn *c)
 /* A connection on an accepted socket; its memory is zeroed.  False: there was no memory, or no
    randomness, for TLS or the poller; the caller settles it all the same.                         */
 static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const hsb_address *peer,
-                           hsb_security *security, void (*gone)(hsb_conn *))
+                           hsb_security *security, void (*on_dead)(hsb_conn *))
 {
     const hsb_options *o = &loop->options;
     c->loop = loop;
-    c->gone = gone;
+    c->on_dead = on_dead;
     c->peer = *peer;
     c->watch.fd = fd;
     c->watch.ready = hsb__conn_ready;
@@ -17014,7 +17022,7 @@ static void hsb__server_link(hsb_server *s, hsb_conn *c)
     s->loop.held++;
 }
 
-/* c->gone: releases the connection.                                                       */
+/* c->on_dead: releases the connection.                                                       */
 static void hsb__server_unlink(hsb_conn *c)
 {
     hsb_server *s = c->loop->server;
@@ -17050,8 +17058,8 @@ static hsb_conn *hsb__server_expendable(const hsb_server *s)
     return c ? c : hsb__server_first_quiet(&s->loop.idle);
 }
 
-/* Closes c for a new connection.  A close_notify is sent if the socket takes it at once.    */
-static void hsb__server_make_room(hsb_conn *c)
+/* Closes c in favour of a new connection.  A close_notify is sent if the socket takes it now.    */
+static void hsb__server_evict(hsb_conn *c)
 {
     hsb__channel_record(c->channel, HSB_ERR_LIMIT, "%s, and made room for another connection",
                         c->heard ? "idle" : "sent nothing");
@@ -17060,7 +17068,7 @@ static void hsb__server_make_room(hsb_conn *c)
 }
 
 /* No hook was called for this connection yet.                                               */
-static void hsb__server_turn_away(hsb_server *s, hsb__socket fd, const hsb_error *err)
+static void hsb__server_reject(hsb_server *s, hsb__socket fd, const hsb_error *err)
 {
     hsb__os_close(fd);
     hsb__loop_error(&s->loop, NULL, err);
@@ -17096,7 +17104,7 @@ static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_addre
         if (address)
             hsb__peers_leave(&s->peers, address);
         hsb__error_memory(&err);
-        hsb__server_turn_away(s, fd, &err);
+        hsb__server_reject(s, fd, &err);
         return;
     }
     memset(c, 0, sizeof *c);
@@ -17160,7 +17168,7 @@ static bool hsb__door_accept_failed(hsb__door *door, const hsb_error *err)
         hsb__door_pause(door, HSB__PAUSE_MS);
         return false;
     }
-    hsb__server_make_room(leaver);      /* the process uses the other descriptors elsewhere     */
+    hsb__server_evict(leaver);      /* the process uses the other descriptors elsewhere     */
     return !door->listener.shared;
 }
 
@@ -17171,11 +17179,11 @@ static void hsb__door_accepted(hsb__door *door, hsb__socket fd, const hsb_addres
     hsb__peer *address;
     hsb_error err;
     if (!hsb__server_admits(s, peer, &address, &err)) {
-        hsb__server_turn_away(s, fd, &err);
+        hsb__server_reject(s, fd, &err);
         return;
     }
     if (leaver)
-        hsb__server_make_room(leaver);
+        hsb__server_evict(leaver);
     hsb__server_welcome(door, fd, peer, address);
 }
 
@@ -18531,6 +18539,9 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
                     "hsb_websocket_close: no such code may be sent");
 }
 
+#if defined(__clang__)
+#  pragma clang diagnostic pop
+#endif
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
 
 /* ===== >>changes =================================================================
