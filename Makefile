@@ -14,6 +14,9 @@
 #   make install     the header and httpsbind.pc, below DESTDIR and PREFIX
 #   make clean
 
+# As many jobs as processors: programs are built, and fuzz targets run, side by side.
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 1)
+
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 # A BearSSL built from source, instead of the installed one: make BEARSSL=dir ...
