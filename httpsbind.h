@@ -41,6 +41,7 @@
      >>config          build macros' defaults, includes, checks
      >>platform        the only code that knows the system
      >>memory          allocator, wiping, pool of blocks
+     >>arena           memory that is released all at once
      >>list            lists whose links are part of their elements
      >>text            ASCII, tokens, numbers, dates
      >>buffer          the byte queue
@@ -85,7 +86,8 @@
      >>http1           what a connection receives as HTTP/1
      >>conn            the state machine: moving bytes, ends, deadlines
      >>server          accept, inbox, closing, one turn of the loop
-     >>public          every hsb_ function
+     >>public          the hsb_ functions of all that is above
+     >>values          what a request says, decoded; its memory; secrets
      >>changes         versions, and what is promised
      >>licence         MIT                                                              */
 
@@ -157,7 +159,11 @@
    All memory of a server comes from options.allocator, all memory of a security from
    desc.allocator.  hsb_server_memory returns how many bytes a server has allocated.  A
    server that has warmed up allocates nothing per request.  Keys, session secrets and all
-   that was received or sent are wiped when their memory is released. */
+   that was received or sent are wiped when their memory is released.
+
+   A request has memory of its own, for you and for what hsb_request_format and others
+   return: see hsb_request_alloc.  It needs no release, it is gone after on_finish, and
+   limits.request_bytes bounds it. */
 
 /* ===== >>threads =================================================================
    One thread runs a server.  The server, its connections, requests and streams may be used
@@ -203,7 +209,8 @@
      timeouts.stream     300 000     limits.queued_bytes  65 536
      backlog           SOMAXCONN     limits.rate          512 bytes a second
                                      limits.requests      no limit
-                                     limits.per_address   no limit */
+                                     limits.per_address   no limit
+                                     limits.request_bytes  1 048 576 */
 
 /* ===== >>build ===================================================================
      HTTPSBIND_IMPLEMENTATION   define it in one .c file of the program, before the include
@@ -475,6 +482,8 @@ typedef struct hsb_limits {     /* -1: no limit                                 
     int      per_address;       /* connections of one peer address, which for IPv6 is a /64; more
                                    are closed when they are accepted, and reported to on_error
                                                                                    (none)       */
+    int      request_bytes;     /* of hsb_request_alloc and all else that lives in a request's
+                                   memory, for one request                         (1 048 576)  */
 } hsb_limits;
 
 typedef struct hsb_options {                   /* everything in it is copied                     */
@@ -648,6 +657,28 @@ HSB_API void     *hsb_request_user(const hsb_request *req);
    False: out of memory, or the request is over.                                                  */
 HSB_API bool      hsb_request_after(hsb_request *req, int delay_ms,
                                     void (*fn)(hsb_request *, void *arg), void *arg);
+
+/* --- memory of a request ------------------------------------------------------------------ */
+/* Memory that needs no release.  Borrowed: until on_finish has returned.  It may be asked for from
+   on_head on, in on_finish too.  All pieces of a request, each rounded up to a multiple of 16, have
+   limits.request_bytes together.
+   hsb_request_alloc returns zeroed memory, aligned as malloc's is; size may be 0.  NULL: more than
+   the limit, or out of memory.                                                                   */
+HSB_API void     *hsb_request_alloc(hsb_request *req, size_t size);
+/* Texts in that memory; a NUL that is not counted follows each of them.  Absent: as NULL above, or
+   the text that was given is absent.
+   _format is printf.  _html writes & < > " and ' as references, for the text of an element or an
+   attribute's value in quotes.  _percent keeps the unreserved characters of RFC 3986 2.3, and
+   writes every other byte as %XX: for a segment of a path, or a name or a value of a query.      */
+HSB_API hsb_str   hsb_request_format(hsb_request *req, const char *format, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+HSB_API hsb_str   hsb_request_html(hsb_request *req, hsb_str text);
+HSB_API hsb_str   hsb_request_percent(hsb_request *req, hsb_str text);
+
+/* --- what a request says ------------------------------------------------------------------ */
 /* Decodes %XX, and if form is true also '+' for a space, into buf; adds a NUL.  in may be the
    contents of buf.  *len is the length without the NUL; len may be NULL.  False: malformed, a
    NUL in the text, or more than size - 1 bytes; buf is then "".                                  */
@@ -1846,6 +1877,89 @@ static void hsb__pool_close(hsb__pool *pool)
         pool->unused[c] = NULL;
     }
     pool->kept = 0;
+}
+
+/* ===== >>arena ===================================================================
+   Purpose  memory in pieces that are released all at once
+   Uses     >>memory
+   Names    hsb__arena_*
+   Tests    tests/unit/arena.c                                                       */
+
+/* An arena is the newest of its blocks, or NULL.  The pieces follow this struct.  A block is
+   aligned as malloc's memory is, and all sizes within it are multiples of 16, which is the
+   most that malloc aligns to: so each piece is aligned as malloc's memory is.          */
+enum { HSB__ARENA_ALIGN = 16, HSB__ARENA_FIRST = 1024, HSB__ARENA_BLOCK = 65536 };
+
+typedef struct hsb__arena {
+    struct hsb__arena *older;
+    size_t size;            /* of the block                                            */
+    size_t used;            /* of it, with this struct                                 */
+    size_t given;           /* bytes of all pieces; only right in the newest block      */
+} hsb__arena;
+HSB__ASSERT_STATIC(arena_pieces_are_aligned, sizeof(hsb__arena) % HSB__ARENA_ALIGN == 0);
+
+static size_t hsb__arena_round(size_t size)
+{
+    return (size + (HSB__ARENA_ALIGN - 1)) & ~(size_t)(HSB__ARENA_ALIGN - 1);
+}
+
+/* Blocks grow, but no further than the pool keeps them.                               */
+static hsb__arena *hsb__arena_block(const hsb__arena *newest, hsb__pool *pool, size_t piece)
+{
+    size_t size = newest ? newest->size * 2 : HSB__ARENA_FIRST;
+    if (size > HSB__ARENA_BLOCK)
+        size = HSB__ARENA_BLOCK;
+    if (size < piece + sizeof(hsb__arena))
+        size = piece + sizeof(hsb__arena);
+    hsb__arena *b = hsb__pool_get(pool, &size);
+    if (!b)
+        return NULL;
+    b->older = NULL;
+    b->size = size;
+    b->used = sizeof *b;
+    b->given = 0;
+    return b;
+}
+
+/* A piece, not zeroed, or NULL.  All pieces have at most `most` bytes together.  Of two
+   blocks the one that has more space left is the newest, so that a large piece does not
+   end the use of a block: what stays unused is less than what was given, and a block.  */
+static void *hsb__arena_alloc(hsb__arena **arena, hsb__pool *pool, size_t size, size_t most)
+{
+    hsb__arena *newest = *arena, *b = newest;
+    const size_t given = newest ? newest->given : 0, largest = SIZE_MAX / 4;
+    most = hsb__arena_round(most < largest ? most : largest);
+    if (size > most)
+        return NULL;
+    size = hsb__arena_round(size ? size : 1);
+    if (size > most - given)
+        return NULL;
+    if (!b || b->size - b->used < size) {
+        b = hsb__arena_block(newest, pool, size);
+        if (!b)
+            return NULL;
+        if (newest && newest->size - newest->used > b->size - b->used - size) {
+            b->older = newest->older;
+            newest->older = b;
+        } else {
+            b->older = newest;
+            *arena = b;
+        }
+    }
+    (*arena)->given = given + size;
+    b->used += size;
+    return (char *)b + (b->used - size);
+}
+
+static void hsb__arena_release(hsb__arena **arena, hsb__pool *pool)
+{
+    hsb__arena *b = *arena;
+    *arena = NULL;
+    while (b) {
+        hsb__arena *older = b->older;
+        hsb__pool_put(pool, b, b->size);
+        b = older;
+    }
 }
 
 /* ===== >>list ====================================================================
@@ -11812,6 +11926,7 @@ static hsb_options hsb__options_resolve(const hsb_options *raw)
     hsb__options_default(&o.limits.rate, 512);
     hsb__options_default(&o.limits.requests, -1);
     hsb__options_default(&o.limits.per_address, -1);
+    hsb__options_default(&o.limits.request_bytes, 1048576);
     return o;
 }
 
@@ -13340,7 +13455,7 @@ static void hsb__channel_call_off(hsb__channel *ch)
 
 /* ===== >>request =================================================================
    Purpose  the request object: its states, the head's storage, what fields say
-   Uses     >>memory >>text >>buffer >>inbox >>loop >>head >>body >>channel
+   Uses     >>memory >>arena >>text >>buffer >>inbox >>loop >>head >>body >>channel
    Names    hsb__request_*
    Tests    tests/wire, tests/live/getters.c                                         */
 
@@ -13402,6 +13517,7 @@ struct hsb_request {
     bool refused;               /* answered for the application: its answer is too late  */
 
     hsb_stream    *detached;    /* the connection leaves HTTP when the hook returns     */
+    hsb__arena    *arena;       /* the application's memory; gone after on_finish       */
     void          *user;
 };
 
@@ -13432,6 +13548,7 @@ static void hsb__request_reset(hsb_request *req)
     hsb__buffer_release(&req->kept);
     hsb__buffer_release(&req->fields_out);
     hsb__buffer_release(&req->trailers_out);
+    hsb__arena_release(&req->arena, &req->channel.loop->pool);
     hsb__channel channel = req->channel;
     memset(req, 0, sizeof *req);
     channel.paused = channel.drain_due = false;
@@ -13574,6 +13691,14 @@ static hsb_str hsb__request_body(const hsb_request *req)
 static hsb__memory *hsb__request_memory(hsb_request *req)
 {
     return &req->channel.loop->memory;
+}
+
+/* A piece of the request's memory, not zeroed; NULL: out of memory, or over the limit.  */
+static void *hsb__request_alloc(hsb_request *req, size_t size)
+{
+    hsb__loop *loop = req->channel.loop;
+    const int limit = loop->options.limits.request_bytes;
+    return hsb__arena_alloc(&req->arena, &loop->pool, size, hsb__options_limit(limit));
 }
 
 /* --- later ------------------------------------------------------------------------------- */
@@ -17604,7 +17729,8 @@ static size_t hsb__server_memory(const hsb_server *s)
 }
 
 /* ===== >>public ==================================================================
-   Purpose  every hsb_ function: check the arguments, call one private function
+   Purpose  the hsb_ functions of all that is above: check the arguments, call one private
+            function.  A section below ends with its own
    Uses     everything
    Names    hsb_*, hsb__public_*
    Tests    tests/live, tests/live/misuse.h for what is promised of misuse           */
@@ -18542,6 +18668,134 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 #if defined(__clang__)
 #  pragma clang diagnostic pop
 #endif
+/* ===== >>values ==================================================================
+   Purpose  what a request says, decoded; its memory, and texts in it; secrets
+   Uses     >>text >>request >>public
+   Names    hsb__values_*, hsb_request_*
+   Tests    tests/unit/values.c, tests/live/values.c                                  */
+
+/* --- memory of a request ------------------------------------------------------------------ */
+/* Zeroed: nothing of another request is left in it for a program to give away.             */
+HSB_API void *hsb_request_alloc(hsb_request *req, size_t size)
+{
+    HSB_ASSERT(req && "hsb_request_alloc: req is NULL");
+    void *p = req ? hsb__request_alloc(req, size) : NULL;
+    return p && size ? memset(p, 0, size) : p;
+}
+
+/* For a text of len bytes, and a NUL that follows it; NULL as above.                       */
+static char *hsb__values_text(hsb_request *req, size_t len)
+{
+    char *p = len < SIZE_MAX ? hsb__request_alloc(req, len + 1) : NULL;
+    if (p)
+        p[len] = '\0';
+    return p;
+}
+
+/* Most texts are short and need to be formatted once only.                                */
+__attribute__((format(printf, 2, 0)))
+static hsb_str hsb__values_format(hsb_request *req, const char *format, va_list args)
+{
+    char small[256], *text;
+    va_list again;
+    va_copy(again, args);
+    const int len = vsnprintf(small, sizeof small, format, args);
+    text = len < 0 ? NULL : hsb__values_text(req, (size_t)len);
+    if (text && (size_t)len < sizeof small)
+        memcpy(text, small, (size_t)len);
+    else if (text && vsnprintf(text, (size_t)len + 1, format, again) != len)
+        text = NULL;
+    va_end(again);
+    return hsb__text_make(text, text ? (size_t)len : 0);
+}
+
+HSB_API hsb_str hsb_request_format(hsb_request *req, const char *format, ...)
+{
+    hsb_str text = hsb__text_absent();
+    va_list args;
+    if (!req || !format) {
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_format: req or format is NULL");
+        return text;
+    }
+    va_start(args, format);
+    text = hsb__values_format(req, format, args);
+    va_end(args);
+    return text;
+}
+
+static const char *hsb__values_reference(char c)
+{
+    switch (c) {
+    case '&':  return "&amp;";
+    case '<':  return "&lt;";
+    case '>':  return "&gt;";
+    case '"':  return "&quot;";
+    case '\'': return "&#39;";
+    default:   return NULL;
+    }
+}
+
+/* RFC 3986 2.3                                                                            */
+static bool hsb__values_is_unreserved(char c)
+{
+    return hsb__byte_is(c, HSB__BYTE_LETTER | HSB__BYTE_DIGIT) || (c && strchr("-._~", c));
+}
+
+/* Writes text with references to out, and returns how long that is; out NULL: only counts.  */
+static size_t hsb__values_html(char *out, hsb_str text)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        const char *reference = hsb__values_reference(text.ptr[i]);
+        const size_t len = reference ? strlen(reference) : 1;
+        if (out)
+            memcpy(out + at, reference ? reference : text.ptr + i, len);
+        at += len;
+    }
+    return at;
+}
+
+/* The same with %XX for every byte that is not unreserved.                                  */
+static size_t hsb__values_percent(char *out, hsb_str text)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        const bool kept = hsb__values_is_unreserved(text.ptr[i]);
+        if (out && kept) {
+            out[at] = text.ptr[i];
+        } else if (out) {
+            out[at] = '%';
+            hsb__text_print_hex(out + at + 1, (unsigned char)text.ptr[i], 'A');
+        }
+        at += kept ? 1 : 3;
+    }
+    return at;
+}
+
+/* The text as put writes it, in the request's memory.                                       */
+static hsb_str hsb__values_written(hsb_request *req, hsb_str text, size_t (*put)(char *, hsb_str))
+{
+    if (!text.ptr || text.len > SIZE_MAX / 8)                   /* put makes 6 bytes of one */
+        return hsb__text_absent();
+    const size_t len = put(NULL, text);
+    char *p = hsb__values_text(req, len);
+    if (p)
+        put(p, text);
+    return hsb__text_make(p, p ? len : 0);
+}
+
+HSB_API hsb_str hsb_request_html(hsb_request *req, hsb_str text)
+{
+    HSB_ASSERT(req && "hsb_request_html: req is NULL");
+    return req ? hsb__values_written(req, text, hsb__values_html) : hsb__text_absent();
+}
+
+HSB_API hsb_str hsb_request_percent(hsb_request *req, hsb_str text)
+{
+    HSB_ASSERT(req && "hsb_request_percent: req is NULL");
+    return req ? hsb__values_written(req, text, hsb__values_percent) : hsb__text_absent();
+}
+
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
 
 /* ===== >>changes =================================================================

@@ -281,6 +281,16 @@ static void no_request(void **state)
           "hsb_request_after: req or fn is NULL");
 }
 
+static void no_request_for_values(void **state)
+{
+    hsb_str s = hsb_text("x");
+    (void)state;
+    WRONG(!hsb_request_alloc(NULL, 1), "hsb_request_alloc: req is NULL");
+    WRONG(is_absent(hsb_request_format(NULL, "x")), "hsb_request_format: req or format is NULL");
+    WRONG(is_absent(hsb_request_html(NULL, s)), "hsb_request_html: req is NULL");
+    WRONG(is_absent(hsb_request_percent(NULL, s)), "hsb_request_percent: req is NULL");
+}
+
 static void count(void *arg)
 {
     ++*(int *)arg;
@@ -397,6 +407,7 @@ static void cannot_write(rig *r, hsb_request *req)
 static void half_of_a_request(rig *r, hsb_request *req)
 {
     hsb_cookie nameless = { .value = "a" };
+    const char *volatile no_format = NULL;      /* which the compiler would see            */
     hsb_str s;
     TOLD(r, is_absent(hsb_request_header(req, NULL)), "hsb_request_header: req or name is NULL");
     TOLD(r, is_absent(hsb_request_cookie(req, NULL)), "hsb_request_cookie: req or name is NULL");
@@ -420,6 +431,8 @@ static void half_of_a_request(rig *r, hsb_request *req)
     TOLD(r, (hsb_respond_dir(req, NULL, s), true), "hsb_respond_dir: req or root is NULL");
     TOLD(r, !hsb_request_detach(req, 101, NULL), "hsb_request_detach: req or hooks is NULL");
     TOLD(r, !hsb_request_websocket(req, NULL), "hsb_request_websocket: req or hooks is NULL");
+    TOLD(r, is_absent(hsb_request_format(req, no_format)),
+         "hsb_request_format: req or format is NULL");
     assert_int_equal(hsb_response_status(req), 0);
 }
 
@@ -612,6 +625,7 @@ static int misuse_main(void)
         cmocka_unit_test(no_object), cmocka_unit_test(no_security), cmocka_unit_test(no_server),
         cmocka_unit_test(a_server_and_half_of_the_rest), cmocka_unit_test(a_closed_server),
         cmocka_unit_test(no_connection), cmocka_unit_test(no_request),
+        cmocka_unit_test(no_request_for_values),
         cmocka_unit_test(no_response), cmocka_unit_test(no_ticket), cmocka_unit_test(no_stream),
         cmocka_unit_test(an_answered_request), cmocka_unit_test(an_aborted_request),
         cmocka_unit_test(a_detached_request), cmocka_unit_test(a_websocket),
