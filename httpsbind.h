@@ -686,6 +686,41 @@ HSB_API bool      hsb_percent_decode(hsb_str in, bool form, char *buf, size_t si
 /* Splits "a=1&b=2": moves the first pair from *rest to *name and *value, which are not decoded and
    point into the same text.  False: *rest has no more pairs.                                     */
 HSB_API bool      hsb_form_next(hsb_str *rest, hsb_str *name, hsb_str *value);
+/* The first value of that name in the query, or in a kept body whose type is
+   application/x-www-form-urlencoded: decoded, with '+' for a space, and a NUL after it.  It is in
+   the request's memory; each call takes a new piece of that, as long as the value was sent.  It is
+   bytes, not checked to be UTF-8.  Empty if the name has no '='.  Absent: no such name; malformed,
+   or a NUL in it; no memory.  _form_value also: another type, or the body is not whole, which it is
+   from on_request on.                                                                            */
+HSB_API hsb_str   hsb_request_query_value(hsb_request *req, const char *name);
+HSB_API hsb_str   hsb_request_form_value(hsb_request *req, const char *name);
+/* Is that the Content-Type, whatever its parameters?  "text/html"; upper and lower case are the
+   same.  False also if there are two such fields.                                                */
+HSB_API bool      hsb_request_is_type(const hsb_request *req, const char *media_type);
+/* User and password of HTTP Basic authentication (RFC 7617), in the request's memory, each with a
+   NUL after it.  Compare the password with hsb_equal_secret.  False, and both are absent: no such
+   field, or two; another scheme; not strict base64; no ':'; a control character; no memory.      */
+HSB_API bool      hsb_request_basic_auth(hsb_request *req, hsb_str *user, hsb_str *password);
+/* A name for a new file in a folder, made from what a client sent, in the request's memory, with a
+   NUL after it.  Only what follows the last '/' or '\' counts, without dots and spaces at its start
+   and end.  An underscore takes the place of a control or other hidden character, of each of
+   < > : " | ? *, and of a byte that is not UTF-8.  One is put before a name that begins with '-',
+   or that means a device on Windows ("con.txt").  A name of more than 255 bytes is cut before its
+   extension.  "unnamed": nothing is left.  Absent: no memory.  Names that differ may become the
+   same one: open the file so that this fails if it exists (O_EXCL).                              */
+HSB_API hsb_str   hsb_request_safe_name(hsb_request *req, hsb_str file_name);
+
+/* --- secrets ------------------------------------------------------------------------------ */
+/* In a time that depends on the lengths only.  An absent text equals nothing, not even another
+   absent one.                                                                     [any thread]   */
+HSB_API bool        hsb_equal_secret(hsb_str a, hsb_str b);
+/* Fills buf with random bytes of the system, fit for keys.  False: there are none, and buf must not
+   be used.                                                                        [any thread]   */
+HSB_API bool        hsb_random(void *buf, size_t size);
+#define HSB_TOKEN_MAX 23                    /* with the NUL                                       */
+/* 128 random bits as 22 letters, digits, '-' and '_': for a session or a CSRF token.  Returns buf;
+   NULL: no randomness, and buf is "".                                             [any thread]   */
+HSB_API const char *hsb_token(char buf[HSB_TOKEN_MAX]);
 
 /* --- response ----------------------------------------------------------------------------- */
 /* Answer with one call (hsb_respond...), or with hsb_response_begin, any number of _write, and
@@ -2027,9 +2062,10 @@ static void hsb__link_move_all(hsb__link *to, hsb__link *from)
 }
 
 /* ===== >>text ====================================================================
-   Purpose  ASCII compare, classes of bytes, UTF-8, numbers with overflow checks, dates
+   Purpose  ASCII compare, classes of bytes, UTF-8, numbers with overflow checks, base64,
+            dates
    Uses     nothing
-   Names    hsb__text_*, hsb__byte_*, hsb__utf8_*, hsb__date_*
+   Names    hsb__text_*, hsb__byte_*, hsb__utf8_*, hsb__base64_*, hsb__date_*
    Tests    tests/unit/text.c, tests/unit/websocket.c                                */
 
 static hsb_str hsb__text_make(const char *ptr, size_t len)
@@ -2363,6 +2399,62 @@ static bool hsb__utf8_is_hidden(uint32_t c)
         if (c >= ranges[i][0] && c <= ranges[i][1])
             return true;
     return false;
+}
+
+/* --- base64 ---------------------------------------------------------------------------- */
+/* RFC 4648 4, with padding; if url is true RFC 4648 5, without.  Adds a NUL: out has
+   4 * ((len + 2) / 3) + 1 bytes.                                                      */
+static void hsb__base64_print(char *out, const unsigned char *in, size_t len, bool url)
+{
+    const char *digits = url ? "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+                             : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < len; i += 3) {
+        const size_t count = len - i < 3 ? len - i : 3;     /* of bytes, in count + 1 digits */
+        unsigned bits = 0;
+        for (size_t k = 0; k < 3; k++)
+            bits = bits << 8 | (k < count ? in[i + k] : 0u);
+        for (size_t k = 0; k < 4; k++)
+            if (k <= count)
+                *out++ = digits[bits >> (18 - 6 * k) & 63];
+            else if (!url)
+                *out++ = '=';
+    }
+    *out = '\0';
+}
+
+/* Of a digit of RFC 4648 4: 0..63, or -1.                                             */
+static int hsb__base64_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* RFC 4648 4, strictly: with padding, no other bytes, and no bits set that belong to no byte
+   (3.5).  out has s.len / 4 * 3 bytes.                                                */
+static bool hsb__base64_read(hsb_str s, char *out, size_t *len)
+{
+    size_t pad = 0, n = 0;
+    unsigned bits = 0;
+    while (pad < 2 && pad < s.len && s.ptr[s.len - 1 - pad] == '=')
+        pad++;
+    for (size_t i = 0; i < s.len; i++) {
+        const int value = i < s.len - pad ? hsb__base64_value(s.ptr[i]) : 0;
+        if (value < 0)
+            return false;
+        bits = (bits << 6 | (unsigned)value) & 0xFFFFFF;
+        if (i % 4 == 3)
+            for (int shift = 16; shift >= 0; shift -= 8)
+                out[n++] = (char)(bits >> shift & 0xFF);
+    }
+    if (s.len % 4 || (pad && bits & (pad == 1 ? 0xFFu : 0xFFFFu)))
+        return false;
+    *len = n - pad;
+    return true;
 }
 
 /* --- dates ----------------------------------------------------------------------------- */
@@ -12682,21 +12774,39 @@ static int hsb__head_field(const hsb__head *h, const char *bytes, hsb_str name,
 }
 
 /* --- percent, form, cookie --------------------------------------------------------- */
-/* RFC 3986 2.1; in a form '+' is a space.  Writes the text and a NUL to buf, which may be
-   where `in` is.  False: `in` is malformed, contains a NUL, or does not fit; then buf is
+/* The byte that in[*i] begins, decoded, and *i becomes the index after it.  -1: malformed.
+   RFC 3986 2.1; in a form '+' is a space.                                             */
+static int hsb__percent_next(hsb_str in, size_t *i, bool form)
+{
+    const size_t at = *i;
+    if (in.ptr[at] == '%') {
+        *i = at + 3;
+        return hsb__percent_byte(in, at);
+    }
+    *i = at + 1;
+    return in.ptr[at] == '+' && form ? ' ' : (unsigned char)in.ptr[at];
+}
+
+/* Is it `text` when it is decoded?                                                    */
+static bool hsb__percent_is(hsb_str in, bool form, hsb_str text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < in.len; n++) {
+        const int c = hsb__percent_next(in, &i, form);
+        if (n == text.len || c != (unsigned char)text.ptr[n])
+            return false;
+    }
+    return n == text.len;
+}
+
+/* Writes the text and a NUL to buf, which may be where `in` is.  False: `in` is malformed, contains a NUL, or does not fit; then buf is
    empty.                                                                              */
 static bool hsb__percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len)
 {
     size_t n = 0;
     bool good = size > 0;
-    for (size_t i = 0; good && i < in.len; i++) {
-        int c = (unsigned char)in.ptr[i];
-        if (c == '+' && form) {
-            c = ' ';
-        } else if (c == '%') {
-            c = hsb__percent_byte(in, i);
-            i += 2;
-        }
+    for (size_t i = 0; good && i < in.len;) {
+        const int c = hsb__percent_next(in, &i, form);
         good = c > 0 && n + 1 < size;
         if (good)
             buf[n++] = (char)c;
@@ -15271,34 +15381,13 @@ static bool hsb__websocket_message_add(hsb__websocket_message *m, hsb__websocket
 
 /* --- the handshake's arithmetic --------------------------------------------------------- */
 
-static const char hsb__websocket_base64_digits[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/* RFC 4648 4, with padding and a NUL: 4 * ((len + 2) / 3) + 1 bytes at out.            */
-static void hsb__websocket_base64(char *out, const unsigned char *in, size_t len)
-{
-    for (size_t i = 0; i < len; i += 3) {
-        size_t left = len - i;
-        unsigned bits = (unsigned)in[i] << 16;
-        if (left > 1)
-            bits |= (unsigned)in[i + 1] << 8;
-        if (left > 2)
-            bits |= in[i + 2];
-        *out++ = hsb__websocket_base64_digits[bits >> 18 & 63];
-        *out++ = hsb__websocket_base64_digits[bits >> 12 & 63];
-        *out++ = left > 1 ? hsb__websocket_base64_digits[bits >> 6 & 63] : '=';
-        *out++ = left > 2 ? hsb__websocket_base64_digits[bits & 63] : '=';
-    }
-    *out = '\0';
-}
-
 /* RFC 6455 4.1: base64 of 16 bytes: 22 digits and "==".                                */
 static bool hsb__websocket_key_is_good(hsb_str key)
 {
     if (key.len != 24 || key.ptr[22] != '=' || key.ptr[23] != '=')
         return false;
     for (size_t i = 0; i < 22; i++)
-        if (key.ptr[i] == '\0' || !strchr(hsb__websocket_base64_digits, key.ptr[i]))
+        if (hsb__base64_value(key.ptr[i]) < 0)
             return false;
     return true;
 }
@@ -15313,7 +15402,7 @@ static void hsb__websocket_accept(char out[HSB__WEBSOCKET_ACCEPT], hsb_str key)
     br_sha1_update(&sha1, key.ptr, key.len);
     br_sha1_update(&sha1, known, sizeof known - 1);
     br_sha1_out(&sha1, digest);
-    hsb__websocket_base64(out, digest, sizeof digest);
+    hsb__base64_print(out, digest, sizeof digest, false);
 }
 
 /* --- over a stream ----------------------------------------------------------------------
@@ -18670,8 +18759,8 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 #endif
 /* ===== >>values ==================================================================
    Purpose  what a request says, decoded; its memory, and texts in it; secrets
-   Uses     >>text >>request >>public
-   Names    hsb__values_*, hsb_request_*
+   Uses     >>platform >>memory >>text >>buffer >>head >>request >>public
+   Names    hsb__values_*, hsb_request_*, hsb_equal_secret, hsb_random, hsb_token
    Tests    tests/unit/values.c, tests/live/values.c                                  */
 
 /* --- memory of a request ------------------------------------------------------------------ */
@@ -18794,6 +18883,263 @@ HSB_API hsb_str hsb_request_percent(hsb_request *req, hsb_str text)
 {
     HSB_ASSERT(req && "hsb_request_percent: req is NULL");
     return req ? hsb__values_written(req, text, hsb__values_percent) : hsb__text_absent();
+}
+
+/* --- fields ------------------------------------------------------------------------------- */
+/* The value of a field that may be sent once only; two of them are as none.               */
+static hsb_str hsb__values_single(const hsb_request *req, const char *name)
+{
+    const hsb_str text = hsb__text_of(name);
+    const int i = hsb__request_find(req, text, 0);
+    return i < 0 || hsb__request_find(req, text, i + 1) >= 0 ? hsb__text_absent()
+                                                             : hsb__request_value(req, i);
+}
+
+/* RFC 9110 8.3.1                                                                          */
+static bool hsb__values_is_type(const hsb_request *req, const char *media_type)
+{
+    hsb_str rest = hsb__values_single(req, "Content-Type");
+    const hsb_str type = hsb__text_trim(hsb__text_cut(&rest, ';'));
+    return type.len && hsb__text_is_nocase(type, media_type);
+}
+
+HSB_API bool hsb_request_is_type(const hsb_request *req, const char *media_type)
+{
+    if (req && media_type)
+        return hsb__values_is_type(req, media_type);
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_is_type: req or media_type is NULL");
+    return false;
+}
+
+/* RFC 5234 B.1: CTL                                                                       */
+static bool hsb__values_has_control(hsb_str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] < ' ' || s.ptr[i] == 0x7F)
+            return true;
+    return false;
+}
+
+/* RFC 7617 2: "Basic", spaces, base64 of user:password.                                   */
+static bool hsb__values_basic(hsb_request *req, hsb_str *user, hsb_str *password)
+{
+    hsb_str digits = hsb__values_single(req, "Authorization");
+    const hsb_str scheme = hsb__text_cut(&digits, ' ');
+    while (digits.len && *digits.ptr == ' ')
+        digits = hsb__text_after(digits, 1);
+    if (!digits.len || !hsb__text_is_nocase(scheme, "Basic"))
+        return false;
+    size_t len;
+    char *text = hsb__values_text(req, digits.len / 4 * 3);
+    if (!text || !hsb__base64_read(digits, text, &len))
+        return false;
+    hsb_str rest = hsb__text_make(text, len);
+    if (hsb__values_has_control(rest))
+        return false;
+    const hsb_str first = hsb__text_cut(&rest, ':');
+    if (!rest.ptr)
+        return false;
+    text[first.len] = text[len] = '\0';
+    *user = first;
+    *password = rest;
+    return true;
+}
+
+HSB_API bool hsb_request_basic_auth(hsb_request *req, hsb_str *user, hsb_str *password)
+{
+    if (!req || !user || !password) {
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_basic_auth: req, user or password is NULL");
+        return false;
+    }
+    *user = *password = hsb__text_absent();
+    return hsb__values_basic(req, user, password);
+}
+
+/* --- query and form ----------------------------------------------------------------------- */
+/* Names are compared as they come, so that a long text of many names costs one walk.      */
+static hsb_str hsb__values_find(hsb_request *req, hsb_str pairs, hsb_str wanted)
+{
+    hsb_str name, value;
+    size_t len = 0;
+    while (hsb__form_next(&pairs, &name, &value)) {
+        if (!hsb__percent_is(name, true, wanted))
+            continue;
+        char *text = hsb__values_text(req, value.len);
+        if (text && hsb__percent_decode(value, true, text, value.len + 1, &len))
+            return hsb__text_make(text, len);
+        break;
+    }
+    return hsb__text_absent();
+}
+
+HSB_API hsb_str hsb_request_query_value(hsb_request *req, const char *name)
+{
+    if (req && name)
+        return hsb__values_find(req, hsb_request_query(req), hsb__text_of(name));
+    HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_query_value: req or name is NULL");
+    return hsb__text_absent();
+}
+
+/* All of it has arrived, and all of it was kept: a form that was cut off has wrong values. */
+static bool hsb__values_kept_all(const hsb_request *req)
+{
+    const hsb__head *h = &req->head;
+    return req->receiving == HSB__END && req->received == (int64_t)hsb__buffer_len(&req->kept) &&
+           (h->chunked ? h->in_trailers && h->state == HSB__HEAD_FINISHED
+                       : req->received == h->content_length);
+}
+
+HSB_API hsb_str hsb_request_form_value(hsb_request *req, const char *name)
+{
+    if (!req || !name)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_form_value: req or name is NULL");
+    else if (hsb__values_kept_all(req) &&
+             hsb__values_is_type(req, "application/x-www-form-urlencoded"))
+        return hsb__values_find(req, hsb__request_body(req), hsb__text_of(name));
+    return hsb__text_absent();
+}
+
+/* --- names of files ------------------------------------------------------------------------ */
+enum { HSB__NAME_MAX = 255, HSB__NAME_EXTENSION = 32 };
+
+static bool hsb__values_is_dot_or_space(char c)
+{
+    return c == '.' || c == ' ';
+}
+
+static hsb_str hsb__values_trim_end(hsb_str s)
+{
+    while (s.len && hsb__values_is_dot_or_space(s.ptr[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+/* What follows the last separator of either kind, without the dots and spaces at its ends. */
+static hsb_str hsb__values_last_part(hsb_str s)
+{
+    for (size_t i = s.len; i > 0; i--)
+        if (s.ptr[i - 1] == '/' || s.ptr[i - 1] == '\\') {
+            s = hsb__text_after(s, i);
+            break;
+        }
+    while (s.len && hsb__values_is_dot_or_space(*s.ptr))
+        s = hsb__text_after(s, 1);
+    return hsb__values_trim_end(s);
+}
+
+/* Names of devices on Windows, also with an extension, in upper and lower case.            */
+static bool hsb__values_is_device(hsb_str name)
+{
+    static const char *const devices[] = { "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
+                                           "CLOCK$" };
+    static const char *const superscripts[] = { "\xC2\xB9", "\xC2\xB2", "\xC2\xB3" };
+    const hsb_str base = hsb__values_trim_end(hsb__text_cut(&name, '.'));
+    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+        if (hsb__text_is_nocase(base, devices[i]))
+            return true;
+    if (!hsb__text_begins_nocase(base, "COM") && !hsb__text_begins_nocase(base, "LPT"))
+        return false;
+    const hsb_str number = hsb__text_after(base, 3);
+    for (size_t i = 0; i < sizeof superscripts / sizeof *superscripts; i++)
+        if (hsb__text_is(number, superscripts[i]))
+            return true;
+    return number.len == 1 && hsb__byte_is(*number.ptr, HSB__BYTE_DIGIT);
+}
+
+static bool hsb__values_is_unsafe(uint32_t c)
+{
+    return hsb__utf8_is_hidden(c) || (c < 0x80 && strchr("<>:\"|?*/\\", (int)c));
+}
+
+/* Writes as many whole characters as there is space for, and returns their length.         */
+static size_t hsb__values_clean(char *out, size_t space, hsb_str s)
+{
+    size_t n = 0;
+    while (s.len) {
+        hsb_str rest = s;
+        uint32_t c;
+        const bool valid = hsb__utf8_next(&rest, &c);
+        const bool safe = valid && !hsb__values_is_unsafe(c);
+        const size_t len = valid ? s.len - rest.len : 1, more = safe ? len : 1;
+        if (n + more > space)
+            break;
+        memcpy(out + n, safe ? s.ptr : "_", more);
+        n += more;
+        s = hsb__text_after(s, len);
+    }
+    return n;
+}
+
+/* Writes the part to out, after an underscore or not.  If it is too long it is cut before its
+   extension.                                                                              */
+static hsb_str hsb__values_join(char out[HSB__NAME_MAX], hsb_str part, bool underscore)
+{
+    char extension[HSB__NAME_EXTENSION];
+    size_t dot = part.len, n = 0;
+    for (size_t i = part.len; i > 0 && part.len - i < sizeof extension && dot == part.len; i--)
+        if (part.ptr[i - 1] == '.')
+            dot = i - 1;
+    const size_t more = hsb__values_clean(extension, sizeof extension, hsb__text_after(part, dot));
+    if (underscore)
+        out[n++] = '_';
+    part.len = dot;
+    n += hsb__values_clean(out + n, HSB__NAME_MAX - n - more, part);
+    memcpy(out + n, extension, more);
+    return hsb__values_trim_end(hsb__text_make(out, n + more));
+}
+
+HSB_API hsb_str hsb_request_safe_name(hsb_request *req, hsb_str file_name)
+{
+    char out[HSB__NAME_MAX];
+    HSB_ASSERT(req && "hsb_request_safe_name: req is NULL");
+    if (!req)
+        return hsb__text_absent();
+    hsb_str part = hsb__values_last_part(file_name);
+    if (!part.len)
+        part = hsb__text_of("unnamed");
+    hsb_str name = hsb__values_join(out, part, false);
+    if (*name.ptr == '-' || hsb__values_is_device(name))
+        name = hsb__values_join(out, part, true);
+    char *text = hsb__values_text(req, name.len);
+    if (text)
+        memcpy(text, name.ptr, name.len);
+    return hsb__text_make(text, text ? name.len : 0);
+}
+
+/* --- secrets -------------------------------------------------------------------------------- */
+HSB_API bool hsb_equal_secret(hsb_str a, hsb_str b)
+{
+    return a.ptr && b.ptr && a.len == b.len && hsb__memory_same(a.ptr, b.ptr, a.len);
+}
+
+HSB_API bool hsb_random(void *buf, size_t size)
+{
+    enum { MOST = 256 };                            /* of getentropy(3) at once              */
+    HSB_ASSERT((buf || !size) && "hsb_random: buf is NULL");
+    if (!buf && size)
+        return false;
+    for (size_t at = 0; at < size; at += MOST)
+        if (!hsb__os_entropy((char *)buf + at, size - at < MOST ? size - at : MOST))
+            return false;
+    return true;
+}
+
+HSB_API const char *hsb_token(char buf[HSB_TOKEN_MAX])
+{
+    unsigned char bytes[16];
+    char text[25];                                  /* 22 digits, and what padding would need */
+    HSB_ASSERT(buf && "hsb_token: buf is NULL");
+    if (!buf)
+        return NULL;
+    buf[0] = '\0';
+    if (!hsb_random(bytes, sizeof bytes))
+        return NULL;
+    hsb__base64_print(text, bytes, sizeof bytes, true);
+    memcpy(buf, text, HSB_TOKEN_MAX);
+    hsb__memory_wipe(bytes, sizeof bytes);
+    hsb__memory_wipe(text, sizeof text);
+    return buf;
 }
 
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */

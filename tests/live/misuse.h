@@ -289,6 +289,24 @@ static void no_request_for_values(void **state)
     WRONG(is_absent(hsb_request_format(NULL, "x")), "hsb_request_format: req or format is NULL");
     WRONG(is_absent(hsb_request_html(NULL, s)), "hsb_request_html: req is NULL");
     WRONG(is_absent(hsb_request_percent(NULL, s)), "hsb_request_percent: req is NULL");
+    WRONG(is_absent(hsb_request_query_value(NULL, "a")),
+          "hsb_request_query_value: req or name is NULL");
+    WRONG(is_absent(hsb_request_form_value(NULL, "a")),
+          "hsb_request_form_value: req or name is NULL");
+    WRONG(!hsb_request_is_type(NULL, "a/b"), "hsb_request_is_type: req or media_type is NULL");
+    WRONG(!hsb_request_basic_auth(NULL, &s, &s),
+          "hsb_request_basic_auth: req, user or password is NULL");
+    WRONG(is_absent(hsb_request_safe_name(NULL, s)), "hsb_request_safe_name: req is NULL");
+}
+
+static void no_secrets(void **state)
+{
+    hsb_str absent = { NULL, 0 };
+    (void)state;
+    FINE(!hsb_equal_secret(absent, absent));
+    FINE(hsb_random(NULL, 0));
+    WRONG(!hsb_random(NULL, 1), "hsb_random: buf is NULL");
+    WRONG(!hsb_token(NULL), "hsb_token: buf is NULL");
 }
 
 static void count(void *arg)
@@ -431,8 +449,16 @@ static void half_of_a_request(rig *r, hsb_request *req)
     TOLD(r, (hsb_respond_dir(req, NULL, s), true), "hsb_respond_dir: req or root is NULL");
     TOLD(r, !hsb_request_detach(req, 101, NULL), "hsb_request_detach: req or hooks is NULL");
     TOLD(r, !hsb_request_websocket(req, NULL), "hsb_request_websocket: req or hooks is NULL");
+#define BASIC "hsb_request_basic_auth: req, user or password is NULL"
     TOLD(r, is_absent(hsb_request_format(req, no_format)),
          "hsb_request_format: req or format is NULL");
+    TOLD(r, is_absent(hsb_request_query_value(req, NULL)),
+         "hsb_request_query_value: req or name is NULL");
+    TOLD(r, is_absent(hsb_request_form_value(req, NULL)),
+         "hsb_request_form_value: req or name is NULL");
+    TOLD(r, !hsb_request_is_type(req, NULL), "hsb_request_is_type: req or media_type is NULL");
+    TOLD(r, !hsb_request_basic_auth(req, &s, NULL), BASIC);
+    TOLD(r, !hsb_request_basic_auth(req, NULL, &s), BASIC);
     assert_int_equal(hsb_response_status(req), 0);
 }
 
@@ -625,7 +651,7 @@ static int misuse_main(void)
         cmocka_unit_test(no_object), cmocka_unit_test(no_security), cmocka_unit_test(no_server),
         cmocka_unit_test(a_server_and_half_of_the_rest), cmocka_unit_test(a_closed_server),
         cmocka_unit_test(no_connection), cmocka_unit_test(no_request),
-        cmocka_unit_test(no_request_for_values),
+        cmocka_unit_test(no_request_for_values), cmocka_unit_test(no_secrets),
         cmocka_unit_test(no_response), cmocka_unit_test(no_ticket), cmocka_unit_test(no_stream),
         cmocka_unit_test(an_answered_request), cmocka_unit_test(an_aborted_request),
         cmocka_unit_test(a_detached_request), cmocka_unit_test(a_websocket),

@@ -1,4 +1,4 @@
-/* >>text: ASCII compare, classes of bytes, UTF-8, numbers, lists, dates.  Inputs end at a guard
+/* >>text: ASCII compare, classes of bytes, UTF-8, numbers, lists, base64, dates.  Inputs end at a guard
    page. */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
@@ -334,6 +334,45 @@ static void test_date_of_old(void **state)
     }
 }
 
+/* --- base64 ------------------------------------------------------------------------------- */
+static void test_base64(void **state)
+{
+    static const char *const cases[][3] = {         /* RFC 4648 10 */
+        { "", "", "" }, { "f", "Zg==", "Zg" }, { "fo", "Zm8=", "Zm8" }, { "foo", "Zm9v", "Zm9v" },
+        { "foob", "Zm9vYg==", "Zm9vYg" }, { "fooba", "Zm9vYmE=", "Zm9vYmE" },
+        { "foobar", "Zm9vYmFy", "Zm9vYmFy" }, { "\xFB\xFF\xBF", "+/+/", "-_-_" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const hsb_str bytes = tight(cases[i][0]);
+        char out[9], back[6];
+        size_t len;
+        hsb__base64_print(out, (const unsigned char *)bytes.ptr, bytes.len, false);
+        assert_string_equal(out, cases[i][1]);
+        hsb__base64_print(out, (const unsigned char *)bytes.ptr, bytes.len, true);
+        assert_string_equal(out, cases[i][2]);
+        assert_true(hsb__base64_read(tight(cases[i][1]), back, &len));
+        assert_int_equal(len, bytes.len);
+        assert_memory_equal(back, cases[i][0], len);
+    }
+}
+
+static void test_base64_refused(void **state)
+{
+    static const char *const cases[] = {
+        "Z", "Zg", "Zg=", "Zm8", "=", "==", "===", "====", "Z===", "Zg==Zg==", "Zg=a", "Z=g=", "=Zg=",
+        "Zm9v=", "Zm9v====", "Zm9 ", " Zm9", "Zm9\n", "Zm9v\r\n", "-_-_", "Zm9\xC3", "Zg==\n\n\n\n",
+        "Zh==", "Zv==", "ZgB=", "Zm9=",             /* 3.5: bits of no byte */
+    };
+    char out[64];
+    size_t len;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (hsb__base64_read(tight(cases[i]), out, &len))
+            fail_msg("%s", cases[i]);
+    assert_false(hsb__base64_read(hsb__text_make("Zm\0v", 4), out, &len));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +387,8 @@ int main(void)
         cmocka_unit_test(test_number),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_list),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_base64_refused),
         cmocka_unit_test(test_date_text),
         cmocka_unit_test(test_date_calendar),
         cmocka_unit_test(test_date_refused),

@@ -6,20 +6,6 @@
 
 /* --- its parts --- */
 
-static void test_base64(void **state)
-{
-    (void)state;
-    static const char *const cases[][2] = {                 /* RFC 4648 10 */
-        { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" },
-        { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" }, { "\xFB\xFF\xBF", "+/+/" },
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char out[9];
-        hsb__websocket_base64(out, (const unsigned char *)cases[i][0], strlen(cases[i][0]));
-        assert_string_equal(out, cases[i][1]);
-    }
-}
-
 static void test_accept(void **state)
 {
     (void)state;
@@ -235,7 +221,6 @@ int main(void)
 {
     static struct CMUnitTest row_tests[HANDSHAKES];
     static const struct CMUnitTest others[] = {
-        cmocka_unit_test(test_base64),
         cmocka_unit_test(test_accept),
         cmocka_unit_test(test_key_is_good),
         cmocka_unit_test(test_handshake),
