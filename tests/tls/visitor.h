@@ -5,9 +5,14 @@
 
 #define DATA "tests/data/"
 
-/* All zero: TLS 1.2 at most, the name localhost, no certificate, no session. */
+/* The one version that visitors speak; visitors_of_both_versions sets it. */
+static int visitor_version = TLS1_2_VERSION;
+
+/* All zero: the name localhost, no certificate, no session. */
 typedef struct visitor {
     const char  *cert, *key;            /* of the client: DATA "client-NAME.pem", NAME.key      */
+    void       (*present)(SSL *ssl, const void *what);  /* instead: brings a chain and its key  */
+    const void  *what;
     const char  *name;                  /* to ask for; "": none                                 */
     const char  *alpn;                  /* names, each after a byte with its length             */
     const char  *suites;
@@ -19,7 +24,7 @@ typedef struct visitor {
 typedef struct visit {
     client *c;
     bool    up;
-    int     alert;                      /* heard in the handshake; -1: none                     */
+    int     alert;                      /* the last one that was heard; -1: none                */
 } visit;
 
 static inline void visit_hear(const SSL *ssl, int where, int ret)
@@ -36,7 +41,6 @@ static inline SSL_CTX *visitor_context(void)
         one = SSL_CTX_new(TLS_client_method());
         assert_non_null(one);
         SSL_CTX_set_security_level(one, 0);
-        SSL_CTX_set_max_proto_version(one, TLS1_2_VERSION);
         SSL_CTX_set_options(one, SSL_OP_NO_TICKET);
         SSL_CTX_set_session_cache_mode(one, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_info_callback(one, visit_hear);
@@ -48,6 +52,10 @@ static inline SSL *visitor_ssl(const visitor *who)
 {
     SSL *ssl = SSL_new(visitor_context());
     assert_non_null(ssl);
+    SSL_set_min_proto_version(ssl, visitor_version);
+    SSL_set_max_proto_version(ssl, visitor_version);
+    if (who->present)
+        who->present(ssl, who->what);
     if (who->cert) {
         char path[128];
         snprintf(path, sizeof path, DATA "client-%s.pem", who->cert);
@@ -104,6 +112,34 @@ static inline void visit_start(visit *v, rig *r, const visitor *who)
     visit_go_on(v);
 }
 
+/* To the end of one that is refused, with this alert, and with this text on our side.  In TLS 1.3
+   a client is through before the server has looked at its certificate, and hears of it when it
+   waits for an answer. */
+static inline void visit_refused_here(visit *v, rig *r, int alert, const char *text)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    visit_go_on(v);
+    if (v->up && visitor_version == TLS1_3_VERSION) {
+        try_say(v->c, request, sizeof request - 1);
+        hear_more(v->c, text);
+        v->up = v->c->len > 0;
+    }
+    if (v->up)
+        fail_msg("let in: %s", text);
+    hang_up(v->c);
+    turn_until(r, all_closed, "the refused one");
+    assert_string_equal(r->told.text, text);
+    if (v->alert != alert)
+        fail_msg("%s: heard alert %d, not %d", text, v->alert, alert);
+}
+
+static inline void visit_refused(rig *r, const visitor *who, int alert, const char *text)
+{
+    visit v;
+    visit_begin(&v, r, who);
+    visit_refused_here(&v, r, alert, text);
+}
+
 /* A whole one: the handshake, one request with this answer, goodbye.  Returns its session, to
    free. */
 static inline SSL_SESSION *visit_once(rig *r, const visitor *who, bool resumed, const char *body)
@@ -130,6 +166,25 @@ static inline void visit_twice(rig *r, const visitor *first, const visitor *seco
     SSL_SESSION_free(visit_once(r, &again, resumed, body));
     SSL_SESSION_free(again.session);
 }
+
+/* All tests twice. */
+static inline int visitors_speak_1_2(void **state)
+{
+    (void)state;
+    visitor_version = TLS1_2_VERSION;
+    return 0;
+}
+
+static inline int visitors_speak_1_3(void **state)
+{
+    (void)state;
+    visitor_version = TLS1_3_VERSION;
+    return 0;
+}
+
+#define visitors_of_both_versions(name, tests) \
+    (cmocka_run_group_tests_name(name ", TLS 1.2", tests, visitors_speak_1_2, NULL) + \
+     cmocka_run_group_tests_name(name ", TLS 1.3", tests, visitors_speak_1_3, NULL))
 
 /* --- the server's side ------------------------------------------------------------------- */
 static inline void say_ok(rig *r, hsb_request *req)
