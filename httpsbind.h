@@ -1747,7 +1747,7 @@ static int hsb__os_open_below(const char *root, const char *relative)
    Purpose  the user's allocator with a count, wiping, a pool of blocks
    Uses     >>platform
    Names    hsb__memory_*, hsb__pool_*
-   Tests    tests/unit/memory.c                                                      */
+   Tests    tests/unit/memory.c, tests/unit/wipes.c                                    */
 
 /* All memory of an object is allocated through the object's hsb__memory.  Several threads
    may use it if the user's allocator allows that.                                     */
@@ -3829,7 +3829,7 @@ static void hsb__listener_set_waiting(hsb__listener *l, bool in_poller)
             requests and streams
    Uses     >>platform >>memory >>list >>error >>timer >>poller
    Names    hsb__inbox_*, hsb__after_*, hsb__post_*, hsb__promise_*
-   Tests    tests/unit/inbox.c, tests/unit/loop.c, tests/live/threads.c              */
+   Tests    tests/unit/inbox.c, tests/unit/tickets.c, tests/unit/loop.c, tests/live/threads.c */
 
 /* The application's function of a post, a ticket, or a call for later.                */
 typedef union hsb__resume {
@@ -4560,7 +4560,7 @@ static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
    Purpose  PEM text to DER objects and back
    Uses     >>platform >>memory >>text >>error
    Names    hsb__pem_*, hsb__object
-   Tests    tests/unit/pem.c, tests/fuzz/pem.c                                         */
+   Tests    tests/unit/pem.c, tests/unit/wipes.c, tests/fuzz/pem.c                     */
 
 /* What is between a BEGIN line and its END line.  One block: the bytes follow.        */
 typedef struct hsb__object {
@@ -4859,7 +4859,7 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
    Purpose  private keys: read, decrypt, generate; RSASSA-PSS
    Uses     >>platform >>memory >>text >>error >>der >>pem
    Names    hsb__key_*, hsb__pss_*, hsb__hash_len
-   Tests    tests/unit/key.c, tests/fuzz/key.c                                         */
+   Tests    tests/unit/key.c, tests/unit/secrets.c, tests/unit/wipes.c, tests/fuzz/key.c */
 
 /* The numbers of a key stay where its DER has them: the only copy of a secret is the
    object that hsb__key_free wipes.                                                    */
@@ -6279,7 +6279,7 @@ static bool hsb__trust_is_current(const hsb__x509 *cert, int64_t now)
             names that clients are asked with
    Uses     >>memory >>text >>error >>der >>pem >>key >>x509 >>trust
    Names    hsb__chain_*, hsb__anchors_*, hsb__names_*
-   Tests    tests/unit/chain.c, tests/unit/verify.c                                     */
+   Tests    tests/unit/chain.c, tests/unit/trusted_certificate.c, tests/unit/verify.c  */
 
 /* --- files of certificates --------------------------------------------------------- */
 
@@ -7141,7 +7141,8 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
             >>selfsigned
    Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
             hsb__suite_*, hsb__security_*
-   Tests    tests/unit/security.c
+   Tests    tests/unit/security.c, tests/unit/sessions.c, tests/unit/wipes.c,
+            tests/unit/tls_resumption.c, tests/tls/renewal.c
 
    Threads.  Servers on several threads use one security at once.  After new two things
    change: the session cache, behind its lock, and the reference count, atomically.      */
@@ -8469,20 +8470,29 @@ static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
         CA would have signed, costs us one signature.
      5  Revocation lists, if there are any, for every certificate of the path.
 
-   What OpenSSL (X509_verify_cert for sslclient) accepts and is refused here:
-     names that differ in case, in spaces or in their type of string: compared by bytes
-     a second path, if the first that names and identifiers allow is no good; a CA in trusted
-       counts before one that was sent
-     more than 5 certificates; signatures that cost more than 12 with P-256 would: three
-       with P-384 or two with P-521 do, lists counted
-     name constraints, even if they were kept
-     critical policy constraints, mappings and the like, which ask for work not done here
+   What OpenSSL (X509_verify_cert for sslclient) accepts and is refused here, and why:
+     names that differ in case, in spaces or in their type of string: names are compared by
+       bytes, so that no two readers of a name can disagree about it
+     a second path, if the first that names and identifiers allow is no good: one path is what
+       bounds the cost.  A CA in trusted counts before one that was sent
+     more than 5 certificates; signatures that cost more than 12 with P-256 would, lists
+       counted: a client must not hold up the others.  Three with P-384 or two with P-521 do
+     name constraints, even if they were kept; critical policy constraints, mappings and the
+       like: nothing here enforces them
      keyUsage with keyAgreement and without digitalSignature: ECDHE needs a signature
-     a certificate without basicConstraints as a CA, if it is self-signed
-     signatures with SHA-1 or SHA-224, RSASSA-PSS, Ed25519; keys of other kinds, other sizes;
-       compressed points; RSA exponents beyond 32 bits
-     a serial that is negative or longer than 20 bytes; extensions in version 1 or 2
-     a revocation list without nextUpdate, or for some certificates only; two of one issuer
+     a certificate without basicConstraints as a CA, if it is self-signed: RFC 5280 6.1.4 (k)
+     signatures with SHA-1 or SHA-224: too weak.  RSASSA-PSS in certificates, Ed25519, keys of
+       other kinds, compressed points: BearSSL's X.509 knows none of them
+     RSA keys below 2048 bits: too weak; above 4096 bits, or with an exponent beyond 32 bits:
+       too slow
+     a serial that is negative or longer than 20 bytes, extensions in version 1 or 2: RFC 5280
+       4.1 forbids them
+     a revocation list without nextUpdate, as it would be good for ever; for some certificates
+       only, as it says nothing of the others; a second one of the same issuer, as nobody says
+       which of them counts
+     a fault in trusted or in a list of revoked ones, although this client's path does without
+       it: it is told when it is loaded
+     a pin that a list with the name of its issuer revokes: OpenSSL looks at no list for it
    What OpenSSL refuses and is accepted here: anyExtendedKeyUsage without clientAuth (RFC 5280
    4.2.1.12 lets it stand for all); a chain under the second of two CAs in trusted that have
    one name (OpenSSL tries one); a pin, or a CA in trusted, whose own issuer is not there
@@ -8890,7 +8900,7 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
    Purpose  the key schedule of TLS 1.3 (RFC 8446 7.1): transcript, HKDF, stages
    Uses     >>memory >>key
    Names    hsb__transcript_*, hsb__secret_*
-   Tests    tests/unit/secrets.c
+   Tests    tests/unit/secrets.c, tests/unit/tls13.c, tests/unit/wipes.c
 
    HKDF (RFC 5869) over BearSSL's HMAC.  Nothing here is longer than one hash, so Expand is a
    single HMAC of its info and the byte 1.                                                */
@@ -9024,7 +9034,8 @@ static void hsb__secret_finished(const br_hash_class *hash, const unsigned char 
             (RFC 5246 6): frames in place, protection, limits
    Uses     >>memory >>text >>buffer >>key >>security >>hello >>secrets
    Names    hsb__record_*, hsb__keys_*, hsb__frame
-   Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c
+   Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c,
+            tests/unit/tls_alerts.c, tests/unit/wipes.c
 
    Sending.  Records are made where they are sent from: r->out holds records that are closed,
    out[sent..made), and after them the one that is open for plaintext.  Nothing is copied.
@@ -9457,7 +9468,7 @@ static int hsb__record_take(hsb__record *r, unsigned char *bytes, size_t len, si
    Uses     >>platform >>memory >>text >>address >>security >>hello >>choice >>verify
             >>record
    Names    hsb__tls12_*
-   Tests    tests/unit/tls.c, tests/unit/tls_resumption.c
+   Tests    tests/unit/tls*.c, tests/unit/wipes.c
 
    BearSSL asks in this order:
      load()                     session cache: the session ID is read, what follows is not
@@ -10078,7 +10089,7 @@ static void hsb__tls12_pool_close(hsb__tls12_pool *pool)
    Purpose  the state of a handshake of TLS 1.3, and its messages as they are written
    Uses     >>memory >>buffer >>address >>security >>verify >>secrets >>record
    Names    hsb__tls13, hsb__wait13, hsb__wire_*, hsb__shake13_*
-   Tests    tests/unit/tls13.c                                                            */
+   Tests    tests/unit/tls13.c, tests/unit/tls*.c                                      */
 
 typedef enum hsb__wait13 {
     HSB__WAIT_HELLO, HSB__WAIT_HELLO_AGAIN, HSB__WAIT_CERTIFICATE, HSB__WAIT_VERIFY,
@@ -10206,7 +10217,7 @@ static bool hsb__shake13_close(hsb__tls13 *t, hsb__wire *w, size_t mark)
    Uses     >>platform >>memory >>key >>security >>hello >>verify >>secrets >>record
             >>shake13
    Names    hsb__seal_*, hsb__psk_*
-   Tests    tests/unit/tls13.c
+   Tests    tests/unit/tls13.c, tests/unit/tls_resumption.c, tests/unit/wipes.c, tests/tls
 
    A ticket is the ID of an entry in the session cache, or, with ticket_key and for clients
    without a certificate, the session itself, sealed.  No early data, ever.               */
@@ -10423,7 +10434,7 @@ static void hsb__psk_send_tickets(hsb__tls13 *t)
    Uses     >>platform >>memory >>text >>buffer >>key >>chain >>security >>hello >>choice
             >>verify >>secrets >>record >>shake13 >>resume13
    Names    hsb__tls13_*
-   Tests    tests/unit/tls13.c, tests/tls
+   Tests    tests/unit/tls*.c, tests/unit/wipes.c, tests/tls
 
    States (HSB__WAIT_...), named after what they wait for; COMPLETE is HSB__WAIT_NOTHING:
 
@@ -13567,7 +13578,7 @@ static void hsb__channel_call_off(hsb__channel *ch)
    Purpose  the request object: its states, the head's storage, what fields say
    Uses     >>memory >>arena >>text >>buffer >>inbox >>loop >>head >>body >>channel
    Names    hsb__request_*
-   Tests    tests/wire, tests/live/getters.c                                         */
+   Tests    tests/wire, tests/live/getters.c, tests/live/first_field.c, tests/live/responses.c */
 
 /* Two of the three state machines of a connection (the third, phase, is in >>conn), each
    transition with the only function that makes it.
@@ -13851,7 +13862,7 @@ static void hsb__request_resume(hsb_request *req)
    Purpose  the answer: what is allowed when, which framing, what is written
    Uses     >>text >>buffer >>loop >>outgoing >>frame >>channel >>request
    Names    hsb__response_*
-   Tests    tests/live/responses.c, tests/wire                                       */
+   Tests    tests/live/responses.c, tests/live/first_field.c, tests/wire               */
 
 /* Of a body that nobody wants, at most so many bytes are read and dropped; if there
    are more, the connection ends after the answer.                                      */
@@ -14816,7 +14827,7 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
    Uses     >>memory >>text >>buffer >>inbox >>loop >>outgoing >>channel >>request
             >>response
    Names    hsb__stream_*, hsb__request_detach
-   Tests    tests/live/streams.c                                                     */
+   Tests    tests/live/streams.c, tests/live/closing.c, tests/live/timeouts.c          */
 
 struct hsb_stream {
     hsb__channel     channel;
@@ -15854,7 +15865,7 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
    Uses     >>list >>text >>buffer >>error >>loop >>head >>body >>frame >>channel
             >>request >>response
    Names    hsb__http1_*
-   Tests    tests/wire, tests/live/limits.c, tests/live/responses.c
+   Tests    tests/wire, tests/live/limits.c, tests/live/responses.c, tests/live/timeouts.c
 
    A receiver is what >>conn hands a peer's bytes to, and it knows nothing of sockets and TLS.
    >>conn calls it through these:

@@ -5,6 +5,7 @@
 
 #include <openssl/ec.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,7 +20,9 @@
 enum {
     KEYS_P256 = 8, KEY_P384 = KEYS_P256, KEY_P521, KEY_RSA, KEY_RSA_2, KEY_RSA_4096, KEY_RSA_1024,
     KEY_ED25519,
-    KEYS
+    KEYS,
+    KEY_RSA_WIDE = KEYS, KEY_RSA_4096_WIDE,     /* the exponent has 32 bits, all set         */
+    KEYS_ALL
 };
 
 static inline EVP_PKEY *chains_read_key(const char *path)
@@ -32,9 +35,22 @@ static inline EVP_PKEY *chains_read_key(const char *path)
     return key;
 }
 
+static inline EVP_PKEY *chains_make_wide(size_t bits)
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    BIGNUM *e = BN_new();
+    CHAINS_MUST(BN_set_word(e, 0xFFFFFFFFU) && EVP_PKEY_keygen_init(ctx) > 0 &&
+                EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, (int)bits) > 0 &&
+                EVP_PKEY_CTX_set1_rsa_keygen_pubexp(ctx, e) > 0 && EVP_PKEY_generate(ctx, &key) > 0);
+    BN_free(e);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
 static inline EVP_PKEY *chains_key(int which)
 {
-    static EVP_PKEY *keys[KEYS];
+    static EVP_PKEY *keys[KEYS_ALL];
     if (!keys[KEY_RSA]) {
         for (int i = 0; i < KEYS_P256; i++)
             keys[i] = EVP_EC_gen("P-256");
@@ -46,6 +62,8 @@ static inline EVP_PKEY *chains_key(int which)
         keys[KEY_ED25519] = chains_read_key("tests/data/ed25519.key");
         keys[KEY_RSA] = chains_read_key("tests/data/client-rsa.key");
     }
+    if (which >= KEYS && !keys[which])          /* takes seconds, and few want them          */
+        keys[which] = chains_make_wide(which == KEY_RSA_WIDE ? 2048 : 4096);
     return keys[which];
 }
 

@@ -61,6 +61,7 @@ static void strangers(void)
     static const struct { const char *name; int key; } kinds[] = {
         { "a stranger names a CA: P-256", 0 }, { "the same, P-384", KEY_P384 },
         { "the same, P-521", KEY_P521 }, { "the same, RSA-4096", KEY_RSA_4096 },
+        { "the same, RSA-4096, 32-bit exponent", KEY_RSA_4096_WIDE },
     };
     world w = path(5, 0, false);
     w.certs[4].issuer = 99;
@@ -86,6 +87,12 @@ int main(void)
     measure("verified: 5 certificates, RSA-4096", &w, 0);
     w = path(3, KEY_RSA_4096, true);
     measure("verified: 3 certificates and lists, RSA-4096", &w, 0);
+    w = path(5, KEY_RSA_WIDE, true);
+    measure("verified: 5 certificates and lists, RSA-2048, 32-bit exponent", &w, 0);
+    w = path(5, KEY_RSA_4096_WIDE, false);
+    measure("verified: 5 certificates, RSA-4096, 32-bit exponent", &w, 0);
+    w = path(3, KEY_RSA_4096_WIDE, true);
+    measure("verified: 3 certificates and lists, RSA-4096, 32-bit exponent", &w, 0);
     w = path(2, KEY_P384, false);
     measure("verified: 2 certificates, P-384", &w, 0);
     w = path(1, KEY_P521, false);
