@@ -57,6 +57,8 @@ typedef struct c13 {
     unsigned char stage[48], client_data[48], server_data[48];
     unsigned char random[32], id[32];
     EVP_PKEY *x25519, *p256;
+    unsigned char ml_kem[1184], ml_kem_secret[32];  /* of X25519MLKEM768: the caller's       */
+    unsigned char ml_kem_got[1088];     /* the server's ciphertext                           */
     const c13_ticket *offered;
     c13_ticket tickets[8];
     int ticket_count;
@@ -266,19 +268,27 @@ static inline void c13_hear_hello(c13 *c, const unsigned char *m, size_t len)
         c13_put(&c->messages, m, len);
         return;
     }
-    EVP_PKEY *own = c->group == 29 ? c->x25519 : c->p256, *peer = EVP_PKEY_new();
+    EVP_PKEY *own = c->group == 23 ? c->p256 : c->x25519, *peer = EVP_PKEY_new();
     unsigned char shared[66];
-    size_t shared_len = sizeof shared;
+    const size_t before = c->group == 0x11EC ? 32 : 0;  /* the secret of ML-KEM comes first  */
+    size_t shared_len = sizeof shared - before;
+    if (before) {
+        C13_MUST(key_len == 1088 + 32);
+        memcpy(c->ml_kem_got, key, 1088);
+        memcpy(shared, c->ml_kem_secret, 32);
+        key += 1088;
+        key_len -= 1088;
+    }
     C13_MUST(key && EVP_PKEY_copy_parameters(peer, own) == 1);
     C13_MUST(EVP_PKEY_set1_encoded_public_key(peer, key, key_len) == 1);
     EVP_PKEY_CTX *x = EVP_PKEY_CTX_new(own, NULL);
     C13_MUST(EVP_PKEY_derive_init(x) == 1 && EVP_PKEY_derive_set_peer(x, peer) == 1 &&
-             EVP_PKEY_derive(x, shared, &shared_len) == 1);
+             EVP_PKEY_derive(x, shared + before, &shared_len) == 1);
     EVP_PKEY_CTX_free(x);
     EVP_PKEY_free(peer);
     c13_put(&c->messages, m, len);
     c13_early(c->md, c->resumed ? c->offered->psk : NULL, c->stage);
-    c13_next(c->md, c->stage, shared, shared_len);
+    c13_next(c->md, c->stage, shared, before + shared_len);
     unsigned char secret[64];
     c13_derive(c, c->stage, "c hs traffic", secret);
     c13_keys(c, &c->out, secret);
@@ -483,10 +493,15 @@ static inline void c13_put_shares(c13 *c, c13_bytes *b, const c13_hello *h, cons
         EVP_PKEY *own = shares[i] == 23 ? c->p256 : c->x25519;
         size_t len = EVP_PKEY_get1_encoded_public_key(own, &key);
         c13_number(list, 2, shares[i]);
-        if (i == 0 && h->share)
+        if (i == 0 && h->share) {
             c13_vector(list, 2, h->share, h->share_len);
-        else
+        } else if (shares[i] == 0x11EC) {
+            c13_number(list, 2, sizeof c->ml_kem + len);
+            c13_put(list, c->ml_kem, sizeof c->ml_kem);
+            c13_put(list, key, len);
+        } else {
             c13_vector(list, 2, key, len);
+        }
         OPENSSL_free(key);
     }
     c13_vector(value, 2, list->at, list->len);
