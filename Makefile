@@ -52,6 +52,7 @@ deps:
 	@tests/deps.sh $(DEPS)
 deps-check: deps
 	@tests/deps.sh $(DEPS_CHECK)
+	@tests/node.sh mlkem@2.7.0
 
 # Where one of them is asked for in the same breath, it comes before all that is built.
 first := $(filter deps deps-check clean,$(MAKECMDGOALS))
