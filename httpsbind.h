@@ -12810,8 +12810,8 @@ static bool hsb__percent_is(hsb_str in, bool form, hsb_str text)
     return n == text.len;
 }
 
-/* Writes the text and a NUL to buf, which may be where `in` is.  False: `in` is malformed, contains a NUL, or does not fit; then buf is
-   empty.                                                                              */
+/* Writes the text and a NUL to buf, which may be where `in` is.  False: `in` is malformed, contains
+   a NUL, or does not fit; then buf is empty.                                              */
 static bool hsb__percent_decode(hsb_str in, bool form, char *buf, size_t size, size_t *len)
 {
     size_t n = 0;
