@@ -321,6 +321,55 @@ static void without_memory_there_is_an_answer(void **state)
     assert_within(failures, 4, 20);
 }
 
+/* --- a form ------------------------------------------------------------------------------------ */
+/* Before on_request it is not whole; the query always is. */
+static void ask_too_early(rig *r, hsb_request *req)
+{
+    (void)r;
+    assert_null(hsb_request_form_value(req, "a").ptr);
+    assert_true(hsb_equal(hsb_request_query_value(req, "q"), "1 2"));
+}
+
+static void answer_with_the_form(rig *r, hsb_request *req)
+{
+    hsb_str a = hsb_request_form_value(req, "a"), b = hsb_request_form_value(req, "b");
+    (void)r;
+    assert_non_null(a.ptr);
+    assert_non_null(b.ptr);
+    hsb_respond(req, 200, "text/plain", hsb_request_format(req, "%s, %s", a.ptr, b.ptr));
+}
+
+/* The client went before it had sent all. */
+static void the_form_has_nothing(rig *r, hsb_request *req, const hsb_error *why)
+{
+    if (r->requests)
+        return;
+    assert_non_null(why);
+    assert_null(hsb_request_form_value(req, "a").ptr);
+}
+
+#define FORM "POST /?q=1+2 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+
+static void a_form_counts_when_it_is_whole(void **state)
+{
+    rig r = { .on_head = ask_too_early, .on_request = answer_with_the_form,
+              .on_finish = the_form_has_nothing };
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    say(c, FORM "Content-Length: 9\r\n\r\na=1&b=");
+    turns(&r, 3);
+    cut_off(c);
+    turn_until(&r, all_finished, "the end of half a request");
+    assert_int_equal(r.requests, 0);
+    c = dial(&r);
+    must_answer(ask(c, FORM "Content-Length: 12\r\n\r\na=1&b=%C3%BC"), 200, "1, \xC3\xBC");
+    hang_up(c);
+    c = dial(&r);
+    must_answer(ask(c, FORM "Transfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n4\r\n2&b=\r\n0\r\n\r\n"), 200, "12, ");
+    hang_up(c);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +382,7 @@ int main(void)
         BOTH(a_warm_server_allocates_nothing_for_it),
         cmocka_unit_test(the_limit_is_of_each_request),
         cmocka_unit_test(without_memory_there_is_an_answer),
+        BOTH(a_form_counts_when_it_is_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
