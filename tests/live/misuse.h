@@ -450,7 +450,7 @@ static void half_of_a_request(rig *r, hsb_request *req)
     TOLD(r, !hsb_request_detach(req, 101, NULL), "hsb_request_detach: req or hooks is NULL");
     TOLD(r, !hsb_request_websocket(req, NULL), "hsb_request_websocket: req or hooks is NULL");
 #define BASIC "hsb_request_basic_auth: req, user or password is NULL"
-    TOLD(r, is_absent(hsb_request_format(req, no_format)),
+    TOLD(r, is_absent(hsb_request_format(req, no_format, 0)),
          "hsb_request_format: req or format is NULL");
     TOLD(r, is_absent(hsb_request_query_value(req, NULL)),
          "hsb_request_query_value: req or name is NULL");
