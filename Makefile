@@ -46,7 +46,7 @@ DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-
              $(if $(filter x86_64,$(shell uname -m)),gcc-multilib) \
              libevent-dev libuv1-dev valgrind strace \
              chromium nginx-light haproxy wrk wget gnutls-bin sslscan testssl.sh \
-             python3 python3-websockets node-ws
+             python3 python3-websockets node-ws libnss3-tools golang-go default-jdk-headless
 
 deps:
 	@tests/deps.sh $(DEPS)
