@@ -74,6 +74,7 @@
      >>loop            what the connections of a server share
      >>head            request line and fields
      >>body            length and chunked framing in
+     >>multipart       the parts of a form's body
      >>outgoing        what waits to be sent
      >>frame           status line, fields, chunks out
      >>peers           how many connections each peer address has
@@ -721,6 +722,14 @@ HSB_API bool        hsb_random(void *buf, size_t size);
 /* 128 random bits as 22 letters, digits, '-' and '_': for a session or a CSRF token.  Returns buf;
    NULL: no randomness, and buf is "".                                             [any thread]   */
 HSB_API const char *hsb_token(char buf[HSB_TOKEN_MAX]);
+
+/* --- forms with files: multipart/form-data (RFC 7578) ---------------------------------------- */
+/* One part of a form: a field, or a file.  In name and file_name the %22, %0D and %0A that browsers
+   send for a quote, CR and LF are decoded, and nothing else: a backslash is a backslash.  A part
+   that is not a file has no file_name (absent); a file input without a file has an empty one, and
+   no data.  file_name is whatever the client says: it may hold folders, "..", CR and LF.  type is
+   the part's Content-Type; absent: text/plain (RFC 7578 4.4).                                    */
+typedef struct hsb_part { hsb_str name, file_name, type; } hsb_part;
 
 /* --- response ----------------------------------------------------------------------------- */
 /* Answer with one call (hsb_respond...), or with hsb_response_begin, any number of _write, and
@@ -13102,6 +13111,401 @@ static hsb__body_event hsb__body_read(hsb__body *b, const char *bytes, size_t le
 static const char *hsb__body_reason(const hsb__body *b)
 {
     return b->reason ? b->reason : "";
+}
+
+/* ===== >>multipart ===============================================================
+   Purpose  multipart/form-data (RFC 7578, RFC 2046 5.1): a strict state machine that finds
+            the parts of a body and copies nothing but their heads
+   Uses     >>text
+   Names    hsb__multipart_*
+   Tests    tests/unit/multipart.c, tests/fuzz/multipart.c, tests/wire/rfc7578-forms.txt
+
+   The mark between two parts is CR LF "--" and the boundary.  CR is its first byte and occurs
+   nowhere else in it.  So when a match fails, no other match can have begun within it, and
+   the search never looks at a byte again: its cost is linear, wherever the body is cut.
+   A body whose mark is followed by anything but blanks and CR LF, or "--", is refused: other
+   parsers take such a line for a boundary, or for data, and would see other parts.       */
+
+typedef enum hsb__multipart_state {
+    HSB__MULTIPART_PREAMBLE,    /* what comes before the first mark, and is skipped    */
+    HSB__MULTIPART_IN_DATA,     /* a part's data, and the mark that ends it            */
+    HSB__MULTIPART_AFTER_MARK,  /* blanks, CR, or the first '-' after the last mark    */
+    HSB__MULTIPART_AFTER_BLANKS,        /* more blanks, or CR (RFC 2046: transport-padding) */
+    HSB__MULTIPART_AT_LF,
+    HSB__MULTIPART_AT_DASH,     /* the second '-' after the last mark                  */
+    HSB__MULTIPART_IN_HEAD,     /* a part's fields, and the empty line                 */
+    HSB__MULTIPART_EPILOGUE,    /* what follows the last mark, and is skipped          */
+    HSB__MULTIPART_REFUSED      /* nothing: status and reason say why                  */
+} hsb__multipart_state;
+
+enum { HSB__MULTIPART_BOUNDARY = 70 };  /* RFC 2046 5.1.1: a boundary's longest         */
+
+typedef struct hsb__multipart {
+    hsb__multipart_state state;
+    char        mark[4 + HSB__MULTIPART_BOUNDARY];
+    size_t      mark_len;
+    size_t      matched;        /* bytes of the mark that were read, and may be data   */
+    size_t      phantom;        /* of these, were not data: the CR LF of an empty line, and
+                                   what is missing before a body that begins with "--"  */
+    bool        in_part;
+    char       *head;           /* the caller's, for the fields of one part            */
+    size_t      head_space, head_len;
+    size_t      line;           /* where in head the line that is being read begins    */
+    int64_t     parts_left;
+    hsb_part    part;           /* points into head                                    */
+    int         status;         /* after HSB__MULTIPART_BAD: what to answer, and why   */
+    const char *reason;
+} hsb__multipart;
+
+typedef enum hsb__multipart_event {
+    HSB__MULTIPART_MORE,        /* all bytes were used; more are needed                */
+    HSB__MULTIPART_PART,        /* a part has begun: see part                          */
+    HSB__MULTIPART_DATA,        /* of the part: within the caller's bytes or in mark   */
+    HSB__MULTIPART_END,         /* the part is whole                                   */
+    HSB__MULTIPART_BAD
+} hsb__multipart_event;
+
+static hsb__multipart_event hsb__multipart_refuse(hsb__multipart *m, int status,
+                                                  const char *reason)
+{
+    m->state = HSB__MULTIPART_REFUSED;
+    m->status = status;
+    m->reason = reason;
+    return HSB__MULTIPART_BAD;
+}
+
+static hsb__multipart_event hsb__multipart_go(hsb__multipart *m, hsb__multipart_state state)
+{
+    m->state = state;
+    return HSB__MULTIPART_MORE;
+}
+
+/* --- parameters --------------------------------------------------------------------- */
+/* A token, or what is between quotes.  A backslash means itself: browsers send names with
+   backslashes as they are (HTML Standard, "multipart/form-data encoding algorithm"), and
+   write a quote as %22.  If a backslash quoted the next character, as in RFC 2045, the value
+   of filename="C:\" would have no end.                                                 */
+static bool hsb__multipart_value(hsb_str *rest, hsb_str *value)
+{
+    const bool quoted = rest->len && *rest->ptr == '"';
+    if (!quoted) {
+        *value = hsb__text_make(rest->ptr, hsb__byte_count(*rest, HSB__BYTE_TOKEN));
+        *rest = hsb__text_after(*rest, value->len);
+        return value->len > 0;
+    }
+    hsb_str inner = hsb__text_after(*rest, 1);
+    *value = hsb__text_cut(&inner, '"');
+    *rest = inner.ptr ? inner : *rest;
+    return inner.ptr != NULL;
+}
+
+/* RFC 9110 5.6.6: the next of *( OWS ";" OWS [ token "=" value ] ).  0: there are no more;
+   -1: malformed.                                                                       */
+static int hsb__multipart_parameter(hsb_str *rest, hsb_str *name, hsb_str *value)
+{
+    for (;;) {
+        *rest = hsb__text_trim(*rest);
+        if (rest->len == 0)
+            return 0;
+        if (*rest->ptr != ';')
+            return -1;
+        *rest = hsb__text_trim(hsb__text_after(*rest, 1));
+        *name = hsb__text_make(rest->ptr, hsb__byte_count(*rest, HSB__BYTE_TOKEN));
+        if (name->len == 0)
+            continue;
+        *rest = hsb__text_after(*rest, name->len);
+        if (rest->len == 0 || *rest->ptr != '=')
+            return -1;
+        *rest = hsb__text_after(*rest, 1);
+        return hsb__multipart_value(rest, value) ? 1 : -1;
+    }
+}
+
+/* RFC 2046 5.1.1: bchars, the last of which is not a space.                            */
+static bool hsb__multipart_is_boundary(hsb_str s)
+{
+    if (s.len == 0 || s.len > HSB__MULTIPART_BOUNDARY || s.ptr[s.len - 1] == ' ')
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (!hsb__byte_is(s.ptr[i], HSB__BYTE_DIGIT | HSB__BYTE_LETTER) &&
+            (s.ptr[i] == '\0' || !strchr("'()+_,-./:=? ", s.ptr[i])))
+            return false;
+    return true;
+}
+
+/* Is this value of Content-Type multipart/form-data?  *parameters is what follows it.   */
+static bool hsb__multipart_is_type(hsb_str value, hsb_str *parameters)
+{
+    const char *semicolon = value.len ? memchr(value.ptr, ';', value.len) : NULL;
+    const size_t len = semicolon ? (size_t)(semicolon - value.ptr) : value.len;
+    *parameters = hsb__text_after(value, len);
+    return hsb__text_is_nocase(hsb__text_trim(hsb__text_make(value.ptr, len)),
+                               "multipart/form-data");
+}
+
+/* Absent: there is no boundary, or two, or it is invalid, or the parameters are.        */
+static hsb_str hsb__multipart_boundary(hsb_str parameters)
+{
+    hsb_str boundary = hsb__text_absent(), name, value;
+    int more;
+    while ((more = hsb__multipart_parameter(&parameters, &name, &value)) > 0) {
+        if (!hsb__text_is_nocase(name, "boundary"))
+            continue;
+        if (boundary.ptr || !hsb__multipart_is_boundary(value))
+            return hsb__text_absent();
+        boundary = value;
+    }
+    return more < 0 ? hsb__text_absent() : boundary;
+}
+
+/* --- a part's head ------------------------------------------------------------------ */
+/* HTML Standard: in names a quote is %22, CR %0D, LF %0A, and nothing else is escaped.  s is
+   in m->head, where its shorter form takes its place.                                  */
+static hsb_str hsb__multipart_unescape(hsb__multipart *m, hsb_str s)
+{
+    char *out = m->head + (s.ptr - m->head);
+    size_t len = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        const bool three = s.len - i >= 3;
+        char c = s.ptr[i];
+        if (three && memcmp(s.ptr + i, "%22", 3) == 0)
+            c = '"';
+        else if (three && memcmp(s.ptr + i, "%0D", 3) == 0)
+            c = '\r';
+        else if (three && memcmp(s.ptr + i, "%0A", 3) == 0)
+            c = '\n';
+        i += c == s.ptr[i] ? 0 : 2;
+        out[len++] = c;
+    }
+    return hsb__text_make(out, len);
+}
+
+/* RFC 7578 4.2: form-data with a name, and the file's name if the part is a file.  filename*
+   is not to be sent, and is ignored like every parameter that is unknown.              */
+static hsb__multipart_event hsb__multipart_disposition(hsb__multipart *m, hsb_str value)
+{
+    const size_t len = hsb__byte_count(value, HSB__BYTE_TOKEN);
+    hsb_str rest = hsb__text_after(value, len), name;
+    int more;
+    if (m->part.name.ptr)
+        return hsb__multipart_refuse(m, 400, "a part has two Content-Disposition fields");
+    if (!hsb__text_is_nocase(hsb__text_make(value.ptr, len), "form-data"))
+        return hsb__multipart_refuse(m, 400, "a part's Content-Disposition is not form-data");
+    while ((more = hsb__multipart_parameter(&rest, &name, &value)) > 0) {
+        hsb_str *to = hsb__text_is_nocase(name, "name")       ? &m->part.name
+                      : hsb__text_is_nocase(name, "filename") ? &m->part.file_name
+                                                              : NULL;
+        if (to && to->ptr)
+            return hsb__multipart_refuse(m, 400, "a part has two names");
+        if (to)
+            *to = hsb__multipart_unescape(m, value);
+    }
+    if (more < 0)
+        return hsb__multipart_refuse(m, 400, "a part's Content-Disposition is malformed");
+    if (!m->part.name.ptr)
+        return hsb__multipart_refuse(m, 400, "a part has no name");
+    return HSB__MULTIPART_MORE;
+}
+
+/* RFC 7578 4.8: all other fields are ignored.                                          */
+static hsb__multipart_event hsb__multipart_field(hsb__multipart *m, hsb_str line)
+{
+    hsb_str value = line, name = hsb__text_cut(&value, ':');
+    if (!value.ptr || !hsb__text_is_token(name))
+        return hsb__multipart_refuse(m, 400, "a part's field name is not a token before a colon");
+    value = hsb__text_trim(value);
+    if (!hsb__text_is_field_value(value))
+        return hsb__multipart_refuse(m, 400, "control character in a part's head");
+    if (hsb__text_is_nocase(name, "Content-Disposition"))
+        return hsb__multipart_disposition(m, value);
+    if (!hsb__text_is_nocase(name, "Content-Type"))
+        return HSB__MULTIPART_MORE;
+    if (m->part.type.ptr)
+        return hsb__multipart_refuse(m, 400, "a part has two Content-Type fields");
+    m->part.type = value;
+    return HSB__MULTIPART_MORE;
+}
+
+/* RFC 2046 5.1.1: data may be missing together with the empty line, whose CR LF is that of
+   the mark then.  So this CR LF is the beginning of a mark, but not of the data.        */
+static hsb__multipart_event hsb__multipart_head_done(hsb__multipart *m)
+{
+    if (!m->part.name.ptr)
+        return hsb__multipart_refuse(m, 400, "a part has no name");
+    m->state = HSB__MULTIPART_IN_DATA;
+    m->in_part = true;
+    m->matched = m->phantom = 2;
+    m->parts_left--;
+    return HSB__MULTIPART_PART;
+}
+
+/* A line of the head has ended.                                                        */
+static hsb__multipart_event hsb__multipart_line(hsb__multipart *m)
+{
+    hsb_str line = hsb__text_make(m->head + m->line, m->head_len - m->line);
+    if (line.len < 2 || line.ptr[line.len - 2] != '\r')
+        return hsb__multipart_refuse(m, 400, "LF without CR in a part's head");
+    line.len -= 2;
+    m->line = m->head_len;
+    return line.len ? hsb__multipart_field(m, line) : hsb__multipart_head_done(m);
+}
+
+static hsb__multipart_event hsb__multipart_in_head(hsb__multipart *m, hsb_str s, size_t *used)
+{
+    const char *lf = memchr(s.ptr, '\n', s.len);
+    const size_t n = lf ? (size_t)(lf - s.ptr) + 1 : s.len;
+    if (m->parts_left == 0)
+        return hsb__multipart_refuse(m, 413, "too many parts");
+    if (n > m->head_space - m->head_len)
+        return hsb__multipart_refuse(m, 413, "the head of a part is too long");
+    memcpy(m->head + m->head_len, s.ptr, n);
+    m->head_len += n;
+    *used = n;
+    return lf ? hsb__multipart_line(m) : HSB__MULTIPART_MORE;
+}
+
+/* --- data and marks ----------------------------------------------------------------- */
+/* The length of what is data for sure at the start of s.  What follows it are *matched bytes of
+   the mark: all of the mark, or so many as there are.                                  */
+static size_t hsb__multipart_find(const hsb__multipart *m, hsb_str s, size_t *matched)
+{
+    const char *at = s.ptr, *end = s.ptr + s.len;
+    while (at < end && (at = memchr(at, '\r', (size_t)(end - at))) != NULL) {
+        const size_t left = (size_t)(end - at), n = left < m->mark_len ? left : m->mark_len;
+        if ((left == 1 || at[1] == '\n') && memcmp(at, m->mark, n) == 0) {
+            *matched = n;
+            return (size_t)(at - s.ptr);
+        }
+        at++;
+    }
+    *matched = 0;
+    return s.len;
+}
+
+/* Goes on with a mark whose first bytes were read.  If it is none, they are data.       */
+static hsb__multipart_event hsb__multipart_match(hsb__multipart *m, hsb_str s, size_t *used,
+                                                 hsb_str *data)
+{
+    size_t n = 0;
+    while (n < s.len && m->matched < m->mark_len && s.ptr[n] == m->mark[m->matched]) {
+        n++;
+        m->matched++;
+    }
+    *used = n;
+    if (m->matched == m->mark_len)
+        return hsb__multipart_go(m, HSB__MULTIPART_AFTER_MARK);
+    if (n == s.len)
+        return HSB__MULTIPART_MORE;
+    *data = hsb__text_make(m->mark + m->phantom, m->matched - m->phantom);
+    m->matched = m->phantom = 0;
+    return data->len ? HSB__MULTIPART_DATA : HSB__MULTIPART_MORE;
+}
+
+static hsb__multipart_event hsb__multipart_in_data(hsb__multipart *m, hsb_str s, size_t *used,
+                                                   hsb_str *data)
+{
+    if (m->matched)
+        return hsb__multipart_match(m, s, used, data);
+    const size_t len = hsb__multipart_find(m, s, &m->matched);
+    *used = len + m->matched;
+    *data = hsb__text_make(s.ptr, len);
+    if (m->matched == m->mark_len)
+        m->state = HSB__MULTIPART_AFTER_MARK;
+    return len ? HSB__MULTIPART_DATA : HSB__MULTIPART_MORE;
+}
+
+/* The line of a mark has ended, or the last mark has: so has the part before it.        */
+static hsb__multipart_event hsb__multipart_mark_done(hsb__multipart *m,
+                                                     hsb__multipart_state next)
+{
+    const bool in_part = m->in_part;
+    memset(&m->part, 0, sizeof m->part);
+    m->matched = m->phantom = m->head_len = m->line = 0;
+    m->in_part = false;
+    m->state = next;
+    return in_part ? HSB__MULTIPART_END : HSB__MULTIPART_MORE;
+}
+
+/* One byte between a mark and what follows it.                                         */
+static hsb__multipart_event hsb__multipart_after_mark(hsb__multipart *m, char c)
+{
+    const hsb__multipart_state state = m->state;
+    if (state == HSB__MULTIPART_AT_LF && c == '\n')
+        return hsb__multipart_mark_done(m, HSB__MULTIPART_IN_HEAD);
+    if (state == HSB__MULTIPART_AT_DASH && c == '-')
+        return hsb__multipart_mark_done(m, HSB__MULTIPART_EPILOGUE);
+    if (state == HSB__MULTIPART_AFTER_MARK && c == '-')
+        return hsb__multipart_go(m, HSB__MULTIPART_AT_DASH);
+    if (state == HSB__MULTIPART_AFTER_MARK || state == HSB__MULTIPART_AFTER_BLANKS) {
+        if (c == '\r')
+            return hsb__multipart_go(m, HSB__MULTIPART_AT_LF);
+        if (hsb__byte_is_blank(c))
+            return hsb__multipart_go(m, HSB__MULTIPART_AFTER_BLANKS);
+    }
+    return hsb__multipart_refuse(m, 400, "a boundary is not alone on its line");
+}
+
+/* --- the reader --------------------------------------------------------------------- */
+static hsb__multipart_event hsb__multipart_step(hsb__multipart *m, hsb_str s, size_t *used,
+                                                hsb_str *data)
+{
+    switch (m->state) {
+    case HSB__MULTIPART_PREAMBLE:
+        hsb__multipart_in_data(m, s, used, data);
+        *data = hsb__text_absent();
+        return HSB__MULTIPART_MORE;
+    case HSB__MULTIPART_IN_DATA:
+        return hsb__multipart_in_data(m, s, used, data);
+    case HSB__MULTIPART_IN_HEAD:
+        return hsb__multipart_in_head(m, s, used);
+    case HSB__MULTIPART_EPILOGUE:
+        *used = s.len;
+        return HSB__MULTIPART_MORE;
+    case HSB__MULTIPART_REFUSED:
+        return HSB__MULTIPART_BAD;
+    default:
+        *used = 1;
+        return hsb__multipart_after_mark(m, *s.ptr);
+    }
+}
+
+/* boundary is valid: see hsb__multipart_boundary.  head, of so many bytes, is borrowed.  parts
+   is how many may come; -1: any number.                                                */
+static void hsb__multipart_start(hsb__multipart *m, hsb_str boundary, char *head, size_t space,
+                                 int64_t parts)
+{
+    memset(m, 0, sizeof *m);
+    memcpy(m->mark, "\r\n--", 4);
+    memcpy(m->mark + 4, boundary.ptr, boundary.len);
+    m->mark_len = 4 + boundary.len;
+    m->matched = m->phantom = 2;        /* a body may begin with the boundary           */
+    m->head = head;
+    m->head_space = space;
+    m->parts_left = parts;
+}
+
+/* Uses up *used of the bytes and returns one event.  Call it again with the other bytes until it
+   returns MORE or BAD.  When all bytes are used, no event is left to be asked for.      */
+static hsb__multipart_event hsb__multipart_read(hsb__multipart *m, const char *bytes, size_t len,
+                                                size_t *used, hsb_str *data)
+{
+    hsb__multipart_event event = HSB__MULTIPART_MORE;
+    *used = 0;
+    while (event == HSB__MULTIPART_MORE && *used < len) {
+        size_t n = 0;
+        *data = hsb__text_absent();
+        event = hsb__multipart_step(m, hsb__text_make(bytes + *used, len - *used), &n, data);
+        *used += n;
+    }
+    return m->state == HSB__MULTIPART_REFUSED ? HSB__MULTIPART_BAD : event;
+}
+
+/* The body has ended.  False: it must not end here; status and reason say why.          */
+static bool hsb__multipart_end(hsb__multipart *m)
+{
+    if (m->state != HSB__MULTIPART_EPILOGUE && m->state != HSB__MULTIPART_REFUSED)
+        hsb__multipart_refuse(m, 400, "the last boundary is missing");
+    return m->state == HSB__MULTIPART_EPILOGUE;
 }
 
 /* ===== >>outgoing ================================================================
