@@ -89,6 +89,7 @@
      >>server          accept, inbox, closing, one turn of the loop
      >>public          the hsb_ functions of all that is above
      >>values          what a request says, decoded; its memory; secrets
+     >>forms           forms with files: the parts of a request's body
      >>changes         versions, and what is promised
      >>licence         MIT                                                              */
 
@@ -730,6 +731,31 @@ HSB_API const char *hsb_token(char buf[HSB_TOKEN_MAX]);
    no data.  file_name is whatever the client says: it may hold folders, "..", CR and LF.  type is
    the part's Content-Type; absent: text/plain (RFC 7578 4.4).                                    */
 typedef struct hsb_part { hsb_str name, file_name, type; } hsb_part;
+typedef struct hsb_multipart_hooks {
+    void *user;                             /* last argument of each                              */
+    void (*on_part)(hsb_request *, const hsb_part *, void *user);   /* a part begins.  Borrowed:
+                                               until its on_end                                   */
+    void (*on_data)(hsb_request *, hsb_str bytes, void *user);      /* borrowed: this call        */
+    void (*on_end) (hsb_request *, void *user);     /* the part is whole                          */
+    int   parts;                            /* more: 413; -1: no limit                (100)       */
+    int   head_bytes;                       /* of one part's head; more: 413          (8 192)     */
+} hsb_multipart_hooks;
+/* Streamed: only from on_head, once.  The body goes to these hooks as it arrives, not to on_body;
+   hooks is copied.  A part may have any size: limits.stream_bytes bounds the body.  on_request is
+   called after the last part.  In each of these hooks you may pause the request, or answer it;
+   after a whole answer none of them is called again.
+   False: the request is answered with 415 (the body has another type), 400 (no valid boundary) or
+   500 (out of memory; head_bytes and some more count against limits.request_bytes), and an answer
+   of yours does nothing.
+   Later, a malformed body, or one without its last boundary, gets a 400, and on_error the reason.
+   Then neither the on_end of the part at hand nor on_request is called: release what you hold in
+   on_finish.                                                                                     */
+HSB_API bool hsb_request_multipart(hsb_request *req, const hsb_multipart_hooks *hooks);
+/* Kept: the next part of the body that hsb_request_body returns, from on_request on.  *rest must be
+   zero at first.  Borrowed: until on_finish.  False: there are no more parts; or the body is not
+   such a form, and the request was answered as above when you asked for the first part.  So you
+   see the whole form or nothing of it.  It has at most 100 parts, with 8 192 bytes of head each. */
+HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *part, hsb_str *bytes);
 
 /* --- response ----------------------------------------------------------------------------- */
 /* Answer with one call (hsb_respond...), or with hsb_response_begin, any number of _write, and
@@ -13108,6 +13134,14 @@ static hsb__body_event hsb__body_read(hsb__body *b, const char *bytes, size_t le
     return event;
 }
 
+/* So many bytes of the data that was returned last were not used, and will come again.   */
+static void hsb__body_give_back(hsb__body *b, size_t len)
+{
+    b->left += (int64_t)len;
+    if (len && b->state == HSB__BODY_AT_CHUNK_CR)
+        b->state = HSB__BODY_IN_CHUNK;
+}
+
 static const char *hsb__body_reason(const hsb__body *b)
 {
     return b->reason ? b->reason : "";
@@ -13238,7 +13272,7 @@ static bool hsb__multipart_is_type(hsb_str value, hsb_str *parameters)
 {
     const char *semicolon = value.len ? memchr(value.ptr, ';', value.len) : NULL;
     const size_t len = semicolon ? (size_t)(semicolon - value.ptr) : value.len;
-    *parameters = hsb__text_after(value, len);
+    *parameters = value.ptr ? hsb__text_after(value, len) : value;
     return hsb__text_is_nocase(hsb__text_trim(hsb__text_make(value.ptr, len)),
                                "multipart/form-data");
 }
@@ -14032,6 +14066,10 @@ struct hsb_request {
     uint64_t       began_us;
     bool opened, streamed;
     bool continue_due;          /* RFC 9110 10.1.1: a 100 is owed before the body       */
+    size_t       (*reader)(hsb_request *, hsb_str part);    /* of a streamed body, in place of
+                                   on_body; it returns how many bytes it used, fewer only if
+                                   no more are wanted now.  Absent part: the body has ended  */
+    void          *reading;     /* the reader's own                                     */
 
     hsb__buffer    fields_out;  /* lines of fields that the user set                    */
     hsb__buffer    trailers_out;
@@ -16397,11 +16435,28 @@ static bool hsb__http1_is_whole(const hsb_request *req)
     return h->chunked ? h->in_trailers && h->state == HSB__HEAD_FINISHED : req->body.left == 0;
 }
 
+/* To the reader or to on_body.  Returns how many of the bytes were used.                    */
+static size_t hsb__http1_hand_over(hsb_request *req, hsb_str part)
+{
+    hsb__loop *loop = req->channel.loop;
+    const hsb_hooks *hooks = &loop->options.hooks;
+    size_t used = part.len;
+    hsb__loop_enter_hook(loop);
+    if (req->reader)
+        used = req->reader(req, part);
+    else if (hooks->on_body)
+        hooks->on_body(req, part, hooks->user);
+    hsb__loop_leave_hook(loop);
+    return used;
+}
+
 /* BODY -> END.  The only place where on_request is called.  The application answers now,
    unless it has answered; or it learns that the body that it reads in parts is whole.        */
 static void hsb__http1_end_body(hsb_request *req)
 {
     req->receiving = HSB__END;
+    if (hsb__http1_wants_body(req) && req->reader)
+        hsb__http1_hand_over(req, hsb__text_absent());
     if (hsb__http1_wants_body(req) && !req->detached)
         hsb__http1_hook(req, req->channel.loop->options.hooks.on_request);
 }
@@ -16423,10 +16478,11 @@ static void hsb__http1_skip_part(hsb_request *req, size_t len)
     hsb__channel_end(&req->channel, HSB__LAST_ANSWER);
 }
 
-static void hsb__http1_body_part(hsb_request *req, hsb_str part)
+/* Returns how many bytes of the part were left: they will come again.                        */
+static size_t hsb__http1_body_part(hsb_request *req, hsb_str part)
 {
     hsb__loop *loop = req->channel.loop;
-    const hsb_hooks *hooks = &loop->options.hooks;
+    size_t left = 0;
     req->received += (int64_t)part.len;
     hsb__pace_count(&req->pace, hsb__loop_now_ms(loop), part.len);
     if (!hsb__http1_wants_body(req)) {
@@ -16436,11 +16492,13 @@ static void hsb__http1_body_part(hsb_request *req, hsb_str part)
     } else if (!req->streamed) {
         if (!hsb__buffer_append(&req->kept, part.ptr, part.len))
             hsb__http1_no_memory(req, "body");
-    } else if (hooks->on_body) {
-        hsb__loop_enter_hook(loop);
-        hooks->on_body(req, part, hooks->user);
-        hsb__loop_leave_hook(loop);
+    } else {
+        left = part.len - hsb__http1_hand_over(req, part);
+        req->received -= (int64_t)left;
+        req->pace.bytes -= left;
+        hsb__body_give_back(&req->body, left);
     }
+    return left;
 }
 
 /* --- head and trailers -------------------------------------------------------------------- */
@@ -16507,7 +16565,7 @@ static size_t hsb__http1_receive_body(hsb_request *req, hsb_str s)
         return hsb__http1_receive_trailers(req, s);
     switch (hsb__body_read(&req->body, s.ptr, s.len, &used, &part)) {
     case HSB__BODY_DATA:
-        hsb__http1_body_part(req, part);
+        used -= hsb__http1_body_part(req, part);
         break;
     case HSB__BODY_BAD:
         hsb__http1_refuse(req, req->body.status, hsb__body_reason(&req->body));
@@ -19555,6 +19613,225 @@ HSB_API const char *hsb_token(char buf[HSB_TOKEN_MAX])
     hsb__memory_wipe(bytes, sizeof bytes);
     hsb__memory_wipe(text, sizeof text);
     return buf;
+}
+
+/* ===== >>forms ===================================================================
+   Purpose  multipart/form-data of a request: streamed to hooks, or out of a kept body
+   Uses     >>text >>multipart >>channel >>request >>response >>http1 >>public
+   Names    hsb__forms_*, hsb__form, hsb_request_multipart, hsb_request_next_part
+   Tests    tests/live/forms.c, tests/wire/rfc7578-forms.txt, tests/check/forms.sh
+
+   The core knows of this section only through req->reader, which hsb_request_multipart sets.
+   So a program that never calls it does not contain >>multipart.                          */
+
+enum { HSB__FORMS_PARTS = 100, HSB__FORMS_HEAD = 8192 };     /* the defaults             */
+
+/* In the request's memory, and followed there by the space for a part's head.             */
+typedef struct hsb__form {
+    hsb__multipart      machine;
+    hsb_multipart_hooks hooks;
+} hsb__form;
+
+/* The application's own answer, if one follows, comes too late and is no misuse.          */
+static void hsb__forms_answer(hsb_request *req, int status)
+{
+    if (!hsb__response_may_begin(req))
+        return;
+    req->refused = true;
+    hsb__response_plain_status(req, status);
+}
+
+/* Absent: it is answered, with 415 (RFC 9110 15.5.16) or 400.                             */
+static hsb_str hsb__forms_boundary(hsb_request *req)
+{
+    const hsb_str name = hsb__text_of("Content-Type");
+    const int i = hsb__request_find(req, name, 0);
+    hsb_str parameters, boundary = hsb__text_absent();
+    if (i < 0 || !hsb__multipart_is_type(hsb__request_value(req, i), &parameters)) {
+        hsb__forms_answer(req, 415);
+        return boundary;
+    }
+    if (hsb__request_find(req, name, i + 1) < 0)        /* else: which one do others read? */
+        boundary = hsb__multipart_boundary(parameters);
+    if (!boundary.ptr)
+        hsb__http1_refuse(req, 400, "multipart/form-data without one valid boundary");
+    return boundary;
+}
+
+/* --- streamed --------------------------------------------------------------------------- */
+static void hsb__forms_tell(hsb_request *req, hsb__form *form, hsb__multipart_event event,
+                            hsb_str data)
+{
+    const hsb_multipart_hooks *hooks = &form->hooks;
+    if (event == HSB__MULTIPART_PART && hooks->on_part)
+        hooks->on_part(req, &form->machine.part, hooks->user);
+    else if (event == HSB__MULTIPART_DATA && hooks->on_data)
+        hooks->on_data(req, data, hooks->user);
+    else if (event == HSB__MULTIPART_END && hooks->on_end)
+        hooks->on_end(req, hooks->user);
+    else if (event == HSB__MULTIPART_BAD)
+        hsb__http1_refuse(req, form->machine.status, form->machine.reason);
+}
+
+/* A hook may have paused, answered or closed.                                             */
+static bool hsb__forms_goes_on(const hsb_request *req)
+{
+    return hsb__http1_wants_body(req) && hsb__http1_wants_input(req) &&
+           req->channel.ending != HSB__ENDS_NOW;
+}
+
+/* This is req->reader.                                                                    */
+static size_t hsb__forms_read(hsb_request *req, hsb_str bytes)
+{
+    hsb__form *form = req->reading;
+    size_t used = 0;
+    if (!bytes.ptr && !hsb__multipart_end(&form->machine))
+        hsb__http1_refuse(req, form->machine.status, form->machine.reason);
+    while (used < bytes.len && hsb__forms_goes_on(req)) {
+        size_t n;
+        hsb_str data = hsb__text_absent();
+        hsb__multipart_event event =
+            hsb__multipart_read(&form->machine, bytes.ptr + used, bytes.len - used, &n, &data);
+        used += n;
+        hsb__forms_tell(req, form, event, data);
+    }
+    return used;
+}
+
+static bool hsb__forms_start(hsb_request *req, const hsb_multipart_hooks *hooks)
+{
+    const hsb_str boundary = hsb__forms_boundary(req);
+    const size_t space = hooks->head_bytes > 0 ? (size_t)hooks->head_bytes : HSB__FORMS_HEAD;
+    if (!boundary.ptr)
+        return false;
+    hsb__form *form = hsb__request_alloc(req, sizeof *form + space);
+    if (!form) {
+        hsb__forms_answer(req, 500);
+        return false;
+    }
+    form->hooks = *hooks;
+    hsb__multipart_start(&form->machine, boundary, (char *)(form + 1), space,
+                         hooks->parts ? hooks->parts : HSB__FORMS_PARTS);
+    req->streamed = true;
+    req->reading = form;
+    req->reader = hsb__forms_read;
+    return true;
+}
+
+HSB_API bool hsb_request_multipart(hsb_request *req, const hsb_multipart_hooks *hooks)
+{
+    if (!req || !hooks)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_multipart: req or hooks is NULL");
+    else if (hsb__public_is_late(req))
+        return false;
+    else if (!hsb__request_in_head_hook(req) || req->sending == HSB__LAST)
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_multipart: not called from on_head, or after the answer");
+    else if (req->reader)
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_multipart: called twice for this request");
+    else
+        return hsb__forms_start(req, hooks);
+    return false;
+}
+
+/* --- kept ------------------------------------------------------------------------------- */
+/* A body is read to its end before its first part is given away, so that an application does
+   not act on the first half of a malformed one.                                           */
+static bool hsb__forms_check(hsb_request *req, hsb_str boundary, hsb_str body)
+{
+    char head[HSB__FORMS_HEAD];
+    hsb__multipart m;
+    size_t at = 0, used;
+    hsb_str data;
+    hsb__multipart_start(&m, boundary, head, sizeof head, HSB__FORMS_PARTS);
+    while (at < body.len && hsb__multipart_read(&m, body.ptr + at, body.len - at, &used, &data) !=
+                                HSB__MULTIPART_BAD)
+        at += used;
+    if (hsb__multipart_end(&m))
+        return true;
+    hsb__http1_refuse(req, m.status, m.reason);
+    return false;
+}
+
+/* The same text at *space, which moves on.                                                */
+static hsb_str hsb__forms_copy(char **space, hsb_str s)
+{
+    if (!s.ptr)
+        return s;
+    char *copy = *space;
+    if (s.len)
+        memcpy(copy, s.ptr, s.len);
+    *space += s.len;
+    return hsb__text_make(copy, s.len);
+}
+
+/* The part's texts, where they stay until the request is over.                            */
+static bool hsb__forms_keep(hsb_request *req, const hsb_part *found, hsb_part *part)
+{
+    char *space = hsb__request_alloc(req, found->name.len + found->file_name.len +
+                                              found->type.len);
+    if (!space) {
+        hsb__forms_answer(req, 500);
+        return false;
+    }
+    part->name = hsb__forms_copy(&space, found->name);
+    part->file_name = hsb__forms_copy(&space, found->file_name);
+    part->type = hsb__forms_copy(&space, found->type);
+    return true;
+}
+
+/* Of a checked body: *rest begins with a boundary, and so it does afterwards.              */
+static bool hsb__forms_next(hsb_request *req, hsb_str boundary, hsb_str *rest, hsb_part *part,
+                            hsb_str *bytes)
+{
+    char head[HSB__FORMS_HEAD];
+    hsb__multipart m;
+    hsb__multipart_event event = HSB__MULTIPART_MORE;
+    size_t at = 0, used, from = 0, len = 0;
+    hsb_str data;
+    bool kept = false;
+    hsb__multipart_start(&m, boundary, head, sizeof head, HSB__FORMS_PARTS);
+    while (at < rest->len && event != HSB__MULTIPART_END && event != HSB__MULTIPART_BAD) {
+        event = hsb__multipart_read(&m, rest->ptr + at, rest->len - at, &used, &data);
+        at += used;
+        if (event == HSB__MULTIPART_PART) {
+            from = at;
+            kept = hsb__forms_keep(req, &m.part, part);
+        } else if (event == HSB__MULTIPART_DATA) {
+            len += data.len;
+        }
+    }
+    *bytes = hsb__text_make(rest->ptr + from, len);
+    at = event == HSB__MULTIPART_END ? from + len : rest->len;
+    *rest = hsb__text_after(*rest, at);
+    if (rest->len && *rest->ptr == '\r')            /* CR LF belongs to the boundary: see the */
+        *rest = hsb__text_after(*rest, 2);          /* other case in hsb__multipart_head_done */
+    return kept;
+}
+
+HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *part, hsb_str *bytes)
+{
+    if (!req || !rest || !part || !bytes) {
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_next_part: req, rest, part or bytes is NULL");
+        return false;
+    }
+    if (hsb__public_is_late(req))
+        return false;
+    const hsb_str body = hsb__request_body(req);
+    if (!req->opened || req->streamed || req->receiving != HSB__END ||
+        (rest->ptr && rest->ptr + rest->len != body.ptr + body.len)) {
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_next_part: no kept body, or not its rest");
+        return false;
+    }
+    const hsb_str boundary = hsb__forms_boundary(req);
+    if (!boundary.ptr || (!rest->ptr && !hsb__forms_check(req, boundary, body)))
+        return false;
+    if (!rest->ptr)
+        *rest = body;
+    return hsb__forms_next(req, boundary, rest, part, bytes);
 }
 
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
