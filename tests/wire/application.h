@@ -306,6 +306,106 @@ static inline void at_stream(hsb_request *req)
     hsb_respond(req, hsb_request_body(req).ptr ? 500 : 200, "text/plain", hsb_text(text));
 }
 
+/* --- forms with files: what each hook is given is an event ------------------------------------ */
+static inline void add_part(bytebuf *e, const hsb_part *part)
+{
+    add_str(e, "", part->name);
+    add_str(e, part->file_name.ptr ? "|" : "", part->file_name);
+    add_str(e, part->type.ptr ? "|" : "", part->type);
+}
+
+static inline void form_part(hsb_request *req, const hsb_part *part, void *user)
+{
+    (void)req, (void)user;
+    add_part(event("part "), part);
+}
+
+static inline void form_data(hsb_request *req, hsb_str bytes, void *user)
+{
+    (void)req, (void)user;
+    bytebuf *e = app.body_open ? &app.events[app.event_count - 1] : event("data ");
+    add_str(e, "", bytes);
+    app.body_open = true;
+}
+
+static inline void form_end(hsb_request *req, void *user)
+{
+    (void)req, (void)user;
+    event("end");
+}
+
+static inline void head_multipart(hsb_request *req)
+{
+    hsb_multipart_hooks hooks = { NULL, form_part, form_data, form_end, 3, 100 };
+    hsb_request_multipart(req, &hooks);
+}
+
+static inline void wait_a_little(hsb_request *req)
+{
+    hsb_request_pause(req);
+    hsb_request_after(req, 1, go_on, NULL);
+}
+
+static inline void form_part_slow(hsb_request *req, const hsb_part *part, void *user)
+{
+    form_part(req, part, user);
+    wait_a_little(req);
+}
+
+static inline void form_end_slow(hsb_request *req, void *user)
+{
+    form_end(req, user);
+    wait_a_little(req);
+}
+
+static inline void head_multipart_slow(hsb_request *req)
+{
+    hsb_multipart_hooks hooks = { NULL, form_part_slow, form_data, form_end_slow, 0, 0 };
+    hsb_request_multipart(req, &hooks);
+    wait_a_little(req);
+}
+
+static inline void form_part_refused(hsb_request *req, const hsb_part *part, void *user)
+{
+    form_part(req, part, user);
+    if (hsb_equal(part->name, "bad"))
+        hsb_respond(req, 403, "text/plain", hsb_text("refused"));
+}
+
+static inline void head_multipart_refuse(hsb_request *req)
+{
+    hsb_multipart_hooks hooks = { NULL, form_part_refused, form_data, form_end, 0, 0 };
+    hsb_request_multipart(req, &hooks);
+}
+
+static inline void form_data_echo(hsb_request *req, hsb_str bytes, void *user)
+{
+    form_data(req, bytes, user);
+    hsb_response_write(req, bytes);
+}
+
+static inline void head_multipart_duplex(hsb_request *req)
+{
+    hsb_multipart_hooks hooks = { NULL, NULL, form_data_echo, NULL, 0, 0 };
+    if (hsb_request_multipart(req, &hooks))
+        hsb_response_begin(req, 200, -1);
+}
+
+/* Kept: "[name|file|type]bytes" for each part. */
+static inline void at_next_part(hsb_request *req)
+{
+    bytebuf out = { 0 };
+    hsb_str rest = { NULL, 0 }, bytes;
+    hsb_part part;
+    while (hsb_request_next_part(req, &rest, &part, &bytes)) {
+        bytes_add_text(&out, "[");
+        add_part(&out, &part);
+        add_str(&out, "]", bytes);
+    }
+    answer(req, 200, &out);
+    free(out.data);
+}
+
 static inline void not_found(hsb_request *req)
 {
     hsb_respond(req, 404, "text/plain", hsb_text("not found"));
@@ -342,6 +442,11 @@ static const struct route {
     { "/pause", head_pause, at_stream },
     { "/pause-long", head_pause_long, at_stream },
     { "/duplex", head_duplex, at_duplex },
+    { "/multipart", head_multipart, at_stream },
+    { "/multipart-slow", head_multipart_slow, at_stream },
+    { "/multipart-refuse", head_multipart_refuse, at_stream },
+    { "/multipart-duplex", head_multipart_duplex, at_duplex },
+    { "/next-part", NULL, at_next_part },
 };
 
 static inline const struct route *route_of(hsb_request *req)
