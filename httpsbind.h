@@ -19855,6 +19855,8 @@ HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *pa
           Misuse with assertions off does nothing, in every function; before, most of them
           went on with a NULL.  An assertion's text names the call and what was wrong.
           hsb_percent_decode accepts NULL for len.
+          Forms with files (multipart/form-data): hsb_request_multipart takes the parts as they
+          arrive, hsb_request_next_part takes them out of a kept body.
           A request that nobody answers is reported to on_error with its method and target.
           What to change: on_log and hsb_log_level are gone, as nothing needed them; ask
           hsb_server_connections how many connections are open, and write an access log in

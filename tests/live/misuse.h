@@ -534,6 +534,107 @@ static void an_aborted_request(void **state)
     rig_close(&r);
 }
 
+/* --- forms ---------------------------------------------------------------------------------- */
+#define MULTIPART "hsb_request_multipart: "
+#define NEXT_PART "hsb_request_next_part: "
+#define NO_BODY NEXT_PART "no kept body, or not its rest"
+
+/* The path "/kept" is the one whose body is kept. */
+static void forms_in_head(rig *r, hsb_request *req)
+{
+    const hsb_multipart_hooks hooks = { 0 };
+    hsb_str rest = { 0 }, bytes;
+    hsb_part part;
+    TOLD(r, !hsb_request_multipart(req, NULL), MULTIPART "req or hooks is NULL");
+    TOLD(r, !hsb_request_next_part(req, &rest, &part, &bytes), NO_BODY);
+    if (path_is(req, "/kept"))
+        return;
+    FINE(hsb_request_multipart(req, &hooks));
+    TOLD(r, !hsb_request_multipart(req, &hooks), MULTIPART "called twice for this request");
+    FINE((hsb_request_stream(req), true));
+}
+
+static void forms_in_request(rig *r, hsb_request *req)
+{
+    const hsb_multipart_hooks hooks = { 0 };
+    hsb_str rest = { 0 }, foreign = hsb_text("--B--"), bytes;
+    hsb_part part;
+#define NULLS NEXT_PART "req, rest, part or bytes is NULL"
+    TOLD(r, !hsb_request_next_part(req, NULL, &part, &bytes), NULLS);
+    TOLD(r, !hsb_request_next_part(req, &rest, NULL, &bytes), NULLS);
+    TOLD(r, !hsb_request_next_part(req, &rest, &part, NULL), NULLS);
+    TOLD(r, !hsb_request_next_part(req, &foreign, &part, &bytes), NO_BODY);
+    TOLD(r, !hsb_request_multipart(req, &hooks), MULTIPART "not called from on_head, or after the answer");
+    if (path_is(req, "/kept"))
+        FINE(!hsb_request_next_part(req, &rest, &part, &bytes));
+    else
+        TOLD(r, !hsb_request_next_part(req, &rest, &part, &bytes), NO_BODY);
+    assert_int_equal(hsb_response_status(req), 0);
+    hsb_respond(req, 200, NULL, hsb_text("whole"));
+}
+
+static void forms_in_finish(rig *r, hsb_request *req, const hsb_error *why)
+{
+    hsb_str rest = { 0 }, bytes;
+    hsb_part part;
+    assert_null(why);
+    TOLD(r, !hsb_request_next_part(req, &rest, &part, &bytes), NO_BODY);
+}
+
+static void answer_and_take_a_form(rig *r, hsb_request *req)
+{
+    const hsb_multipart_hooks hooks = { 0 };
+    hsb_respond(req, 200, NULL, hsb_text("early"));
+    TOLD(r, !hsb_request_multipart(req, &hooks), MULTIPART "not called from on_head, or after the answer");
+}
+
+/* It is answered with 415: what the application still does comes too late. */
+static void go_on_after_another_type(rig *r, hsb_request *req)
+{
+    const hsb_multipart_hooks hooks = { 0 };
+    hsb_str rest = { 0 }, bytes;
+    hsb_part part;
+    (void)r;
+    FINE(!hsb_request_multipart(req, &hooks));
+    FINE(!hsb_request_multipart(req, &hooks));
+    FINE(!hsb_request_next_part(req, &rest, &part, &bytes));
+    FINE((hsb_respond(req, 200, NULL, hsb_text("late")), true));
+}
+
+static void post_form(rig *r, const char *path, const char *type, int status)
+{
+    char text[256];
+    client *c = dial(r);
+    snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n"
+             "Content-Length: 5\r\n\r\n--B--", path, type);
+    say(c, text);
+    answer a = hear_answer(c, false);
+    assert_int_equal(a.status, status);
+    answer_free(&a);
+    hang_up(c);
+    turn_until(r, all_closed, "the end");
+}
+
+static void forms(void **state)
+{
+    rig r = { .on_head = forms_in_head, .on_request = forms_in_request, .on_finish = forms_in_finish };
+    const hsb_multipart_hooks hooks = { 0 };
+    hsb_str rest = { 0 }, bytes;
+    hsb_part part;
+    (void)state;
+    WRONG(!hsb_request_multipart(NULL, &hooks), MULTIPART "req or hooks is NULL");
+    WRONG(!hsb_request_next_part(NULL, &rest, &part, &bytes), NULLS);
+    rig_open(&r, NULL, false);
+    post_form(&r, "/", "multipart/form-data; boundary=B", 200);
+    post_form(&r, "/kept", "multipart/form-data; boundary=B", 200);
+    r.on_finish = NULL;
+    r.on_head = answer_and_take_a_form;
+    post_form(&r, "/", "multipart/form-data; boundary=B", 200);
+    r.on_head = go_on_after_another_type;
+    post_form(&r, "/", "text/plain", 415);
+    rig_close(&r);
+}
+
 /* --- a connection that left HTTP ----------------------------------------------------------- */
 static rig *of_stream;
 static int stream_closes;
@@ -654,6 +755,7 @@ static int misuse_main(void)
         cmocka_unit_test(no_request_for_values), cmocka_unit_test(no_secrets),
         cmocka_unit_test(no_response), cmocka_unit_test(no_ticket), cmocka_unit_test(no_stream),
         cmocka_unit_test(an_answered_request), cmocka_unit_test(an_aborted_request),
+        cmocka_unit_test(forms),
         cmocka_unit_test(a_detached_request), cmocka_unit_test(a_websocket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
