@@ -13480,27 +13480,25 @@ static hsb__multipart_event hsb__multipart_after_mark(hsb__multipart *m, char c)
 }
 
 /* --- the reader --------------------------------------------------------------------- */
+/* Not a switch: its jump table would keep this section in programs that never call it, unless
+   they are built with -fdata-sections.                                                 */
 static hsb__multipart_event hsb__multipart_step(hsb__multipart *m, hsb_str s, size_t *used,
                                                 hsb_str *data)
 {
-    switch (m->state) {
-    case HSB__MULTIPART_PREAMBLE:
-        hsb__multipart_in_data(m, s, used, data);
-        *data = hsb__text_absent();
-        return HSB__MULTIPART_MORE;
-    case HSB__MULTIPART_IN_DATA:
-        return hsb__multipart_in_data(m, s, used, data);
-    case HSB__MULTIPART_IN_HEAD:
+    if (m->state == HSB__MULTIPART_PREAMBLE || m->state == HSB__MULTIPART_IN_DATA) {
+        hsb__multipart_event event = hsb__multipart_in_data(m, s, used, data);
+        return m->in_part ? event : HSB__MULTIPART_MORE;
+    }
+    if (m->state == HSB__MULTIPART_IN_HEAD)
         return hsb__multipart_in_head(m, s, used);
-    case HSB__MULTIPART_EPILOGUE:
+    if (m->state == HSB__MULTIPART_REFUSED)
+        return HSB__MULTIPART_BAD;
+    if (m->state == HSB__MULTIPART_EPILOGUE) {
         *used = s.len;
         return HSB__MULTIPART_MORE;
-    case HSB__MULTIPART_REFUSED:
-        return HSB__MULTIPART_BAD;
-    default:
-        *used = 1;
-        return hsb__multipart_after_mark(m, *s.ptr);
     }
+    *used = 1;
+    return hsb__multipart_after_mark(m, *s.ptr);
 }
 
 /* boundary is valid: see hsb__multipart_boundary.  head, of so many bytes, is borrowed.  parts
@@ -13519,7 +13517,8 @@ static void hsb__multipart_start(hsb__multipart *m, hsb_str boundary, char *head
 }
 
 /* Uses up *used of the bytes and returns one event.  Call it again with the other bytes until it
-   returns MORE or BAD.  When all bytes are used, no event is left to be asked for.      */
+   returns MORE or BAD.  When all bytes are used, no event is left to be asked for.  *data is
+   set by DATA only.                                                                    */
 static hsb__multipart_event hsb__multipart_read(hsb__multipart *m, const char *bytes, size_t len,
                                                 size_t *used, hsb_str *data)
 {
@@ -13527,7 +13526,6 @@ static hsb__multipart_event hsb__multipart_read(hsb__multipart *m, const char *b
     *used = 0;
     while (event == HSB__MULTIPART_MORE && *used < len) {
         size_t n = 0;
-        *data = hsb__text_absent();
         event = hsb__multipart_step(m, hsb__text_make(bytes + *used, len - *used), &n, data);
         *used += n;
     }

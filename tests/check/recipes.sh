@@ -60,6 +60,21 @@ kill -9 $pid
 wait $pid 2>/dev/null || true
 echo "ok: an upload takes whole files only"
 
+build form 'A form with files'
+(cd "$tmp" && exec ./form) &
+pid=$!
+got=$(ask -F 'files=@Makefile;filename="<b>.txt"' -F note=x -F files=@README.md "https://127.0.0.1:$port/")
+[ "$got" = 201 ] || fail "form: $got"
+cmp Makefile "$tmp/form-1-0"
+cmp README.md "$tmp/form-1-1"
+got=$(ask -H 'Content-Type: multipart/form-data; boundary=B' "https://127.0.0.1:$port/" \
+    --data-binary "$(printf -- '--B\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\nhalf of it')")
+[ "$got" = 400 ] || fail "half a form: $got"
+[ "$(find "$tmp" -name 'form-*' | wc -l)" -eq 2 ] || fail "a form keeps a part"
+kill -9 $pid
+wait $pid 2>/dev/null || true
+echo "ok: a form with files takes whole forms only"
+
 build systemd 'Behind systemd'
 $python -c 'import os, socket, sys
 for fd, port in ((3, sys.argv[2]), (4, sys.argv[3])):
