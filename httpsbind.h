@@ -2101,7 +2101,7 @@ static void hsb__link_move_all(hsb__link *to, hsb__link *from)
             dates
    Uses     nothing
    Names    hsb__text_*, hsb__byte_*, hsb__utf8_*, hsb__base64_*, hsb__date_*
-   Tests    tests/unit/text.c, tests/unit/websocket.c                                */
+   Tests    tests/unit/text.c, tests/unit/websocket_utf8.c                             */
 
 static hsb_str hsb__text_make(const char *ptr, size_t len)
 {

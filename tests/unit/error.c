@@ -74,12 +74,17 @@ static void test_system(void **state)
 {
     hsb_error err;
     (void)state;
+    memset(&err, 0xFF, sizeof err);
     assert_false(hsb__error_system(&err, EACCES, "bind 127.0.0.1:443"));
     assert_int_equal(err.status, HSB_ERR_SYSTEM);
     assert_int_equal(err.system_code, EACCES);
+    assert_int_equal(err.tls_code, 0);
     assert_string_equal(err.text, "bind 127.0.0.1:443: Permission denied");
+    memset(&err, 0xFF, sizeof err);
     assert_false(hsb__error_memory(&err));
     assert_int_equal(err.status, HSB_ERR_MEMORY);
+    assert_int_equal(err.system_code, ENOMEM);
+    assert_int_equal(err.tls_code, 0);
     assert_string_equal(err.text, "out of memory");
     hsb__error_clear(&err);
     assert_int_equal(err.status, HSB_OK);

@@ -120,7 +120,8 @@ static size_t encode(char out[4], uint32_t c)
 static void test_utf8_next(void **state)
 {
     static const char *const bad[] = { "\x80", "\xC0\x80", "\xC1\xBF", "\xC3", ("\xC3" "a"), "\xE2\x82",
-                                       "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xFF" };
+                                       "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xFF",
+                                       "\xC3" "eight+ a" "\xA9", "\xE2\x82" "eight+ a" "\xAC" };
     uint32_t c;
     (void)state;
     for (uint32_t i = 0; i <= 0x10FFFF; i++) {
@@ -135,9 +136,27 @@ static void test_utf8_next(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         hsb_str rest = tight(bad[i]);
         assert_false(hsb__utf8_next(&rest, &c));
+        assert_false(hsb__utf8_is(tight(bad[i])));
     }
     hsb_str none = hsb__text_absent();
     assert_false(hsb__utf8_next(&none, &c));
+}
+
+/* The first and last of each range, and their neighbours. */
+static void test_utf8_hidden(void **state)
+{
+    static const uint32_t ranges[][2] = {
+        { 0, 0x1F }, { 0x7F, 0x9F }, { 0xAD, 0xAD }, { 0x600, 0x605 }, { 0x61C, 0x61C },
+        { 0x200B, 0x200F }, { 0x2028, 0x202E }, { 0x2060, 0x206F }, { 0xFEFF, 0xFEFF },
+        { 0xFFF9, 0xFFFB }, { 0x1D173, 0x1D17A }, { 0xE0000, 0xE007F },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        assert_true(hsb__utf8_is_hidden(ranges[i][0]));
+        assert_true(hsb__utf8_is_hidden(ranges[i][1]));
+        assert_false(hsb__utf8_is_hidden(ranges[i][0] - 1));        /* U+FFFFFFFF is none, either  */
+        assert_false(hsb__utf8_is_hidden(ranges[i][1] + 1));
+    }
 }
 
 static void test_trim(void **state)
@@ -381,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_lower),
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_utf8_next),
+        cmocka_unit_test(test_utf8_hidden),
         cmocka_unit_test(test_trim),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_decimal),
