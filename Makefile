@@ -11,6 +11,7 @@
 #   make bench       side by side with nginx, where it is installed
 #   make soak        one server under good and bad clients for T seconds (600)
 #   make coverage    which lines and branches of the header the tests reach
+#   make mutate      whether the tests notice N wrong lines (250); an hour or more
 #   make install     the header and httpsbind.pc, below DESTDIR and PREFIX
 #   make clean
 
@@ -173,6 +174,8 @@ soak: all
 coverage:
 	$(MAKE) test OUT=build/coverage FLAGS='--coverage -O0' WHICH='$(WHICH) fault/*'
 	@tests/coverage.sh build/coverage
+mutate:         # SEED=1 N=250 JOBS=1, and SECTIONS='text head' for some of them
+	@tests/mutate.py $(SECTIONS)
 
 # --- the rest -------------------------------------------------------------------------
 
@@ -199,5 +202,5 @@ endif
 
 .PHONY: all deps deps-check run test check check-compile check-static check-asan \
         check-tsan check-poll check-kqueue check-fault check-valgrind check-fuzz check-soak fuzz \
-        bench soak coverage install clean help
+        bench soak coverage mutate install clean help
 .SECONDARY:

@@ -295,7 +295,7 @@ def runs_of(shop, header, programs):
                          (SANITIZED, [p for p in programs if not REUSE.search(p)])):
         usual = {p: shop.usual(p, PLAIN, header.text) for p in stage}
         for path in sorted(stage, key=lambda p: (FOLDERS.index(p.split('/')[1]), usual[p])):
-            yield flags, path, 20 + 4 * shop.usual(path, flags, header.text)
+            yield flags, path, 60 + 5 * shop.usual(path, flags, header.text)
         yield None
 
 
