@@ -78,6 +78,7 @@
      >>outgoing        what waits to be sent
      >>frame           status line, fields, chunks out
      >>peers           how many connections each peer address has
+     >>proxy           PROXY headers: the client of a proxy
      >>channel         what requests and streams have in common
      >>request         the request object
      >>response        the answer: states, framing
@@ -139,6 +140,9 @@
      on_wake       hsb_server_wake was called        do anything                no change
 
    On a plain connection on_head follows on_accept.
+   With options.proxy_protocol on_accept is called after the PROXY header, so that
+   hsb_conn_peer is the client.  A connection without a good header is reported to on_error,
+   with NULL for the connection, and no other hook gets it.
    Answered in on_head: on_request is not called for that request, with one exception.  If
    on_head or on_body began an answer and asked for the body in parts, on_request reports
    the end of the body.
@@ -330,22 +334,26 @@ HSB_API const char *hsb_status_text(hsb_status status);    /* the list's; never 
 #define HSB_LOOPBACK_IP_V6 "::1"
 #define HSB_ANY_IP_V4      "0.0.0.0"
 #define HSB_ANY_IP_V6      "::"             /* IPv4 too, unless options.v6_only              */
-typedef enum hsb_family { HSB_FAMILY_ANY, HSB_IPV4, HSB_IPV6 } hsb_family;
+typedef enum hsb_family { HSB_FAMILY_ANY, HSB_IPV4, HSB_IPV6, HSB_UNIX } hsb_family;
 typedef struct hsb_address {
     hsb_family family;
     uint8_t    bytes[16];       /* network order; IPv4 uses the first four                   */
     uint32_t   scope_id;        /* IPv6 link-local zone                                      */
     uint16_t   port;            /* host order; 0: none                                       */
+    char       path[110];       /* HSB_UNIX: of the socket's file, with a NUL; "" is the usual
+                                   one of a client, "@name" an abstract one of Linux         */
 } hsb_address;
-#define HSB_ADDRESS_TEXT_MAX 72             /* with the NUL                                  */
+#define HSB_ADDRESS_TEXT_MAX 120            /* with the NUL                                  */
 
 /* Reads "192.0.2.1", "2001:db8::1", "[::1]" or "fe80::1%eth0", without a port.  False: not
    a numeric address; *out is unchanged.                                                     */
 HSB_API bool        hsb_address_parse(hsb_address *out, const char *numeric);
-/* Writes "192.0.2.1:443" or "[fe80::1%eth0]:443"; if the port is 0, "::1".  Returns buf.    */
+/* Writes "192.0.2.1:443" or "[fe80::1%eth0]:443"; if the port is 0, "::1".  A Unix socket is
+   "unix:/run/app.sock", and a client's usually just "unix:".  Returns buf.                  */
 HSB_API const char *hsb_address_text(const hsb_address *a, char buf[HSB_ADDRESS_TEXT_MAX]);
-/* Asks the system's resolver; this blocks, perhaps for seconds.  Returns how many addresses
-   it stored in out, at most max; 0: failed, with HSB_ERR_LOOKUP.              [any thread]  */
+/* Asks the system's resolver; this blocks, perhaps for seconds.  family is none, HSB_IPV4 or
+   HSB_IPV6.  Returns how many addresses it stored in out, at most max; 0: failed, with
+   HSB_ERR_LOOKUP.                                                             [any thread]  */
 HSB_API int         hsb_lookup(const char *host, hsb_family family,
                                hsb_address *out, int max, hsb_error *err);
 
@@ -451,7 +459,8 @@ typedef struct hsb_hooks {
 
 /* --- binding ---------------------------------------------------------------------------------- */
 typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                                   */
-    int handshake;              /* from accept to the end of the handshake         (10 000)     */
+    int handshake;              /* from accept to the end of the handshake, and of the PROXY header
+                                   before it                                       (10 000)     */
     int head;                   /* from a head's first byte to its last; then 408  (10 000)     */
     int body;                   /* no byte of a body arrives for so long, or after the first such
                                    period it is slower than limits.rate: 408       (30 000)     */
@@ -482,7 +491,8 @@ typedef struct hsb_limits {     /* -1: no limit                                 
     int      rate;              /* bytes a second: see timeouts.body and .write    (512)        */
     int      requests;          /* on one connection; it closes after the last     (none)       */
     int      per_address;       /* connections of one peer address, which for IPv6 is a /64; more
-                                   are closed when they are accepted, and reported to on_error
+                                   are closed when they are accepted, and reported to on_error.
+                                   A Unix socket's clients have no address and no such limit
                                                                                    (none)       */
     int      request_bytes;     /* of hsb_request_alloc and all else that lives in a request's
                                    memory, for one request                         (1 048 576)  */
@@ -493,11 +503,18 @@ typedef struct hsb_options {                   /* everything in it is copied    
     bool          v6_only;                     /* "::" does not accept IPv4                     */
     bool          shared;                      /* servers with the same address and port, all of
                                                   them with this option, share connections.  They
-                                                  must agree in v6_only, in TLS or plain, and in
-                                                  the next two: else HSB_ERR_SHARED             */
+                                                  must agree in v6_only, in TLS or plain, in
+                                                  proxy_protocol and in the next two: else
+                                                  HSB_ERR_SHARED                                */
     bool          request_client_certificate;  /* ask for one; none is accepted too             */
     bool          require_client_certificate;  /* ask for one; without it the handshake fails   */
     bool          no_keep_alive;               /* close after each response                     */
+    bool          proxy_protocol;              /* every connection begins with a PROXY header,
+                                                  version 1 or 2, before TLS: see >>proxy.  Then
+                                                  hsb_conn_peer, limits.per_address and on_accept
+                                                  get the client that it names.  Only for a port
+                                                  that nobody reaches but the proxy: whoever does
+                                                  can name any address                          */
     const char   *server_header;               /* value of the Server field        (none sent)  */
     hsb_timeouts  timeouts;
     hsb_limits    limits;
@@ -508,16 +525,23 @@ typedef struct hsb_options {                   /* everything in it is copied    
 /* Binds, listens and returns.  Clients may connect from now on; they wait until the server
    runs.  host is a numeric address, or a name: then the first address that the resolver gives
    is bound.  port is 0..65535.  0: the system picks one (never 65535), see hsb_server_port.
+   Or host is "unix:" and a path: a Unix socket, whose port is ignored and 0.  Its mode comes from
+   the umask of the process.  A socket file that nobody listens on any more is replaced; one with
+   a server behind it, and any file that is not a socket, is an error.  The file is removed when
+   the server stops accepting, if it is still the same one.  Abstract sockets ("unix:@name") are
+   refused: they have no mode, so everybody on the machine could connect.
    options may be NULL.  The thread that binds need not be the one that runs the server.
-   NULL: failed with HSB_ERR_LOOKUP, _SYSTEM ("bind 127.0.0.1:443: Permission denied"), _SHARED,
+   NULL: failed with HSB_ERR_LOOKUP, _SYSTEM ("bind 127.0.0.1:443: Permission denied"), _SHARED
+   (options.shared with a Unix socket, too),
    _CERT (client certificates are asked for, but security trusts nobody), _MEMORY or _MISUSE.
    Owned: hsb_server_free.                                                                     */
 HSB_API hsb_server *hsb_bind_secure(const char *host, int port, hsb_security *security,
                                     const hsb_options *options, hsb_error *err);
 HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
-/* fd is a TCP socket that already listens: inherited, or passed by a service manager.  If this
-   succeeds the server owns fd; if it fails fd is still yours.                                  */
+/* fd is a TCP or Unix socket that already listens: inherited, or passed by a service manager.  If
+   this succeeds the server owns fd, but a Unix socket's file is not removed; if it fails fd is
+   still yours.                                                                                 */
 HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
 /* HTTP without TLS, with the same hooks: for a redirect to the secure port, or a health check. */
@@ -607,6 +631,8 @@ typedef struct hsb_tls_info {        /* borrowed: until on_close                
     const hsb_certificate *client;   /* verified; NULL: not asked for, or not sent                */
 } hsb_tls_info;
 HSB_API hsb_server         *hsb_conn_server(const hsb_conn *conn);
+/* The client; with options.proxy_protocol the one that the header names.  local is always the
+   address that was connected to.                                                                 */
 HSB_API hsb_address         hsb_conn_peer(const hsb_conn *conn);
 HSB_API hsb_address         hsb_conn_local(const hsb_conn *conn);
 /* NULL: a connection without TLS, or before on_handshake.                                        */
@@ -964,6 +990,7 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include <arpa/inet.h>
@@ -1052,6 +1079,8 @@ enum {
     HSB__OS_NO_DESCRIPTOR  = EMFILE,        /* this process has as many as it may have   */
     HSB__OS_BAD_DESCRIPTOR = EBADF,
     HSB__OS_INVALID        = EINVAL,
+    HSB__OS_IN_USE         = EADDRINUSE,
+    HSB__OS_LONG_NAME      = ENAMETOOLONG,
     HSB__OS_RESET          = ECONNRESET,
     HSB__OS_PIPE           = ESPIPE         /* the path names a pipe, not a file           */
 };
@@ -1278,6 +1307,7 @@ static void hsb__wake_hush(const hsb__wake *w)
 /* --- addresses ------------------------------------------------------------------------- */
 enum {
     HSB__IP_TEXT        = INET6_ADDRSTRLEN,     /* with the NUL                        */
+    HSB__UNIX_PATH      = sizeof ((struct sockaddr_un *)0)->sun_path,   /* with the NUL  */
     HSB__INTERFACE_NAME = IF_NAMESIZE           /* with the NUL                        */
 };
 
@@ -1318,7 +1348,17 @@ static void hsb__os_from_sockaddr_v6(hsb_address *out, const struct sockaddr_in6
     }
 }
 
-/* Neither IPv4 nor IPv6: *out is zero, HSB_FAMILY_ANY.                               */
+/* The rest of *ss is zero.  A path may fill all of sun_path and has no NUL then; that of an
+   abstract socket begins with one.                                                   */
+static void hsb__os_from_sockaddr_unix(hsb_address *out, const struct sockaddr_un *un)
+{
+    out->family = HSB_UNIX;
+    memcpy(out->path, un->sun_path, sizeof un->sun_path);
+    if (out->path[0] == '\0' && out->path[1] != '\0')
+        out->path[0] = '@';
+}
+
+/* Not one of the families that we know: *out is zero, HSB_FAMILY_ANY.                */
 static void hsb__os_from_sockaddr(hsb_address *out, const struct sockaddr_storage *ss)
 {
     memset(out, 0, sizeof *out);
@@ -1329,12 +1369,24 @@ static void hsb__os_from_sockaddr(hsb_address *out, const struct sockaddr_storag
         memcpy(out->bytes, &sin->sin_addr, 4);
     } else if (ss->ss_family == AF_INET6) {
         hsb__os_from_sockaddr_v6(out, (const struct sockaddr_in6 *)ss);
+    } else if (ss->ss_family == AF_UNIX) {
+        hsb__os_from_sockaddr_unix(out, (const struct sockaddr_un *)ss);
     }
+}
+
+/* The path is shorter than HSB__UNIX_PATH.                                           */
+static socklen_t hsb__os_to_sockaddr_unix(const hsb_address *a, struct sockaddr_un *un)
+{
+    un->sun_family = AF_UNIX;
+    memcpy(un->sun_path, a->path, sizeof un->sun_path);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(a->path) + 1);
 }
 
 static socklen_t hsb__os_to_sockaddr(const hsb_address *a, struct sockaddr_storage *ss)
 {
     memset(ss, 0, sizeof *ss);
+    if (a->family == HSB_UNIX)
+        return hsb__os_to_sockaddr_unix(a, (struct sockaddr_un *)ss);
     if (a->family == HSB_IPV4) {
         struct sockaddr_in *sin = (struct sockaddr_in *)ss;
         sin->sin_family = AF_INET;
@@ -1390,6 +1442,8 @@ static const hsb__found *hsb__os_found_next(const hsb__found *list, hsb_address 
     if (list->ai_addrlen <= sizeof ss)
         memcpy(&ss, list->ai_addr, list->ai_addrlen);
     hsb__os_from_sockaddr(out, &ss);
+    if (out->family == HSB_UNIX)
+        memset(out, 0, sizeof *out);            /* no host's address                       */
     return list->ai_next;
 }
 
@@ -1431,12 +1485,13 @@ static hsb__socket hsb__os_socket_of(int domain)
 #endif
 }
 
-/* A non-blocking TCP socket that can be bound although old connections of its port are
-   still in TIME-WAIT.                                                                */
+/* A non-blocking TCP or Unix socket.  TCP can be bound although old connections of its port
+   are still in TIME-WAIT.                                                            */
 static hsb__socket hsb__os_socket(hsb_family family, bool v6_only)
 {
     int on = 1, only = v6_only;
-    hsb__socket s = hsb__os_socket_of(family == HSB_IPV4 ? AF_INET : AF_INET6);
+    hsb__socket s = hsb__os_socket_of(family == HSB_UNIX ? AF_UNIX :
+                                      family == HSB_IPV4 ? AF_INET : AF_INET6);
     if (s < 0)
         return HSB__NO_SOCKET;
     if (hsb__os_prepare(s) && setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
@@ -1486,15 +1541,17 @@ static hsb__socket hsb__os_duplicate(hsb__socket s)
    the peer has read, and a slow client's share of memory small.                      */
 enum { HSB__NOTSENT = 131072 };
 
-static void hsb__os_set_accepted(hsb__socket s)
+static void hsb__os_set_accepted(hsb__socket s, hsb_family family)
 {
     int on = 1;
+#ifdef SO_NOSIGPIPE
+    setsockopt(s, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    if (family != HSB_IPV4 && family != HSB_IPV6)
+        return;
 #ifdef TCP_NOTSENT_LOWAT
     int notsent = HSB__NOTSENT;
     setsockopt(s, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &notsent, sizeof notsent);
-#endif
-#ifdef SO_NOSIGPIPE
-    setsockopt(s, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
     setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
@@ -1524,9 +1581,55 @@ static hsb__socket hsb__os_accept(hsb__socket listening, hsb_address *peer)
         return HSB__NO_SOCKET;
     }
 #endif
-    hsb__os_set_accepted(s);
     hsb__os_from_sockaddr(peer, &ss);
+    hsb__os_set_accepted(s, peer->family);
     return s;
+}
+
+/* --- files of Unix sockets ------------------------------------------------------------- */
+/* The file that a bind has made.  Its inode cannot be another file's while the socket is
+   open, so device and inode tell whether a path still names it.                      */
+typedef struct hsb__socket_file {
+    bool     made;
+    uint64_t device, inode;
+    int64_t  process;           /* a forked child leaves it alone                      */
+} hsb__socket_file;
+
+/* False: there is no such file, or it is no socket.                                  */
+static bool hsb__os_socket_file(const char *path, hsb__socket_file *out)
+{
+    struct stat st;
+    memset(out, 0, sizeof *out);
+    if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
+        return false;
+    out->made = true;
+    out->device = (uint64_t)st.st_dev;
+    out->inode = (uint64_t)st.st_ino;
+    out->process = (int64_t)getpid();
+    return true;
+}
+
+/* Removes the file, if path still names it.                                          */
+static bool hsb__os_remove_socket_file(const char *path, const hsb__socket_file *file)
+{
+    hsb__socket_file now;
+    return file->made && hsb__os_socket_file(path, &now) && now.process == file->process &&
+           now.device == file->device && now.inode == file->inode &&
+           !hsb__os_fails(HSB_FAULT("unlink", NULL)) && unlink(path) == 0;
+}
+
+/* Whether nobody listens on the socket that a names.  Any doubt, such as a socket that we may
+   not connect to, is a no.                                                            */
+static bool hsb__os_is_stale(const hsb_address *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = hsb__os_to_sockaddr(a, &ss);
+    hsb__socket s = hsb__os_socket(HSB_UNIX, false);
+    if (s == HSB__NO_SOCKET)
+        return false;
+    bool refused = connect(s, (const struct sockaddr *)&ss, len) != 0 && errno == ECONNREFUSED;
+    hsb__os_close(s);
+    return refused;
 }
 
 /* Whether accept failed for the one connection that it took off the backlog (Linux hands
@@ -2901,7 +3004,7 @@ static void hsb__timers_advance(hsb__timers *all, uint64_t now)
 /* ===== >>address =================================================================
    Purpose  numeric addresses: parse, print, compare; host names in the form in which they
             are compared
-   Uses     >>platform >>text
+   Uses     >>platform >>text >>error
    Names    hsb__address_*, hsb__host_*
    Tests    tests/unit/address.c, tests/unit/selfsigned.c                                  */
 
@@ -2994,7 +3097,9 @@ static const char *hsb__address_text(const hsb_address *a, char buf[HSB_ADDRESS_
         hsb__os_ip_print(HSB_IPV6, a->bytes, number);
         hsb__address_print_zone(zone, a->scope_id);
     }
-    if (a->port == 0)
+    if (a->family == HSB_UNIX)
+        snprintf(buf, HSB_ADDRESS_TEXT_MAX, "unix:%.*s", (int)sizeof a->path - 1, a->path);
+    else if (a->port == 0)
         snprintf(buf, HSB_ADDRESS_TEXT_MAX, "%s%s", number, zone);
     else if (a->family == HSB_IPV6)
         snprintf(buf, HSB_ADDRESS_TEXT_MAX, "[%s%s]:%u", number, zone, (unsigned)a->port);
@@ -3003,14 +3108,33 @@ static const char *hsb__address_text(const hsb_address *a, char buf[HSB_ADDRESS_
     return buf;
 }
 
-/* Compares the port too, but not the bytes that an IPv4 address does not use.         */
+/* Compares the port too, but not the bytes that the family does not use.              */
 static bool hsb__address_equal(const hsb_address *a, const hsb_address *b)
 {
     if (a->family != b->family || a->port != b->port)
         return false;
+    if (a->family == HSB_UNIX)
+        return strncmp(a->path, b->path, sizeof a->path) == 0;
     if (a->family == HSB_IPV4)
         return memcmp(a->bytes, b->bytes, 4) == 0;
     return memcmp(a->bytes, b->bytes, 16) == 0 && a->scope_id == b->scope_id;
+}
+
+/* Whether a Unix socket can be bound to path.  False: see *err, whose text begins with what.
+   A path that fills sun_path is refused, too: not every system could tell it from a longer one. */
+static bool hsb__address_check_path(hsb_str path, const char *what, hsb_error *err)
+{
+    if (path.len == 0)
+        return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s: no path", what);
+    if (path.ptr[0] == '@')
+        return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_INVALID, 0,
+                              "%s: abstract sockets are not supported, as everybody may connect "
+                              "to them", what);
+    if (path.len >= HSB__UNIX_PATH)
+        return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_LONG_NAME, 0,
+                              "%.60s...: a Unix socket's path has at most %d bytes", what,
+                              HSB__UNIX_PATH - 1);
+    return true;
 }
 
 /* --- server names -----------------------------------------------------------------------
@@ -3076,7 +3200,7 @@ static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 
 /* ===== >>resolver ================================================================
    Purpose  names to addresses; the only part that may block
-   Uses     >>platform >>error >>address
+   Uses     >>platform >>text >>error >>address
    Names    hsb__resolver_*
    Tests    tests/unit/resolver.c                                                    */
 
@@ -3194,11 +3318,28 @@ static int hsb__resolver_lookup(const char *host, hsb_family family,
     return hsb__resolver_find(what, host, family, out, max, err);
 }
 
+/* "unix:" before it: a path.  No resolver is asked, and the port does not matter.       */
+static bool hsb__resolver_bind_path(hsb_address *out, hsb_str path, const char *host,
+                                    hsb_error *err)
+{
+    char what[HSB__RESOLVER_WHAT];
+    snprintf(what, sizeof what, "bind %.88s", host);
+    if (!hsb__address_check_path(path, what, err))
+        return false;
+    memset(out, 0, sizeof *out);
+    out->family = HSB_UNIX;
+    memcpy(out->path, path.ptr, path.len);
+    return true;
+}
+
 /* Where to bind: the first answer, with the port, which must be within 0..65535.       */
 static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int port,
                                        hsb_error *err)
 {
+    static const char scheme[] = "unix:";
     char what[HSB__RESOLVER_WHAT];
+    if (strncmp(host, scheme, strlen(scheme)) == 0)
+        return hsb__resolver_bind_path(out, hsb__text_of(host + strlen(scheme)), host, err);
     snprintf(what, sizeof what, strchr(host, ':') ? "bind [%.72s]:%d" : "bind %.72s:%d",
              host, port);
     if (port < 0 || port > UINT16_MAX)
@@ -3562,7 +3703,7 @@ static int hsb__poller_dispatch(hsb__poller *p)
 
 /* ===== >>listener ================================================================
    Purpose  listening sockets: bind, share within the process, accept with care
-   Uses     >>platform >>error >>address >>poller
+   Uses     >>platform >>text >>error >>address >>poller
    Names    hsb__listener_*, hsb__listeners
    Tests    tests/unit/listener.c, tests/live                                        */
 
@@ -3582,8 +3723,9 @@ typedef struct hsb__listener {
     hsb_address address;        /* as bound                                            */
     /* Set by open, then only read, by the other sharers too.                           */
     hsb_address wanted;         /* as asked for, with the port we got                  */
-    bool        v6_only, shared;            /* these three are the server's to set     */
+    bool        v6_only, shared, proxied;   /* these four are the server's to set      */
     hsb__demand demand;
+    hsb__socket_file file;      /* of a Unix socket that we have bound                 */
     /* For hsb__listener_my_turn.  Atomic: other sharers' threads read them.            */
     size_t      live;           /* connections open                                    */
     size_t      accepted;       /* accepted so far                                     */
@@ -3624,6 +3766,47 @@ static hsb__socket hsb__listener_make_usable(const hsb_address *a, int backlog, 
     return other;
 }
 
+/* --- Unix sockets ---------------------------------------------------------------------- */
+/* Whether a file that keeps us from binding was a socket that nobody listens on, and is gone.
+   It is looked at twice, so that what another program has bound meanwhile stays.        */
+static bool hsb__listener_remove_stale(const hsb_address *a)
+{
+    hsb__socket_file file;
+    return hsb__os_socket_file(a->path, &file) && hsb__os_is_stale(a) &&
+           hsb__os_remove_socket_file(a->path, &file);
+}
+
+static bool hsb__listener_bind_unix(hsb__socket s, const hsb_address *a)
+{
+    if (hsb__os_bind(s, a))
+        return true;
+    if (hsb__os_error() != HSB__OS_IN_USE)
+        return false;
+    if (hsb__listener_remove_stale(a))
+        return hsb__os_bind(s, a);
+    hsb__os_set_error(HSB__OS_IN_USE);
+    return false;
+}
+
+/* *file: what was made, for the close to remove.                                       */
+static hsb__socket hsb__listener_make_unix(const hsb_address *a, int backlog, hsb_address *bound,
+                                           hsb__socket_file *file)
+{
+    hsb__socket s = hsb__os_socket(HSB_UNIX, false);
+    if (s == HSB__NO_SOCKET)
+        return s;
+    if (hsb__listener_bind_unix(s, a)) {
+        hsb__os_socket_file(a->path, file);
+        if (hsb__os_listen(s, backlog) && hsb__os_local_address(s, bound))
+            return s;
+        int code = hsb__os_error();
+        hsb__os_remove_socket_file(a->path, file);
+        hsb__os_set_error(code);
+    }
+    hsb__os_close(s);
+    return HSB__NO_SOCKET;
+}
+
 /* --- the registry; its lock is held -------------------------------------------------- */
 static hsb__listener *hsb__listener_find(const hsb_address *a)
 {
@@ -3656,7 +3839,7 @@ static const char *hsb__listener_what(char out[HSB__LISTENER_WHAT], const char *
 {
     char text[HSB_ADDRESS_TEXT_MAX];
     snprintf(out, HSB__LISTENER_WHAT, "%s %s%s", verb, hsb__address_text(a, text),
-             a->port ? "" : " (any port)");
+             a->port || a->family == HSB_UNIX ? "" : " (any port)");
     return out;
 }
 
@@ -3666,6 +3849,18 @@ static bool hsb__listener_fail(hsb_error *err, const char *verb, const hsb_addre
     char what[HSB__LISTENER_WHAT];
     int code = hsb__os_error();
     return hsb__error_system(err, code, hsb__listener_what(what, verb, a));
+}
+
+/* Looking at the file may change the error as well.                                    */
+static bool hsb__listener_fail_unix(hsb_error *err, const hsb_address *a)
+{
+    char what[HSB__LISTENER_WHAT];
+    hsb__socket_file file;
+    int code = hsb__os_error();
+    hsb__listener_what(what, "bind", a);
+    if (code == HSB__OS_IN_USE && !hsb__os_socket_file(a->path, &file))
+        return hsb__error_set(err, HSB_ERR_SYSTEM, code, 0, "%s: the file is not a socket", what);
+    return hsb__error_system(err, code, what);
 }
 
 /* Why two listeners cannot share a port, or NULL.  What protects the port must be the same
@@ -3680,6 +3875,8 @@ static const char *hsb__listener_differs(const hsb__listener *a, const hsb__list
         return "only one of them speaks TLS";
     if (a->demand != b->demand)
         return "only one of them requests, or requires, a client certificate";
+    if (a->proxied != b->proxied)
+        return "only one of them expects PROXY headers";
     return NULL;
 }
 
@@ -3707,6 +3904,26 @@ static bool hsb__listener_start(hsb__listener *l, const hsb_address *a, int back
     return true;
 }
 
+/* The same for a Unix socket, which is never shared.                                   */
+static bool hsb__listener_start_unix(hsb__listener *l, const hsb_address *a, int backlog,
+                                     hsb_error *err)
+{
+    char what[HSB__LISTENER_WHAT];
+    hsb__listener_what(what, "bind", a);
+    if (!hsb__address_check_path(hsb__text_make(a->path, strnlen(a->path, sizeof a->path)), what,
+                                 err))
+        return false;
+    if (l->shared)
+        return hsb__error_set(err, HSB_ERR_SHARED, 0, 0, "%s: a Unix socket cannot be shared",
+                              what);
+    l->watch.fd = hsb__listener_make_unix(a, backlog, &l->address, &l->file);
+    if (l->watch.fd == HSB__NO_SOCKET)
+        return hsb__listener_fail_unix(err, a);
+    l->wanted = *a;
+    l->wanted.port = 0;
+    return true;
+}
+
 /* The new sharer starts with the count of another, so that it need not catch up.       */
 static bool hsb__listener_join(hsb__listener *l, const hsb__listener *other, hsb_error *err)
 {
@@ -3724,7 +3941,7 @@ static bool hsb__listener_no_address(const hsb_address *a, hsb_error *err)
 {
     char what[HSB__LISTENER_WHAT];
     hsb__listener_what(what, "bind", a);
-    return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s: neither IPv4 nor IPv6", what);
+    return hsb__error_set(err, HSB_ERR_MISUSE, 0, 0, "%s: not IPv4, IPv6 or a Unix socket", what);
 }
 
 /* --- for the server ------------------------------------------------------------------ */
@@ -3734,11 +3951,15 @@ static bool hsb__listener_open(hsb__listener *l, const hsb_address *a, int backl
 {
     bool ok;
     l->watch.fd = HSB__NO_SOCKET;
-    if (a->family != HSB_IPV4 && a->family != HSB_IPV6)
+    if (a->family != HSB_IPV4 && a->family != HSB_IPV6 && a->family != HSB_UNIX)
         return hsb__listener_no_address(a, err);
     hsb__mutex_lock(&hsb__listeners_lock);
-    const hsb__listener *other = a->port ? hsb__listener_find(a) : NULL;
-    if (other)
+    const hsb__listener *other = NULL;
+    if (a->port && a->family != HSB_UNIX)
+        other = hsb__listener_find(a);
+    if (a->family == HSB_UNIX)
+        ok = hsb__listener_start_unix(l, a, backlog, err);
+    else if (other)
         ok = hsb__listener_may_join(l, other, err) &&
              hsb__listener_join(l, other, err);
     else
@@ -3761,7 +3982,7 @@ static bool hsb__listener_adopt(hsb__listener *l, hsb__socket s, hsb_error *err)
                 l->address.family != HSB_FAMILY_ANY;
     if (!fits && hsb__os_error() != HSB__OS_BAD_DESCRIPTOR)
         return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_INVALID, 0,
-                              "%s: not a TCP socket that listens", what);
+                              "%s: not a TCP or Unix socket that listens", what);
     if (!fits || !hsb__os_prepare(s))
         return hsb__error_system(err, hsb__os_error(), what);
     l->watch.fd = s;
@@ -3769,11 +3990,14 @@ static bool hsb__listener_adopt(hsb__listener *l, hsb__socket s, hsb_error *err)
 }
 
 /* The caller has dropped the watch: a duplicate would keep it registered.  The socket is
-   closed under the lock, so that an address that is not in the registry can be bound.  */
+   closed under the lock, so that an address that is not in the registry can be bound.  A Unix
+   socket's file goes first: see hsb__socket_file.                                      */
 static void hsb__listener_close(hsb__listener *l)
 {
     hsb__mutex_lock(&hsb__listeners_lock);
     hsb__listener_delist(l);
+    hsb__os_remove_socket_file(l->wanted.path, &l->file);
+    l->file.made = false;
     hsb__os_close(l->watch.fd);
     l->watch.fd = HSB__NO_SOCKET;
     hsb__mutex_unlock(&hsb__listeners_lock);
@@ -3791,6 +4015,8 @@ static hsb__accepted hsb__listener_accept(hsb__listener *l, hsb__socket *accepte
 {
     *accepted = hsb__os_accept(l->watch.fd, peer);
     if (*accepted != HSB__NO_SOCKET) {
+        if (l->address.family == HSB_UNIX)
+            peer->family = HSB_UNIX;    /* some systems give no address at all            */
         hsb__atomic_add(&l->accepted, 1);
         return HSB__ACCEPTED;
     }
@@ -12016,6 +12242,7 @@ typedef struct hsb__loop {
     hsb__link     silent;       /* connections that have sent nothing yet; oldest first  */
     hsb__link     idle;         /* connections between requests; the longest idle first  */
     void        (*on_idle)(hsb_server *);   /* set while accepting waits for one of these */
+    bool        (*on_named)(hsb_conn *);    /* its PROXY header is there; false: refused   */
     int           held;         /* descriptors of connections and of files being sent    */
     int           descriptors;  /* how many these may be                                */
     int           depth;        /* in a turn: 1, in a hook: more                        */
@@ -13899,6 +14126,251 @@ static void hsb__peers_leave(hsb__peers *p, hsb__peer *peer)
     hsb__link_remove(&peer->link);
     hsb__memory_free(p->memory, peer, sizeof *peer);
     p->count--;
+}
+
+/* ===== >>proxy ===================================================================
+   Purpose  PROXY headers: who the client of a proxy is (proxy-protocol.txt of haproxy)
+   Uses     >>platform >>memory >>text
+   Names    hsb__proxy_*, hsb__proxy
+   Tests    tests/unit/proxy.c, tests/live/proxy.c, tests/fuzz/proxy.c,
+            tests/check/proxies.sh                                                    */
+
+/* A proxy that passes bytes on, and TLS with them, tells us the client in a header before the
+   first byte.  Version 1 is a line of text:
+
+     PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n      from, to, and their ports
+     PROXY TCP6 2001:db8::1 2001:db8::2 56324 443\r\n
+     PROXY UNKNOWN ...\r\n                                whatever comes before the CRLF
+
+   Version 2 is binary:
+
+     12 bytes   0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A
+      1         0x20 LOCAL: a connection of the proxy's own, such as a health check
+                0x21 PROXY: the addresses are a client's
+      1         family (0 none, 1 IPv4, 2 IPv6, 3 Unix) * 16 + kind (0 none, 1 stream, 2 datagram)
+      2         how many bytes follow, big-endian
+     12, 36     from, to, and their ports; Unix: 216 bytes, two paths
+      n         more facts, each with a type, a length of two bytes, and a value
+
+   LOCAL, UNKNOWN, no family, and what is not a stream keep the real peer.  The more facts are
+   skipped, and so is their checksum: TCP has one of its own, and so has TLS.  A header that
+   differs from this by a byte is malformed: guessing who the client is would be worse than
+   not to serve it.                                                                        */
+enum {
+    HSB__PROXY_LINE   = 107,            /* version 1, with CR and LF                       */
+    HSB__PROXY_FIXED  = 16,             /* version 2, before the addresses                 */
+    HSB__PROXY_PATH   = 108,            /* of a Unix socket in version 2                   */
+    HSB__PROXY_KEPT   = HSB__PROXY_FIXED + 2 * HSB__PROXY_PATH,
+    HSB__PROXY_HEADER = 4096            /* version 2 in all; haproxy sends a few hundred   */
+};
+
+typedef struct hsb__proxy {
+    size_t      size;                   /* of our memory                                   */
+    size_t      len;                    /* bytes received so far                           */
+    bool        whole;                  /* the header is complete                          */
+    bool        named;                  /* and says who the client is:                     */
+    hsb_address client;
+    const char *wrong;                  /* why the header is malformed; NULL: it is not    */
+    size_t      total;                  /* version 2: how long the header is,              */
+    size_t      fact, fact_len;         /*   where the next fact begins, and its length    */
+    uint8_t     bytes[HSB__PROXY_KEPT]; /* the first bytes; longer ones are not looked at  */
+} hsb__proxy;
+
+static const uint8_t hsb__proxy_line_start[] = { 'P', 'R', 'O', 'X', 'Y', ' ' };
+static const uint8_t hsb__proxy_signature[] = {
+    0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A
+};
+
+static hsb__proxy *hsb__proxy_new(hsb__pool *pool)
+{
+    size_t size = sizeof(hsb__proxy);
+    hsb__proxy *p = hsb__pool_get(pool, &size);
+    if (p) {
+        memset(p, 0, sizeof *p);
+        p->size = size;
+    }
+    return p;
+}
+
+/* NULL does nothing.                                                                        */
+static void hsb__proxy_release(hsb__pool *pool, hsb__proxy *p)
+{
+    if (p)
+        hsb__pool_put(pool, p, p->size);
+}
+
+/* One peer has one address, also here: ::ffff:192.0.2.1 is 192.0.2.1.                     */
+static void hsb__proxy_set_ip(hsb_address *a, hsb_family family, const uint8_t *bytes,
+                              unsigned port)
+{
+    static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF };
+    bool v4 = family == HSB_IPV6 && memcmp(bytes, mapped, sizeof mapped) == 0;
+    memset(a, 0, sizeof *a);
+    a->family = v4 ? HSB_IPV4 : family;
+    memcpy(a->bytes, v4 ? bytes + sizeof mapped : bytes, a->family == HSB_IPV4 ? 4 : 16);
+    a->port = (uint16_t)port;
+}
+
+/* --- version 1 ----------------------------------------------------------------------------- */
+/* What comes before the next space, or all; *rest goes on after it, and is absent at the end. */
+static hsb_str hsb__proxy_word(hsb_str *rest)
+{
+    const char *space = rest->ptr ? memchr(rest->ptr, ' ', rest->len) : NULL;
+    hsb_str word = *rest;
+    *rest = hsb__text_absent();
+    if (space) {
+        size_t len = (size_t)(space - word.ptr);
+        *rest = hsb__text_after(word, len + 1);
+        word.len = len;
+    }
+    return word;
+}
+
+static bool hsb__proxy_ip(hsb_str word, hsb_family family, uint8_t out[16])
+{
+    char number[HSB__IP_TEXT] = "";
+    if (word.len == 0 || word.len >= sizeof number || memchr(word.ptr, 0, word.len))
+        return false;
+    memcpy(number, word.ptr, word.len);
+    return hsb__os_ip_parse(family, number, out);
+}
+
+/* Without a zero before another digit.                                                      */
+static bool hsb__proxy_port(hsb_str word, unsigned *out)
+{
+    int64_t port = 0;
+    if (!hsb__text_decimal(word, UINT16_MAX, &port) || (word.len > 1 && word.ptr[0] == '0'))
+        return false;
+    *out = (unsigned)port;
+    return true;
+}
+
+/* rest: the line after "PROXY ", without its CRLF.                                           */
+static void hsb__proxy_read_line(hsb__proxy *p, hsb_str rest)
+{
+    uint8_t from[16], to[16];
+    unsigned from_port = 0, to_port = 0;
+    hsb_str kind = hsb__proxy_word(&rest);
+    p->whole = true;
+    if (hsb__text_is(kind, "UNKNOWN"))
+        return;
+    hsb_family family = hsb__text_is(kind, "TCP4") ? HSB_IPV4 :
+                        hsb__text_is(kind, "TCP6") ? HSB_IPV6 : HSB_FAMILY_ANY;
+    if (family == HSB_FAMILY_ANY)
+        p->wrong = "neither TCP4, TCP6 nor UNKNOWN";
+    else if (!hsb__proxy_ip(hsb__proxy_word(&rest), family, from) ||
+             !hsb__proxy_ip(hsb__proxy_word(&rest), family, to))
+        p->wrong = "an address is invalid";
+    else if (!hsb__proxy_port(hsb__proxy_word(&rest), &from_port) ||
+             !hsb__proxy_port(hsb__proxy_word(&rest), &to_port))
+        p->wrong = "a port is invalid";
+    else if (rest.ptr)
+        p->wrong = "more than two ports";
+    else
+        hsb__proxy_set_ip(&p->client, family, from, from_port);
+    p->named = !p->wrong;
+}
+
+/* The byte at is the newest.                                                                */
+static void hsb__proxy_take_line(hsb__proxy *p, size_t at)
+{
+    const uint8_t byte = p->bytes[at];
+    const size_t start = sizeof hsb__proxy_line_start;
+    if (at < start) {
+        if (byte != hsb__proxy_line_start[at])
+            p->wrong = "neither version 1 nor 2";
+    } else if ((byte == '\n') != (p->bytes[at - 1] == '\r')) {
+        p->wrong = "CR and LF are apart";
+    } else if (byte == '\n') {
+        hsb__proxy_read_line(p, hsb__text_make((const char *)p->bytes + start, at - 1 - start));
+    } else if (at + 1 >= HSB__PROXY_LINE) {
+        p->wrong = "the line is longer than 107 bytes";
+    }
+}
+
+/* --- version 2 ----------------------------------------------------------------------------- */
+/* The bytes before the addresses are there.  Where nobody is named, what follows is skipped.  */
+static void hsb__proxy_read_fixed(hsb__proxy *p)
+{
+    static const size_t addresses[] = { 0, 12, 36, 2 * HSB__PROXY_PATH };   /* by family       */
+    const unsigned command = p->bytes[12], family = p->bytes[13] >> 4, kind = p->bytes[13] & 15;
+    p->total = HSB__PROXY_FIXED + ((size_t)p->bytes[14] << 8 | p->bytes[15]);
+    p->fact = p->total;
+    if (command != 0x20 && command != 0x21)
+        p->wrong = "neither LOCAL nor PROXY of version 2";
+    else if (p->total > HSB__PROXY_HEADER)
+        p->wrong = "longer than 4096 bytes";
+    else if (command == 0x21 && (family > 3 || kind > 2))
+        p->wrong = "no such family of addresses";
+    else if (command == 0x21 && family > 0 && kind == 1) {
+        p->named = true;
+        p->fact = HSB__PROXY_FIXED + addresses[family];
+    }
+    if (p->fact > p->total)
+        p->wrong = "too short for its addresses";
+}
+
+/* The byte at belongs to the type, the length or the value of a fact.                         */
+static void hsb__proxy_take_fact(hsb__proxy *p, size_t at, uint8_t byte)
+{
+    if (at == p->fact + 1)
+        p->fact_len = (size_t)byte << 8;
+    if (at == p->fact + 2)
+        p->fact += 3 + (p->fact_len | byte);
+}
+
+static void hsb__proxy_read_addresses(hsb__proxy *p)
+{
+    const uint8_t *from = p->bytes + HSB__PROXY_FIXED;
+    switch (p->bytes[13] >> 4) {
+    case 1:
+        hsb__proxy_set_ip(&p->client, HSB_IPV4, from, (unsigned)(from[8] << 8 | from[9]));
+        break;
+    case 2:
+        hsb__proxy_set_ip(&p->client, HSB_IPV6, from, (unsigned)(from[32] << 8 | from[33]));
+        break;
+    default:
+        p->client.family = HSB_UNIX;
+        memcpy(p->client.path, from, HSB__PROXY_PATH);
+        if (p->client.path[0] == '\0' && p->client.path[1] != '\0')
+            p->client.path[0] = '@';                /* as for accepted ones                    */
+    }
+}
+
+static void hsb__proxy_take_binary(hsb__proxy *p, size_t at, uint8_t byte)
+{
+    if (at < sizeof hsb__proxy_signature && byte != hsb__proxy_signature[at])
+        p->wrong = "neither version 1 nor 2";
+    if (at == HSB__PROXY_FIXED - 1)
+        hsb__proxy_read_fixed(p);
+    if (at < HSB__PROXY_FIXED - 1 || p->wrong)
+        return;
+    hsb__proxy_take_fact(p, at, byte);
+    if (at + 1 < p->total)
+        return;
+    p->whole = true;
+    if (p->fact != p->total)
+        p->wrong = "a value does not end with the header";
+    else if (p->named)
+        hsb__proxy_read_addresses(p);
+}
+
+/* --- both ---------------------------------------------------------------------------------- */
+/* Returns how many bytes belong to the header: less than s has once it is whole or wrong.      */
+static size_t hsb__proxy_receive(hsb__proxy *p, hsb_str s)
+{
+    size_t used = 0;
+    while (used < s.len && !p->whole && !p->wrong) {
+        const uint8_t byte = (uint8_t)s.ptr[used++];
+        const size_t at = p->len++;
+        if (at < sizeof p->bytes)
+            p->bytes[at] = byte;
+        if (p->bytes[0] == hsb__proxy_signature[0])
+            hsb__proxy_take_binary(p, at, byte);
+        else
+            hsb__proxy_take_line(p, at);
+    }
+    return used;
 }
 
 /* ===== >>channel =================================================================
@@ -16697,18 +17169,21 @@ static void hsb__http1_time_out(hsb_request *req)
 /* ===== >>conn ====================================================================
    Purpose  a connection: moves bytes between the socket, TLS and whoever receives them;
             its phases, its ends, its deadlines
-   Uses     >>platform >>list >>text >>buffer >>timer >>poller >>listener >>der >>tls
-            >>loop >>outgoing >>peers >>channel >>request >>response >>stream >>http1
+   Uses     >>platform >>list >>text >>buffer >>timer >>address >>poller >>listener >>der
+            >>tls >>loop >>outgoing >>peers >>proxy >>channel >>request >>response
+            >>stream >>http1
    Names    hsb__conn_*
    Tests    tests/wire, tests/live                                                   */
 
-/* phase   HANDSHAKE -> HTTP          [hsb__conn_turn_handshake]   (plain ones start in HTTP)
+/* phase   PROXY     -> the next      [hsb__conn_leave_proxy]      (only with proxy_protocol)
+           HANDSHAKE -> HTTP          [hsb__conn_turn_handshake]   (plain ones start in HTTP)
            HTTP      -> STREAM        [hsb__conn_enter_stream]     the request was detached
            any       -> CLOSING       [hsb__conn_close]
            CLOSING   -> LINGER        [hsb__conn_turn_closing]     our last byte was sent
            any       -> DEAD          [hsb__conn_drop]
    The other two machines are in >>request.
 
+   PROXY      waits for the PROXY header; on_accept is called when that has named the client.
    HANDSHAKE  no request, nothing queued; TLS talks.
    HTTP       receiving and sending tell.  While an answer is being made (receiving END)
               nothing is read: what the client pipelines waits in the socket.
@@ -16739,7 +17214,7 @@ static void hsb__http1_time_out(hsb_request *req)
    queues bytes and schedules.  Which deadline holds is derived from the state after each
    step and never kept beside it.                                                          */
 typedef enum hsb__phase {
-    HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__LINGER, HSB__DEAD
+    HSB__PROXY, HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__LINGER, HSB__DEAD
 } hsb__phase;
 
 enum { HSB__STEP_ROUNDS = 12 };     /* then the others' turn: about 570 KiB of a download   */
@@ -16751,13 +17226,15 @@ struct hsb_conn {
     void         (*on_dead)(hsb_conn *);    /* server: off the lists, release                */
     hsb__listener *listener;        /* where it came in, and is counted                     */
     hsb__tls      *tls;             /* NULL: plain                                          */
+    hsb__proxy    *proxy;           /* NULL but in phase PROXY                              */
     hsb_str        input;           /* received, not used yet: in loop->stage or in raw     */
     hsb__buffer    raw;
     hsb__channel  *channel;         /* the stream's, once there is one; else the request's  */
     hsb_stream    *stream;
     hsb__phase     phase;
     bool readable, writable;        /* the socket, as far as we know                        */
-    bool heard;                     /* recv has returned a byte                             */
+    bool announced;                 /* on_accept was called: on_close will be               */
+    bool heard;                     /* the client has sent a byte; a PROXY header is not its  */
     bool eof;                       /* recv returned 0                                      */
     bool stepping, again;           /* again: scheduled during the step                     */
     bool grace;                     /* was in its handshake when the server began to close  */
@@ -16811,6 +17288,12 @@ static void hsb__conn_enter_idle(hsb_conn *c, hsb__link *list)
         loop->on_idle(loop->server);
 }
 
+/* Before on_accept the application does not know the connection.                            */
+static void hsb__conn_report(hsb_conn *c, const hsb_error *err)
+{
+    hsb__loop_error(c->loop, c->announced ? c : NULL, err);
+}
+
 /* --- ends ------------------------------------------------------------------------------------- */
 static bool hsb__conn_is_closing(const hsb_conn *c)
 {
@@ -16859,8 +17342,8 @@ static void hsb__conn_socket_failed(hsb_conn *c, int code)
                             hsb__os_error_text(code));
         c->why.system_code = code;
     }
-    if (c->phase == HSB__HANDSHAKE)
-        hsb__loop_error(c->loop, c, &c->why);
+    if (c->phase <= HSB__HANDSHAKE)
+        hsb__conn_report(c, &c->why);
     hsb__conn_drop(c);
 }
 
@@ -16927,7 +17410,7 @@ static bool hsb__conn_push(hsb_conn *c)
 
 static void hsb__conn_cut(hsb_conn *c)
 {
-    if (c->tls && c->phase != HSB__HANDSHAKE && !hsb__conn_ends_body(c)) {
+    if (c->tls && c->phase > HSB__HANDSHAKE && !hsb__conn_ends_body(c)) {
         hsb__tls_shut(c->tls);
         hsb__conn_push(c);
     }
@@ -17017,6 +17500,7 @@ static bool hsb__conn_wants_input(const hsb_conn *c)
     if (c->channel->ending == HSB__ENDS_NOW)
         return false;
     switch (c->phase) {
+    case HSB__PROXY:
     case HSB__HANDSHAKE:
         return true;
     case HSB__HTTP:
@@ -17053,7 +17537,7 @@ static size_t hsb__conn_receive_stream(hsb_conn *c, hsb_str s)
 /* One piece of plaintext to the receiver.                                                       */
 static bool hsb__conn_deliver(hsb_conn *c)
 {
-    if (c->phase == HSB__HANDSHAKE || !hsb__conn_wants_input(c))
+    if (c->phase <= HSB__HANDSHAKE || !hsb__conn_wants_input(c))
         return false;
     hsb_str s = hsb__conn_plain(c);
     if (!s.len)
@@ -17067,12 +17551,14 @@ static bool hsb__conn_deliver(hsb_conn *c)
     return true;
 }
 
-/* One record, at most, into TLS.                                                                 */
+/* One record, at most, into TLS; the header in phase PROXY.                                      */
 static bool hsb__conn_pass_record(hsb_conn *c)
 {
-    if (!c->tls || !c->input.len || !hsb__conn_wants_input(c))
+    size_t n;
+    if ((!c->tls && !c->proxy) || !c->input.len || !hsb__conn_wants_input(c))
         return false;
-    size_t n = hsb__tls_receive(c->tls, hsb__der_pointer(c->input), c->input.len);
+    n = c->proxy ? hsb__proxy_receive(c->proxy, c->input)
+                 : hsb__tls_receive(c->tls, hsb__der_pointer(c->input), c->input.len);
     hsb__conn_input_used(c, n);
     return n > 0;
 }
@@ -17098,6 +17584,44 @@ static bool hsb__conn_read(hsb_conn *c)
 }
 
 /* --- turns: what a phase does when bytes have moved --------------------------------------- */
+/* The peer is the proxy, or somebody who should not be here.                                     */
+static void hsb__conn_refuse_proxy(hsb_conn *c, hsb_status status, const char *reason)
+{
+    char from[HSB_ADDRESS_TEXT_MAX];
+    hsb__channel_record(c->channel, status, "PROXY header from %s: %s",
+                        hsb__address_text(&c->peer, from), reason);
+    hsb__conn_report(c, &c->why);
+    hsb__conn_drop(c);
+}
+
+/* From here on all is as if the client had connected itself.                                     */
+static void hsb__conn_leave_proxy(hsb_conn *c)
+{
+    if (c->proxy->named)
+        c->peer = c->proxy->client;
+    hsb__proxy_release(&c->loop->pool, c->proxy);
+    c->proxy = NULL;
+    c->heard = c->input.len > 0;
+    c->phase = c->tls ? HSB__HANDSHAKE : HSB__HTTP;
+    if (!c->tls)
+        c->since = hsb__conn_now(c);
+    if (!c->loop->on_named(c))
+        hsb__conn_drop(c);
+}
+
+static bool hsb__conn_turn_proxy(hsb_conn *c)
+{
+    if (c->proxy->wrong)
+        hsb__conn_refuse_proxy(c, HSB_ERR_HTTP, c->proxy->wrong);
+    else if (c->proxy->whole)
+        hsb__conn_leave_proxy(c);
+    else if (c->eof)
+        hsb__conn_refuse_proxy(c, HSB_ERR_CLOSED, "the peer left before its end");
+    else
+        return false;
+    return true;
+}
+
 /* TLS failed, or both sides have closed it.                                                      */
 static void hsb__conn_tls_ended(hsb_conn *c)
 {
@@ -17292,6 +17816,8 @@ static bool hsb__conn_turn(hsb_conn *c)
         return true;
     }
     switch (c->phase) {
+    case HSB__PROXY:
+        return hsb__conn_turn_proxy(c);
     case HSB__HANDSHAKE:
         return hsb__conn_turn_handshake(c);
     case HSB__HTTP:
@@ -17361,7 +17887,7 @@ static uint64_t hsb__conn_linger_deadline(const hsb_conn *c)
 static uint64_t hsb__conn_deadline(hsb_conn *c)
 {
     const hsb_timeouts *t = &c->loop->options.timeouts;
-    if (c->phase == HSB__HANDSHAKE)
+    if (c->phase <= HSB__HANDSHAKE)
         return hsb__conn_in(c->since, t->handshake);
     if (hsb__conn_is_closing(c))
         return hsb__conn_linger_deadline(c);
@@ -17407,6 +17933,8 @@ static void hsb__conn_time_out(hsb_conn *c)
         hsb__conn_drop_unread(c);
     } else if (c->phase == HSB__LINGER) {
         hsb__conn_drop(c);
+    } else if (c->phase == HSB__PROXY) {
+        hsb__conn_refuse_proxy(c, HSB_ERR_TIMEOUT, "not complete in time");
     } else if (c->phase == HSB__HANDSHAKE) {
         hsb__channel_record(c->channel, HSB_ERR_TIMEOUT, "no handshake in time");
         hsb__loop_error(c->loop, c, &c->why);
@@ -17454,7 +17982,7 @@ static void hsb__conn_release(hsb_conn *c)
     if (c->reset || hsb__conn_ends_body(c))
         hsb__os_close_will_reset(c->watch.fd);
     hsb__conn_end_receivers(c);
-    if (hooks->on_close) {
+    if (hooks->on_close && c->announced) {
         hsb__loop_enter_hook(c->loop);
         hooks->on_close(c, &c->why, hooks->user);
         hsb__loop_leave_hook(c->loop);
@@ -17465,6 +17993,7 @@ static void hsb__conn_release(hsb_conn *c)
     hsb__poller_drop(&c->loop->poller, &c->watch);
     hsb__os_close(c->watch.fd);
     hsb__buffer_release(&c->raw);
+    hsb__proxy_release(&c->loop->pool, c->proxy);
     if (c->tls)
         hsb__tls_release(&c->loop->tls, c->tls);
     c->on_dead(c);
@@ -17486,7 +18015,7 @@ static bool hsb__conn_arm(hsb_conn *c)
 static void hsb__conn_set_idle(hsb_conn *c)
 {
     hsb__link *list = NULL;
-    if (!c->heard && (c->phase == HSB__HANDSHAKE || c->phase == HSB__HTTP))
+    if (!c->heard && c->phase <= HSB__HTTP)
         list = &c->loop->silent;
     else if (c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->input.len)
         list = &c->loop->idle;
@@ -17608,7 +18137,7 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
     c->timer.fire = hsb__conn_fire;
     c->timer.owner = c;
     c->raw.pool = &loop->pool;
-    c->phase = security ? HSB__HANDSHAKE : HSB__HTTP;
+    c->phase = o->proxy_protocol ? HSB__PROXY : security ? HSB__HANDSHAKE : HSB__HTTP;
     c->writable = true;
     c->since = hsb__conn_now(c);
     hsb__request_init(&c->request, loop, c, &c->why, hsb__conn_schedule);
@@ -17616,7 +18145,10 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
     if (security)
         c->tls = hsb__tls_open(&loop->tls, security, o->request_client_certificate,
                                o->require_client_certificate);
-    if ((!security || c->tls) && hsb__poller_add(&loop->poller, &c->watch, HSB__READ))
+    if (o->proxy_protocol)
+        c->proxy = hsb__proxy_new(&loop->pool);
+    if ((!security || c->tls) && (!o->proxy_protocol || c->proxy) &&
+        hsb__poller_add(&loop->poller, &c->watch, HSB__READ))
         return true;
     hsb__channel_record(c->channel, HSB_ERR_MEMORY, "out of memory or randomness for a connection");
     hsb__conn_drop(c);
@@ -17766,7 +18298,7 @@ static bool hsb__server_admits(hsb_server *s, const hsb_address *peer, hsb__peer
     int most = s->loop.options.limits.per_address;
     char text[HSB_ADDRESS_TEXT_MAX];
     *address = NULL;
-    if (most < 0 || peer->family == HSB_FAMILY_ANY)
+    if (most < 0 || peer->family == HSB_FAMILY_ANY || peer->family == HSB_UNIX)
         return true;
     *address = hsb__peers_enter(&s->peers, peer);
     if (!*address)
@@ -17796,13 +18328,27 @@ static void hsb__server_welcome(hsb__door *door, hsb__socket fd, const hsb_addre
     c->block_size = size;
     c->address = address;
     c->listener = &door->listener;
+    c->announced = !s->loop.options.proxy_protocol;
     hsb__server_link(s, c);
     hsb__listener_count(&door->listener, 1);
     if (!hsb__conn_open(c, &s->loop, fd, peer, door->security, hsb__server_unlink))
-        hsb__loop_error(&s->loop, c, &c->why);
-    if (!hsb__conn_hook_bool(c, s->loop.options.hooks.on_accept))
+        hsb__conn_report(c, &c->why);
+    if (c->announced && !hsb__conn_hook_bool(c, s->loop.options.hooks.on_accept))
         hsb__conn_drop(c);
     hsb__conn_settle(c);
+}
+
+/* loop.on_named: what accepting does for others, once a PROXY header has named the client.       */
+static bool hsb__server_named(hsb_conn *c)
+{
+    hsb_server *s = c->loop->server;
+    hsb_error err;
+    if (!hsb__server_admits(s, &c->peer, &c->address, &err)) {
+        hsb__conn_report(c, &err);
+        return false;
+    }
+    c->announced = true;
+    return hsb__conn_hook_bool(c, s->loop.options.hooks.on_accept);
 }
 
 /* --- accepting ---------------------------------------------------------------------------- */
@@ -17861,9 +18407,9 @@ static void hsb__door_accepted(hsb__door *door, hsb__socket fd, const hsb_addres
                                hsb_conn *leaver)
 {
     hsb_server *s = door->server;
-    hsb__peer *address;
+    hsb__peer *address = NULL;
     hsb_error err;
-    if (!hsb__server_admits(s, peer, &address, &err)) {
+    if (!s->loop.options.proxy_protocol && !hsb__server_admits(s, peer, &address, &err)) {
         hsb__server_reject(s, fd, &err);
         return;
     }
@@ -17985,6 +18531,7 @@ static int hsb__server_listen(hsb_server *s, const hsb_address *address, hsb__so
     hsb__listener *l = &door->listener;
     l->v6_only = o->v6_only;
     l->shared = o->shared;
+    l->proxied = o->proxy_protocol;
     l->demand = !security ? HSB__DEMAND_NOTHING :
                 o->require_client_certificate ? HSB__DEMAND_CERTIFICATE :
                 o->request_client_certificate ? HSB__DEMAND_REQUEST : HSB__DEMAND_TLS;
@@ -18047,7 +18594,7 @@ static void hsb__server_begin_close(hsb_server *s)
     for (int i = 0; i < s->door_count; i++)
         hsb__door_shut(s->doors[i]);
     for (hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
-        c->grace = c->phase == HSB__HANDSHAKE;
+        c->grace = c->phase <= HSB__HANDSHAKE;
         hsb__conn_schedule(c);
     }
     if (ms >= 0)
@@ -18202,6 +18749,7 @@ static bool hsb__server_set_up(hsb_server *s, const hsb_options *options, hsb_er
     loop->tls.memory = loop->tls.engines.memory = &loop->memory;
     loop->tls.blocks = &loop->pool;
     loop->server = s;
+    loop->on_named = hsb__server_named;
     hsb__loop_tick(loop);
     loop->timers.now = hsb__loop_now_ms(loop);
     hsb__server_set_limits(s);
@@ -18274,7 +18822,7 @@ static hsb_connections hsb__server_connections(const hsb_server *s)
     memset(&n, 0, sizeof n);
     for (const hsb_conn *c = hsb__server_next(s, NULL); c; c = hsb__server_next(s, c)) {
         n.total++;
-        n.handshaking += c->phase == HSB__HANDSHAKE;
+        n.handshaking += c->phase <= HSB__HANDSHAKE;
         n.idle += c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT;
         n.active += c->phase == HSB__HTTP && c->request.receiving != HSB__WAIT;
         n.detached += c->phase == HSB__STREAM;
@@ -18403,9 +18951,10 @@ HSB_API int hsb_lookup(const char *host, hsb_family family, hsb_address *out, in
                        hsb_error *err)
 {
     hsb__error_clear(err);
-    if (host && out && max > 0)
+    if (host && out && max > 0 && family != HSB_UNIX)
         return hsb__resolver_lookup(host, family, out, max, err);
-    HSB__MISUSE(hsb__public_refuse, err, "hsb_lookup: host or out is NULL, or max is below 1");
+    HSB__MISUSE(hsb__public_refuse, err,
+                "hsb_lookup: host or out is NULL, max is below 1, or family is HSB_UNIX");
     return 0;
 }
 
@@ -19848,17 +20397,21 @@ HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *pa
           _form_value, _is_type, _basic_auth, _safe_name.  hsb_equal_secret, hsb_random,
           hsb_token.
           limits.per_address; timeouts.stream, after which a silent stream ends;
-          hsb_server_closing.  Sharers of a port have to agree on TLS and on client
-          certificates.  ALPN without a common protocol ends the handshake.
+          hsb_server_closing.
+          Unix sockets: "unix:/path" as a host, HSB_UNIX, and descriptors of them.
+          options.proxy_protocol: the client that haproxy, nginx or another proxy names.
+          Sharers of a port have to agree on TLS and on client certificates.  ALPN
+          without a common protocol ends the handshake.
           Misuse with assertions off does nothing, in every function; before, most of them
           went on with a NULL.  An assertion's text names the call and what was wrong.
           hsb_percent_decode accepts NULL for len.
           Forms with files (multipart/form-data): hsb_request_multipart takes the parts as they
           arrive, hsb_request_next_part takes them out of a kept body.
           A request that nobody answers is reported to on_error with its method and target.
-          What to change: on_log and hsb_log_level are gone, as nothing needed them; ask
-          hsb_server_connections how many connections are open, and write an access log in
-          on_finish.  hsb_server_poll, _fd and _timeout return -1 for a NULL server.
+          What to change: hsb_address has got a path, and its text is longer: print it into
+          HSB_ADDRESS_TEXT_MAX bytes.  on_log and hsb_log_level are gone, as nothing needed
+          them; ask hsb_server_connections how many connections are open, and write an access
+          log in on_finish.  hsb_server_poll, _fd and _timeout return -1 for a NULL server.
           hsb_websocket_close with a code that must not be sent does nothing, where it sent
           a Close without a code.  hsb_respond_file and _dir no longer send
           multipart/byteranges: several ranges get one range or the whole file.

@@ -96,7 +96,7 @@ static void no_object(void **state)
     WRONG(!hsb_address_text(NULL, buf), "hsb_address_text: a or buf is NULL");
     WRONG(!hsb_address_text(&a, NULL), "hsb_address_text: a or buf is NULL");
     assert_string_equal(buf, "as it was");
-#define LOOKUP "hsb_lookup: host or out is NULL, or max is below 1"
+#define LOOKUP "hsb_lookup: host or out is NULL, max is below 1, or family is HSB_UNIX"
     REFUSED(hsb_lookup(NULL, HSB_FAMILY_ANY, &a, 1, &err) == 0, err, LOOKUP);
     REFUSED(hsb_lookup("127.0.0.1", HSB_FAMILY_ANY, NULL, 1, &err) == 0, err, LOOKUP);
     REFUSED(hsb_lookup("127.0.0.1", HSB_FAMILY_ANY, &a, 0, &err) == 0, err, LOOKUP);

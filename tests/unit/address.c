@@ -298,16 +298,50 @@ static void test_peer_over_ipv4_is_ipv4(void **state)
     assert_string_equal(text_of(&a), "192.0.2.1:50000");
 }
 
-static void test_neither_family(void **state)
+static void test_another_family(void **state)
 {
     struct sockaddr_storage ss;
     hsb_address a;
     (void)state;
     memset(&ss, 0xFF, sizeof ss);
-    ss.ss_family = AF_UNIX;
+    ss.ss_family = AF_UNSPEC;
     hsb__os_from_sockaddr(&a, &ss);
     assert_int_equal(a.family, HSB_FAMILY_ANY);
     assert_int_equal(a.port, 0);
+}
+
+static void test_unix_sockets(void **state)
+{
+    struct sockaddr_storage ss;
+    struct sockaddr_un *un = (struct sockaddr_un *)&ss;
+    hsb_address a, b;
+    (void)state;
+    memset(&a, 0, sizeof a);
+    a.family = HSB_UNIX;
+    assert_string_equal(text_of(&a), "unix:");              /* of a client without a name      */
+    strcpy(a.path, "/run/app.sock");
+    a.port = 443;                                           /* which there is not              */
+    assert_string_equal(text_of(&a), "unix:/run/app.sock");
+    a.port = 0;
+    assert_int_equal(hsb__os_to_sockaddr(&a, &ss), offsetof(struct sockaddr_un, sun_path) + 14);
+    memset(&b, 0xFF, sizeof b);
+    hsb__os_from_sockaddr(&b, &ss);
+    assert_true(hsb__address_equal(&a, &b));
+    b.bytes[0] = 1;
+    assert_true(hsb__address_equal(&a, &b));
+    b.path[12] = 'x';
+    assert_false(hsb__address_equal(&a, &b));
+    memset(&ss, 0, sizeof ss);                              /* an abstract one                 */
+    ss.ss_family = AF_UNIX;
+    memcpy(un->sun_path + 1, "name", 4);
+    hsb__os_from_sockaddr(&a, &ss);
+    assert_string_equal(text_of(&a), "unix:@name");
+    memset(un->sun_path, 'x', sizeof un->sun_path);         /* no NUL at all                   */
+    hsb__os_from_sockaddr(&a, &ss);
+    assert_int_equal(strlen(a.path), sizeof un->sun_path);
+    memset(a.path, 'y', sizeof a.path);
+    assert_int_equal(strlen(text_of(&a)), 5 + sizeof a.path - 1);
+    assert_false(hsb_address_parse(&b, "unix:/run/app.sock"));      /* that is not numeric     */
 }
 
 int main(void)
@@ -326,7 +360,8 @@ int main(void)
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_there_and_back),
         cmocka_unit_test(test_peer_over_ipv4_is_ipv4),
-        cmocka_unit_test(test_neither_family),
+        cmocka_unit_test(test_another_family),
+        cmocka_unit_test(test_unix_sockets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
