@@ -18291,7 +18291,7 @@ static void hsb__server_reject(hsb_server *s, hsb__socket fd, const hsb_error *e
     hsb__loop_error(&s->loop, NULL, err);
 }
 
-/* limits.per_address.  *address then counts this connection; NULL if none are counted.      */
+/* limits.per_address.  *address then counts this connection; NULL: nothing does.             */
 static bool hsb__server_admits(hsb_server *s, const hsb_address *peer, hsb__peer **address,
                                hsb_error *err)
 {
@@ -18306,6 +18306,7 @@ static bool hsb__server_admits(hsb_server *s, const hsb_address *peer, hsb__peer
     if ((*address)->connections <= most)
         return true;
     hsb__peers_leave(&s->peers, *address);
+    *address = NULL;
     return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: its address has %d connections already",
                           hsb__address_text(peer, text), most);
 }
