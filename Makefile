@@ -46,9 +46,9 @@ DEPS = gcc libc6-dev libbearssl-dev libcmocka-dev libcurl4-openssl-dev libssl-de
 DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-tools tcc \
              $(if $(filter x86_64,$(shell uname -m)),gcc-multilib) \
              libevent-dev libuv1-dev valgrind strace \
-             chromium firefox-esr nginx-light haproxy wrk wget gnutls-bin sslscan testssl.sh \
-             python3 python3-requests python3-websockets node-ws libnss3-tools golang-go \
-             default-jdk-headless
+             chromium firefox-esr nginx-light libnginx-mod-stream haproxy wrk wget \
+             gnutls-bin sslscan testssl.sh libnss3-tools golang-go default-jdk-headless \
+             python3 python3-requests python3-websockets node-ws
 
 deps:
 	@tests/deps.sh $(DEPS)

@@ -33,6 +33,7 @@ if [ ! -e $policy ]; then
     chmod +x $policy
 fi
 had_nginx=$(command -v nginx || true)
+had_haproxy=$(command -v haproxy || true)
 
 export DEBIAN_FRONTEND=noninteractive
 echo "installing:$missing"
@@ -40,7 +41,10 @@ apt-get -qq update
 # shellcheck disable=SC2086
 apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing >/dev/null
 
-# ... nor an nginx that we brought start at the next boot.
+# ... nor an nginx or haproxy that we brought start at the next boot.
 if [ -z "$had_nginx" ] && command -v nginx >/dev/null; then
     update-rc.d nginx disable >/dev/null 2>&1 || true
+fi
+if [ -z "$had_haproxy" ] && command -v haproxy >/dev/null; then
+    update-rc.d haproxy disable >/dev/null 2>&1 || true
 fi
