@@ -8170,8 +8170,8 @@ static void hsb__security_log_key(const hsb_security *s, const char *label,
                                   const unsigned char random[32], const unsigned char *secret,
                                   size_t len)
 {
-    char line[256];
-    if (!s->on_key_log)
+    char line[40 + 1 + 2 * 32 + 1 + 2 * br_sha512_SIZE + 1];
+    if (!s->on_key_log || len > br_sha512_SIZE)
         return;
     char *at = line + snprintf(line, sizeof line, "%.40s ", label);
     for (size_t i = 0; i < 32; i++)
@@ -14271,10 +14271,8 @@ static void hsb__proxy_read_line(hsb__proxy *p, hsb_str rest)
     p->named = !p->wrong;
 }
 
-/* The byte at is the newest.                                                                */
-static void hsb__proxy_take_line(hsb__proxy *p, size_t at)
+static void hsb__proxy_take_line(hsb__proxy *p, size_t at, uint8_t byte)
 {
-    const uint8_t byte = p->bytes[at];
     const size_t start = sizeof hsb__proxy_line_start;
     if (at < start) {
         if (byte != hsb__proxy_line_start[at])
@@ -14368,7 +14366,7 @@ static size_t hsb__proxy_receive(hsb__proxy *p, hsb_str s)
         if (p->bytes[0] == hsb__proxy_signature[0])
             hsb__proxy_take_binary(p, at, byte);
         else
-            hsb__proxy_take_line(p, at);
+            hsb__proxy_take_line(p, at, byte);
     }
     return used;
 }
