@@ -1060,6 +1060,8 @@ HSB__ASSERT_STATIC(char_is_a_byte, CHAR_BIT == 8);
 HSB__ASSERT_STATIC(int_has_32_bits, sizeof(int) >= 4);
 HSB__ASSERT_STATIC(size_holds_unsigned, sizeof(size_t) >= sizeof(unsigned));
 HSB__ASSERT_STATIC(files_are_large, sizeof(off_t) >= 8);   /* -D_FILE_OFFSET_BITS=64 */
+HSB__ASSERT_STATIC(unix_paths_fit, sizeof ((struct sockaddr_un *)0)->sun_path <
+                                   sizeof ((hsb_address *)0)->path);
 HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
 
 /* ===== >>platform ================================================================
@@ -1619,7 +1621,7 @@ static bool hsb__os_remove_socket_file(const char *path, const hsb__socket_file 
 }
 
 /* Whether nobody listens on the socket that a names.  Any doubt, such as a socket that we may
-   not connect to, is a no.                                                            */
+   not connect to, is a no.  But on BSD and macOS a server whose backlog is full refuses, too. */
 static bool hsb__os_is_stale(const hsb_address *a)
 {
     struct sockaddr_storage ss;
@@ -3920,7 +3922,6 @@ static bool hsb__listener_start_unix(hsb__listener *l, const hsb_address *a, int
     if (l->watch.fd == HSB__NO_SOCKET)
         return hsb__listener_fail_unix(err, a);
     l->wanted = *a;
-    l->wanted.port = 0;
     return true;
 }
 

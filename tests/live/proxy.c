@@ -454,6 +454,7 @@ static void test_closing_meanwhile(void **state)
     hsb_server_close(r.server, false);
     turns(&r, 3);
     send_raw(c, hsb_text(line + 10));               /* it came before the close                    */
+    turns(&r, 3);
     if (r.secure)
         assert_true(client_handshake(c));
     answer a = ask(c, request);
