@@ -91,6 +91,8 @@
      >>public          the hsb_ functions of all that is above
      >>values          what a request says, decoded; its memory; secrets
      >>forms           forms with files: the parts of a request's body
+     >>route           a table of methods and paths
+     >>answers         formatted answers, pages of the program, the access log
      >>changes         versions, and what is promised
      >>licence         MIT                                                              */
 
@@ -121,8 +123,9 @@
 /* ===== >>hooks ===================================================================
    All hooks are optional.  They are called on the server's thread, from hsb_server_run,
    _poll or _free, and never from inside another call of yours: hsb_respond, for example,
-   queues bytes and returns.  The one exception: misuse is reported to on_error from inside
-   the call that was wrong.  A hook must not block, because the whole server waits for it.
+   queues bytes and returns.  Two exceptions: misuse is reported to on_error from inside the
+   call that was wrong, and on_error_page is called from inside a call that answers with an
+   error.  A hook must not block, because the whole server waits for it.
 
      hook          called when                       you may                    next
      on_accept     a client has connected            refuse: return false       on_handshake
@@ -137,6 +140,8 @@
      on_close      the connection is over; once      read it for the last       none
                    for each on_accept                time
      on_error      something went wrong              log it                     no change
+     on_error_page the server answers by itself with give it another body       no change
+                   a status of 400 or more
      on_wake       hsb_server_wake was called        do anything                no change
 
    On a plain connection on_head follows on_accept.
@@ -265,6 +270,15 @@ extern "C" {
 #    define HSB_API static __attribute__((unused))
 #  else
 #    define HSB_API extern
+#  endif
+#endif
+
+/* Has the compiler check the arguments of a function like printf; empty where it cannot.  */
+#ifndef HSB_PRINTF
+#  ifdef __GNUC__
+#    define HSB_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#  else
+#    define HSB_PRINTF(text, first)
 #  endif
 #endif
 
@@ -455,6 +469,13 @@ typedef struct hsb_hooks {
     void (*on_drain)    (hsb_request *, void *user);
     void (*on_finish)   (hsb_request *, const hsb_error *or_null, void *user);
                                             /* NULL: the whole answer was sent                  */
+    void (*on_error_page)(int status, const char *reason, const char **type, hsb_str *body,
+                          void *user);      /* the server itself answers with this status of 400
+                                               or more, perhaps before there is a request.  reason
+                                               is the status's phrase: "Not Found".  Put your own
+                                               page into *type and *body, or leave them.  The body
+                                               is copied after the hook has returned, so it must
+                                               not be an array within it                         */
 } hsb_hooks;
 
 /* --- binding ---------------------------------------------------------------------------------- */
@@ -698,11 +719,7 @@ HSB_API void     *hsb_request_alloc(hsb_request *req, size_t size);
    _format is printf.  _html writes & < > " and ' as references, for the text of an element or an
    attribute's value in quotes.  _percent keeps the unreserved characters of RFC 3986 2.3, and
    writes every other byte as %XX: for a segment of a path, or a name or a value of a query.      */
-HSB_API hsb_str   hsb_request_format(hsb_request *req, const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 2, 3)))
-#endif
-    ;
+HSB_API hsb_str   hsb_request_format(hsb_request *req, const char *format, ...) HSB_PRINTF(2, 3);
 HSB_API hsb_str   hsb_request_html(hsb_request *req, hsb_str text);
 HSB_API hsb_str   hsb_request_percent(hsb_request *req, hsb_str text);
 
@@ -782,6 +799,37 @@ HSB_API bool hsb_request_multipart(hsb_request *req, const hsb_multipart_hooks *
    such a form, and the request was answered as above when you asked for the first part.  So you
    see the whole form or nothing of it.  It has at most 100 parts, with 8 192 bytes of head each. */
 HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *part, hsb_str *bytes);
+/* --- routes ------------------------------------------------------------------------------- */
+typedef struct hsb_route {      /* a row of a table; {0} ends the table                           */
+    const char *method;         /* "GET": HEAD too; NULL: every method                            */
+    const char *pattern;        /* "/users/:id"                                                   */
+    void      (*handler)(hsb_request *, void *user);
+} hsb_route;
+/* Calls the handler of the first row that matches the method and the path.  True: it was called,
+   or the request was answered.  False: no row matches, so answer yourself, for example with 404.
+     text   matches itself, after both are decoded (RFC 3986 2.2): "%41" is "A", but "%2F" is not
+            the '/' between two segments.  Upper and lower case differ, and "/users/" is another
+            path than "/users".
+     :name  at the start of a segment: matches one segment that is not empty.
+     *name  at the start of the last segment: matches all that follows, perhaps nothing.
+     *      as the whole pattern: matches the target of OPTIONS *.
+   If the path matches rows of other methods only, the answer is 405, and to OPTIONS 204, each with
+   an Allow field that lists these methods.  OPTIONS * gets those of the whole table.  A row of
+   method OPTIONS or NULL comes before that.  Fields that were set before the call are part of these
+   answers too.
+   No row matches CONNECT, or a path that has a NUL or a segment "." or "..", encoded or not.  In a
+   pattern, a name that is empty or comes twice, or a segment after '*', is misuse: the row does not
+   match.  Keep all rows of one path in one table, or the first table answers 405 for the others.
+   Patterns are borrowed: until on_finish.                                                        */
+HSB_API bool        hsb_request_route(hsb_request *req, const hsb_route *routes, void *user);
+/* What a name of the pattern stands for, decoded, in the request's memory.  It may contain any
+   character but NUL, also a '/', so it is not the name of a file: see hsb_request_safe_name.
+   hsb_respond_dir decodes by itself: give it hsb_request_path.  Absent: no such name, no pattern,
+   or out of memory.                                                                              */
+HSB_API hsb_str     hsb_request_param(hsb_request *req, const char *name);
+/* The pattern of the row that matched, also if the answer was 405 or 204: for logs and metrics.
+   NULL: none.                                                                                    */
+HSB_API const char *hsb_request_pattern(const hsb_request *req);
 
 /* --- response ----------------------------------------------------------------------------- */
 /* Answer with one call (hsb_respond...), or with hsb_response_begin, any number of _write, and
@@ -798,6 +846,9 @@ HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *pa
    server writes (Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date); or name is not
    a token; or value has a CR, LF, NUL or another control character; or out of memory.            */
 HSB_API bool     hsb_response_header(hsb_request *req, const char *name, const char *value);
+/* The same, with the value made by printf's rules.                                               */
+HSB_API bool     hsb_response_headerf(hsb_request *req, const char *name, const char *format,
+                                      ...) HSB_PRINTF(3, 4);
 
 typedef enum hsb_same_site {
     HSB_SAME_SITE_LAX, HSB_SAME_SITE_STRICT, HSB_SAME_SITE_NONE
@@ -820,6 +871,12 @@ HSB_API void     hsb_respond(hsb_request *req, int status, const char *type, hsb
    the latest before on_finish, perhaps before this returns.  release may be NULL.                */
 HSB_API void     hsb_respond_owned(hsb_request *req, int status, const char *type, hsb_str body,
                                    void (*release)(void *arg), void *arg);
+/* As hsb_respond, with the body made by printf's rules.  If it cannot be made: 500.              */
+HSB_API void     hsb_respondf(hsb_request *req, int status, const char *type, const char *format,
+                              ...) HSB_PRINTF(4, 5);
+/* Asks for name and password of HTTP Basic authentication (RFC 7617): 401, with WWW-Authenticate.
+   realm is what the browser shows; a control character in it: 500.                               */
+HSB_API void     hsb_respond_unauthorized(hsb_request *req, const char *realm);
 /* status is 301, 302, 303, 307 or 308; any other, or a location that cannot be sent: 500.        */
 HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *location);
 /* One file.  Up to 64 KiB are read at once; what is larger is read while it is sent, and holds a
@@ -834,6 +891,19 @@ HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char
    returns; it is decoded here.  A file outside root is never sent, not even by a symbolic link.  */
 HSB_API void     hsb_respond_dir(hsb_request *req, const char *root, hsb_str path);
 
+typedef struct hsb_content {    /* bytes of the program itself, such as an embedded page          */
+    const char *type;           /* NULL: no Content-Type                                          */
+    hsb_str     body;
+    hsb_str     gzip;           /* the same, packed, for clients that accept gzip; absent: none   */
+    const char *etag;           /* names this version: at most 64 characters, without the quotes.
+                                   NULL: a hash of the bytes is made for each answer, at about 4
+                                   bytes a nanosecond                                             */
+    int64_t     modified;       /* seconds since 1970, for Last-Modified; 0: not known            */
+} hsb_content;
+/* Such bytes, with HEAD, conditions, ranges and the packed form as hsb_respond_file has them.  405:
+   the method is not GET or HEAD.  body and gzip are not copied.  Borrowed: until on_finish.      */
+HSB_API void     hsb_respond_content(hsb_request *req, const hsb_content *content);
+
 /* GO:   the part is queued; you may write more.
    WAIT: the part is queued, but now more than limits.queued_bytes are; wait for on_drain.  If you
          go on, the connection is cut at 16 times as many, with HSB_ERR_LIMIT.
@@ -843,6 +913,8 @@ typedef enum hsb_flow { HSB_FLOW_GO, HSB_FLOW_WAIT, HSB_FLOW_GONE } hsb_flow;
    bytes than that cuts the connection.                                                           */
 HSB_API void     hsb_response_begin(hsb_request *req, int status, int64_t length);
 HSB_API hsb_flow hsb_response_write(hsb_request *req, hsb_str part);
+/* The same with printf's rules.  A text that cannot be made cuts the connection.                 */
+HSB_API hsb_flow hsb_response_writef(hsb_request *req, const char *format, ...) HSB_PRINTF(2, 3);
 /* Sends what is queued in the next turn of the loop.  Inside a hook this is of no use: parts are
    sent as soon as the hook returns.                                                              */
 HSB_API hsb_flow hsb_response_flush(hsb_request *req);
@@ -857,6 +929,12 @@ HSB_API void     hsb_response_close(hsb_request *req);  /* the connection ends a
 HSB_API void     hsb_response_abort(hsb_request *req);  /* cuts: the client sees an error         */
 HSB_API int      hsb_response_status(const hsb_request *req);   /* 0: no answer has begun         */
 HSB_API int64_t  hsb_response_bytes(const hsb_request *req);    /* of the body, sent up to now    */
+/* One line for an access log, from on_finish, in Apache's combined format: peer, time of arrival in
+   UTC, request line, status, hsb_response_bytes, Referer, User-Agent.  What the client sent has its
+   quotes, backslashes, controls and bytes above 126 escaped.  The user is always "-", because the
+   server cannot know whether a name that was sent was accepted.  No line end.  Returns the length
+   without the NUL, also if buf is too small and the line is cut, as snprintf does.               */
+HSB_API int      hsb_request_log_line(const hsb_request *req, char *buf, size_t size);
 
 /* --- answering later ---------------------------------------------------------------------- */
 /* A ticket keeps a request open until you resume or drop it, from any thread.  It is a value and
@@ -14548,6 +14626,7 @@ struct hsb_request {
     bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
     bool refused;               /* answered for the application: its answer is too late  */
 
+    const char    *pattern;     /* of the route that matched; borrowed                 */
     hsb_stream    *detached;    /* the connection leaves HTTP when the hook returns     */
     hsb__arena    *arena;       /* the application's memory; gone after on_finish       */
     void          *user;
@@ -14771,7 +14850,7 @@ static void hsb__request_resume(hsb_request *req)
 
 /* ===== >>response ================================================================
    Purpose  the answer: what is allowed when, which framing, what is written
-   Uses     >>text >>buffer >>loop >>outgoing >>frame >>channel >>request
+   Uses     >>text >>buffer >>error >>loop >>outgoing >>frame >>channel >>request
    Names    hsb__response_*
    Tests    tests/live/responses.c, tests/live/first_field.c, tests/wire               */
 
@@ -14967,6 +15046,28 @@ static bool hsb__response_status_allowed(const hsb_request *req, int status)
 }
 
 /* --- whole answers ---------------------------------------------------------------------- */
+/* Gives an error of ours the application's body, if it has one.                          */
+static void hsb__response_page(hsb_request *req, int status, const char **type, hsb_str *body)
+{
+    hsb__loop *loop = req->channel.loop;
+    const hsb_hooks *hooks = &loop->options.hooks;
+    const char *own_type = *type;
+    hsb_str own_body = *body;
+    if (status < 400 || !hooks->on_error_page)
+        return;
+    hsb__loop_enter_hook(loop);
+    hooks->on_error_page(status, hsb__frame_reason(status), &own_type, &own_body, hooks->user);
+    hsb__loop_leave_hook(loop);
+    if (!hsb__response_type_allowed(own_type)) {
+        hsb_error err;
+        hsb__error_set(&err, HSB_ERR_MISUSE, 0, 0, "on_error_page: type has a control character");
+        hsb__loop_error(loop, req->channel.conn, &err);
+        return;
+    }
+    *type = own_type;
+    *body = own_body;
+}
+
 /* An answer that cannot be sent as asked for becomes a 500.                              */
 static void hsb__response_whole(hsb_request *req, int status, const char *type, hsb_str body)
 {
@@ -14974,7 +15075,10 @@ static void hsb__response_whole(hsb_request *req, int status, const char *type, 
         status = 500;
         type = NULL;
         body = hsb__text_absent();
+        hsb__response_page(req, status, &type, &body);
     }
+    if (req->sending != HSB__NONE)              /* on_error_page answered, which is not its job */
+        return;
     if (!hsb__response_head(req, status, type, (int64_t)body.len))
         return;
     if (!req->bodiless) {
@@ -14987,12 +15091,19 @@ static void hsb__response_whole(hsb_request *req, int status, const char *type, 
     hsb__response_last(req);
 }
 
-/* An answer of our own: the reason as text.                                              */
+/* An answer of our own, with this text unless on_error_page has a page; NULL: no body.   */
+static void hsb__response_own(hsb_request *req, int status, const char *text)
+{
+    const char *type = text ? "text/plain; charset=utf-8" : NULL;
+    hsb_str body = hsb__text_of(text);
+    hsb__response_page(req, status, &type, &body);
+    hsb__response_whole(req, status, type, body);
+}
+
 static void hsb__response_text(hsb_request *req, int status, const char *text)
 {
-    if (!hsb__response_may_begin(req))
-        return;
-    hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
+    if (hsb__response_may_begin(req))
+        hsb__response_own(req, status, text);
 }
 
 static void hsb__response_plain_status(hsb_request *req, int status)
@@ -15024,7 +15135,7 @@ static void hsb__response_owned(hsb_request *req, int status, const char *type, 
 {
     hsb__source *s = NULL;
     if (!hsb__response_status_allowed(req, status) || !hsb__response_type_allowed(type))
-        hsb__response_whole(req, 500, NULL, hsb__text_absent());
+        hsb__response_own(req, 500, NULL);
     else if (hsb__response_head(req, status, type, (int64_t)body.len))
         s = hsb__response_source(req, (int64_t)body.len);
     if (s) {
@@ -15190,7 +15301,8 @@ static bool hsb__response_cookie(hsb_request *req, const hsb_cookie *c)
 }
 
 /* ===== >>files ===================================================================
-   Purpose  files and folders as answers: types, validators, conditions, ranges
+   Purpose  files and folders as answers: types, validators, conditions, ranges; and what
+            >>answers needs of these for bytes of the program
    Uses     >>platform >>text >>buffer >>loop >>head >>outgoing >>frame >>request
             >>response
    Names    hsb__files_*
@@ -15243,17 +15355,20 @@ static const char *hsb__files_type(const char *path)
    to see that the file can be read at all.                                                  */
 enum { HSB__FILE_AT_ONCE = 64 << 10, HSB__FILE_FIRST = 16 << 10 };
 
-/* An open file and what its answer says about it.                                           */
+/* An open file, or bytes of the program, and what the answer says about it.                 */
+enum { HSB__FILE_ETAG = 80 };       /* with quotes and a NUL                                 */
 typedef struct hsb__file {
-    int         fd;
+    int         fd;                 /* -1: bytes                                             */
+    const char *bytes;              /* all of them; borrowed until on_finish                 */
     int64_t     size, modified;     /* from facts; then as the file turns out to be          */
+    bool        undated;            /* nobody knows when the bytes were modified             */
     hsb__facts  facts;
     const char *type;
     bool        gzip;               /* this is the .gz beside the file that was asked for    */
     bool        varies;             /* there is a .gz                                        */
     hsb__buffer data;               /* bytes from data_from on that were read at once        */
     int64_t     data_from;
-    char        etag[2 * 16 + 3];   /* strong                                                */
+    char        etag[HSB__FILE_ETAG];       /* strong                                        */
 } hsb__file;
 
 /* Another file gets another tag, also if size and time are the same: its inode and the time
@@ -15317,7 +15432,7 @@ static bool hsb__files_changed(const hsb_request *req, const hsb__file *f)
     int64_t at;
     if (hsb__request_header(req, "If-Match").ptr)
         return !hsb__files_tag_listed(req, "If-Match", f->etag, false);
-    return hsb__files_date(req, "If-Unmodified-Since", &at) && f->modified > at;
+    return !f->undated && hsb__files_date(req, "If-Unmodified-Since", &at) && f->modified > at;
 }
 
 static bool hsb__files_not_modified(const hsb_request *req, const hsb__file *f)
@@ -15325,7 +15440,8 @@ static bool hsb__files_not_modified(const hsb_request *req, const hsb__file *f)
     int64_t since;
     if (hsb__request_header(req, "If-None-Match").ptr)
         return hsb__files_tag_listed(req, "If-None-Match", f->etag, true);
-    return hsb__files_date(req, "If-Modified-Since", &since) && f->modified <= since;
+    return !f->undated && hsb__files_date(req, "If-Modified-Since", &since) &&
+           f->modified <= since;
 }
 
 /* RFC 9110 13.1.5: false if the client has part of another version; it needs the whole file. */
@@ -15339,7 +15455,7 @@ static bool hsb__files_same_version(const hsb_request *req, const hsb__file *f)
         return hsb__text_is(condition, f->etag);
     /* RFC 9110 8.8.2.2: within the second of Date the file may change once more.            */
     hsb__loop_date(req->channel.loop);
-    return hsb__files_date(req, "If-Range", &at) && at == f->modified &&
+    return !f->undated && hsb__files_date(req, "If-Range", &at) && at == f->modified &&
            at < req->channel.loop->date_second;
 }
 
@@ -15452,7 +15568,8 @@ static bool hsb__files_fields(hsb_request *req, const hsb__file *f)
     char date[HSB__DATE_TEXT];
     hsb__loop_date(loop);
     hsb__date_print(date, f->modified < loop->date_second ? f->modified : loop->date_second);
-    return hsb__frame_field(&req->fields_out, "Last-Modified", hsb__text_of(date)) &&
+    return (f->undated ||
+            hsb__frame_field(&req->fields_out, "Last-Modified", hsb__text_of(date))) &&
            hsb__frame_field(&req->fields_out, "ETag", hsb__text_of(f->etag)) &&
            hsb__buffer_append_text(&req->fields_out, "Accept-Ranges: bytes\r\n") &&
            (!f->varies || hsb__buffer_append_text(&req->fields_out, "Vary: Accept-Encoding\r\n"));
@@ -15477,6 +15594,15 @@ static void hsb__files_sent(void *arg)
     loop->held--;
     if (loop->on_idle)
         loop->on_idle(loop->server);
+}
+
+static void hsb__files_send_bytes(hsb_request *req, const hsb__file *f, const hsb__range *part)
+{
+    hsb__source *s = hsb__response_source(req, part->end - part->from);
+    if (s) {
+        s->bytes = f->bytes;
+        s->from = part->from;
+    }
 }
 
 /* The part that is in memory, then a source for the rest, which takes f->fd over.           */
@@ -15508,12 +15634,13 @@ static void hsb__files_send_part(hsb_request *req, hsb__file *f, const hsb__rang
    ranges.                                                                                    */
 static int hsb__files_decide(hsb_request *req, hsb__file *f, hsb__range *part)
 {
-    const bool get = hsb__request_method_is(req, "GET"), small = f->size <= HSB__FILE_AT_ONCE;
+    const bool get = hsb__request_method_is(req, "GET"), read = !f->bytes;
+    const bool small = f->size <= HSB__FILE_AT_ONCE;
     if (hsb__files_changed(req, f))
         return 412;
     if (hsb__files_not_modified(req, f))
         return 304;
-    int failure = small ? hsb__files_read_small(f) : 0;
+    int failure = read && small ? hsb__files_read_small(f) : 0;
     if (failure)
         return failure;
     bool ranged = get && f->size > 0 && hsb__files_same_version(req, f) &&
@@ -15524,7 +15651,7 @@ static int hsb__files_decide(hsb_request *req, hsb__file *f, hsb__range *part)
         part->from = 0;
         part->end = f->size;
     }
-    if (get && !small)
+    if (read && get && !small)
         failure = hsb__files_read_part(f, part, !ranged);
     return failure ? failure : ranged ? 206 : 200;
 }
@@ -15546,8 +15673,12 @@ static void hsb__files_answer(hsb_request *req, hsb__file *f)
     if (!ok)
         hsb__response_no_memory(req);
     else if (!sent)
-        hsb__response_whole(req, status, NULL, hsb__text_absent());
-    else if (hsb__response_head(req, status, f->type, part.end - part.from))
+        hsb__response_own(req, status, NULL);
+    else if (!hsb__response_head(req, status, f->type, part.end - part.from))
+        return;
+    else if (f->bytes)
+        hsb__files_send_bytes(req, f, &part);
+    else
         hsb__files_send_part(req, f, &part);
 }
 
@@ -16844,7 +16975,7 @@ static void hsb__http1_refuse(hsb_request *req, int status, const char *reason)
     char text[64];
     req->refused = true;
     snprintf(text, sizeof text, "%d %s\n", status, hsb__frame_reason(status));
-    hsb__response_whole(req, status, "text/plain; charset=utf-8", hsb__text_of(text));
+    hsb__response_own(req, status, text);
 }
 
 static void hsb__http1_no_memory(hsb_request *req, const char *what)
@@ -19774,9 +19905,6 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
                     "hsb_websocket_close: no such code may be sent");
 }
 
-#if defined(__clang__)
-#  pragma clang diagnostic pop
-#endif
 /* ===== >>values ==================================================================
    Purpose  what a request says, decoded; its memory, and texts in it; secrets
    Uses     >>platform >>memory >>text >>buffer >>head >>request >>public
@@ -20381,6 +20509,620 @@ HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *pa
     return hsb__forms_next(req, boundary, rest, part, bytes);
 }
 
+/* ===== >>route ===================================================================
+   Purpose  a table of methods and paths: the handler for a request, what its path says
+   Uses     >>text >>buffer >>head >>request >>response >>public
+   Names    hsb_request_route, hsb_request_param, hsb_request_pattern, hsb__route_*
+   Tests    tests/unit/route.c, tests/live/routes.c, tests/wire/routes.txt           */
+
+/* --- patterns and paths ---------------------------------------------------------------- */
+/* The next byte of *at, decoded.  An encoded slash is not the slash between two segments, so it
+   gets a number of its own.  Every other reserved character is the same with and without its
+   encoding, because none has a meaning in a path (RFC 3986 2.2, last paragraph).         */
+enum { HSB__ROUTE_SLASH = 256 };
+static int hsb__route_byte(const char **at, const char *end)
+{
+    const int plain = (unsigned char)**at;
+    const hsb_str rest = hsb__text_make(*at, (size_t)(end - *at));
+    const int byte = plain == '%' ? hsb__percent_byte(rest, 0) : -1;
+    *at += byte < 0 ? 1 : 3;
+    return byte == '/' ? HSB__ROUTE_SLASH : byte < 0 ? plain : byte;
+}
+
+/* Where the segment that begins there ends.                                              */
+static const char *hsb__route_end(const char *pattern)
+{
+    while (*pattern && *pattern != '/')
+        pattern++;
+    return pattern;
+}
+
+/* A segment without its mark.                                                            */
+static hsb_str hsb__route_name(const char *segment, const char *end)
+{
+    return hsb__text_make(segment + 1, (size_t)(end - segment - 1));
+}
+
+static const char *hsb__route_path_end(const char *at, const char *end)
+{
+    while (at < end && *at != '/')
+        at++;
+    return at;
+}
+
+/* The same text, where at least one of them has a '%'.                                   */
+static bool hsb__route_same_decoded(const char *pattern, const char *at, const char *end)
+{
+    const char *pattern_end = hsb__route_end(pattern);
+    while (pattern < pattern_end && at < end)
+        if (hsb__route_byte(&pattern, pattern_end) != hsb__route_byte(&at, end))
+            return false;
+    return pattern == pattern_end && at == end;
+}
+
+/* Is the segment of the pattern that begins at *pattern the same text as that of the path at
+   *at?  If so, both move to its end.  Most rows are decided here, by their first bytes.  */
+static bool hsb__route_same(const char **pattern, const char **at, const char *end)
+{
+    const char *p = *pattern, *q = *at;
+    while (q < end && *p == *q && *q != '/' && *q != '%') {
+        p++;
+        q++;
+    }
+    const bool ended = (q == end || *q == '/') && (!*p || *p == '/');
+    if (!ended && *p != '%' && (q == end || *q != '%'))
+        return false;
+    *pattern = ended ? p : hsb__route_end(p);
+    *at = ended ? q : hsb__route_path_end(q, end);
+    return ended || hsb__route_same_decoded(p, q, *at);
+}
+
+/* Is the whole path what the pattern describes?  What `name` stands for goes to *value, not
+   decoded.  For a pattern that is malformed the answer may be true as well: see
+   hsb__route_is_pattern.                                                                */
+static bool hsb__route_matches(const char *pattern, hsb_str path, hsb_str name, hsb_str *value)
+{
+    const char *at = path.ptr, *end = path.ptr + path.len;
+    if (*pattern != '/')
+        return hsb__text_is(path, pattern);             /* OPTIONS *                      */
+    while (*pattern && at < end && *at == '/') {
+        const char *segment = ++pattern, *part = ++at;
+        const char mark = *segment;
+        if (mark != ':' && mark != '*') {
+            if (!hsb__route_same(&pattern, &at, end))
+                return false;
+            continue;
+        }
+        pattern = hsb__route_end(segment);
+        at = mark == '*' ? end : hsb__route_path_end(part, end);
+        if (mark == ':' && at == part)
+            return false;
+        if (name.len && hsb__text_equal(hsb__route_name(segment, pattern), name))
+            *value = hsb__text_make(part, (size_t)(at - part));
+        if (mark == '*')
+            return true;
+    }
+    return !*pattern && at == end;
+}
+
+/* False for most rows of a table: their first segment begins with another byte.           */
+static bool hsb__route_may_match(const char *pattern, hsb_str path)
+{
+    const char own = pattern[0] ? pattern[1] : '\0', its = path.len > 1 ? path.ptr[1] : '\0';
+    return own == its || own == ':' || own == '*' || own == '%' || its == '%';
+}
+
+/* The next name of a pattern whose next segment begins at *at; absent: none.             */
+static hsb_str hsb__route_next_name(const char **at)
+{
+    while (**at) {
+        const char *segment = *at + 1;
+        *at = hsb__route_end(segment);
+        if (*segment == ':' || *segment == '*')
+            return hsb__route_name(segment, *at);
+    }
+    return hsb__text_absent();
+}
+
+static bool hsb__route_is_pattern(const char *pattern)
+{
+    const char *at = pattern, *later;
+    hsb_str name, other;
+    if (*pattern != '/')
+        return strcmp(pattern, "*") == 0;
+    while ((name = hsb__route_next_name(&at)).ptr) {
+        if (name.len == 0 || (name.ptr[-1] == '*' && *at))
+            return false;
+        later = at;
+        while ((other = hsb__route_next_name(&later)).ptr)
+            if (hsb__text_equal(name, other))
+                return false;
+    }
+    return true;
+}
+
+/* "." or "..", encoded or not                                                            */
+static bool hsb__route_is_dots(hsb_str segment)
+{
+    const char *at = segment.ptr, *end = segment.ptr + segment.len;
+    int dots = 0;
+    for (; at < end; dots++)
+        if (hsb__route_byte(&at, end) != '.')
+            return false;
+    return dots == 1 || dots == 2;
+}
+
+/* A handler should not meet a text that ends early in C, or a name that leads out of a folder.
+   Clients remove dot segments before they send a path (RFC 3986 5.2.4).  CONNECT has no path.  */
+static bool hsb__route_is_path(hsb_str path)
+{
+    hsb_str rest = path;
+    if (path.len == 0)
+        return false;
+    if (!memchr(path.ptr, '%', path.len) && !memchr(path.ptr, '.', path.len))
+        return true;
+    while (rest.ptr)
+        if (hsb__route_is_dots(hsb__text_cut(&rest, '/')))
+            return false;
+    for (rest = path; hsb__text_cut(&rest, '%').len < path.len && rest.ptr;)
+        if (rest.len >= 2 && rest.ptr[0] == '0' && rest.ptr[1] == '0')
+            return false;
+    return true;
+}
+
+/* --- the table ------------------------------------------------------------------------- */
+static bool hsb__route_takes(const hsb_route *row, hsb_str method)
+{
+    return !row->method || hsb__text_is(method, row->method) ||
+           (hsb__text_is(method, "HEAD") && strcmp(row->method, "GET") == 0);
+}
+
+static bool hsb__route_is_row(const hsb_route *row)
+{
+    return row->handler && hsb__route_is_pattern(row->pattern) &&
+           (!row->method || hsb__text_is_token(hsb__text_of(row->method)));
+}
+
+/* The first row that matches; NULL: none.  *other becomes the first one that matches but for
+   the method.  A row is judged only after its pattern has matched: to judge all of them for
+   each request would cost more than to find one.                                         */
+static const hsb_route *hsb__route_find(hsb_request *req, const hsb_route *routes, hsb_str path,
+                                        const hsb_route **other)
+{
+    const hsb_str method = hsb__request_text(req, req->head.method);
+    for (const hsb_route *row = routes; row->pattern; row++) {
+        if (!hsb__route_may_match(row->pattern, path) ||
+            !hsb__route_matches(row->pattern, path, hsb__text_absent(), NULL))
+            continue;
+        const bool good = hsb__route_is_row(row);
+        if (good && hsb__route_takes(row, method))
+            return row;
+        if (good)
+            *other = *other ? *other : row;
+        else
+            HSB__MISUSE(hsb__public_tell_request, req,
+                        "hsb_request_route: malformed pattern or method, or no handler");
+    }
+    return NULL;
+}
+
+/* --- methods that are not there ---------------------------------------------------------- */
+/* Adds a method to the list that begins at `from`, unless it is there.                     */
+static bool hsb__route_list(hsb__buffer *out, size_t from, const char *method)
+{
+    hsb_str list = hsb__text_make(hsb__buffer_data(out) + from, hsb__buffer_len(out) - from);
+    hsb_str element;
+    while (hsb__text_next_element(&list, &element))
+        if (hsb__text_is(element, method))
+            return true;
+    return hsb__buffer_append_text(out, ", ") && hsb__buffer_append_text(out, method);
+}
+
+/* RFC 9110 10.2.1: OPTIONS is answered here, and HEAD by what answers GET.                 */
+static bool hsb__route_put_allow(hsb_request *req, const hsb_route *routes, hsb_str path)
+{
+    static const char name[] = "Allow: ";
+    hsb__buffer *out = &req->fields_out;
+    const bool all = hsb__text_is(path, "*");
+    const size_t from = hsb__buffer_len(out) + sizeof name - 1;
+    bool ok = hsb__buffer_append_text(out, name) && hsb__buffer_append_text(out, "OPTIONS");
+    for (const hsb_route *row = routes; ok && row->pattern; row++) {
+        if (!(all || hsb__route_matches(row->pattern, path, hsb__text_absent(), NULL)) ||
+            !row->method || !hsb__route_is_row(row))
+            continue;
+        ok = hsb__route_list(out, from, row->method) &&
+             (strcmp(row->method, "GET") != 0 || hsb__route_list(out, from, "HEAD"));
+    }
+    return ok && hsb__buffer_append_text(out, "\r\n");
+}
+
+static void hsb__route_answer(hsb_request *req, const hsb_route *routes, hsb_str path)
+{
+    if (!hsb__public_may_begin(req))
+        return;
+    if (!hsb__route_put_allow(req, routes, path))
+        hsb__response_no_memory(req);
+    else if (hsb__request_method_is(req, "OPTIONS"))
+        hsb__response_whole(req, 204, NULL, hsb__text_absent());
+    else
+        hsb__response_plain_status(req, 405);
+}
+
+HSB_API bool hsb_request_route(hsb_request *req, const hsb_route *routes, void *user)
+{
+    const hsb_route *row, *other = NULL;
+    if (!req || !routes || !req->opened) {
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_route: req or routes is NULL, or the request is over");
+        return false;
+    }
+    const hsb_str path = hsb__request_text(req, req->head.path);
+    if (!hsb__route_is_path(path))
+        return false;
+    row = hsb__route_find(req, routes, path, &other);
+    if (row || other)
+        req->pattern = row ? row->pattern : other->pattern;
+    if (row)
+        row->handler(req, user);
+    else if (other || hsb__text_is(path, "*"))
+        hsb__route_answer(req, routes, path);
+    else
+        return false;
+    return true;
+}
+
+/* --- parameters -------------------------------------------------------------------------- */
+static hsb_str hsb__route_decode(hsb_request *req, hsb_str part)
+{
+    size_t len;
+    if (!part.len || !memchr(part.ptr, '%', part.len))
+        return part;
+    char *text = hsb__request_alloc(req, part.len + 1);
+    return text && hsb__percent_decode(part, false, text, part.len + 1, &len)
+               ? hsb__text_make(text, len) : hsb__text_absent();
+}
+
+HSB_API hsb_str hsb_request_param(hsb_request *req, const char *name)
+{
+    hsb_str part = hsb__text_absent();
+    if (!req || !name) {
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_param: req or name is NULL");
+        return part;
+    }
+    if (req->pattern)
+        hsb__route_matches(req->pattern, hsb__request_text(req, req->head.path),
+                           hsb__text_of(name), &part);
+    return hsb__route_decode(req, part);
+}
+
+HSB_API const char *hsb_request_pattern(const hsb_request *req)
+{
+    HSB_ASSERT(req && "hsb_request_pattern: req is NULL");
+    return req ? req->pattern : NULL;
+}
+
+/* ===== >>answers =================================================================
+   Purpose  formatted answers, bytes of the program as an answer, a line for the access log
+   Uses     >>platform >>memory >>text >>buffer >>address >>request >>response >>files
+            >>public
+   Names    hsb_respondf, hsb_respond_*, hsb_response_*f, hsb_request_log_line,
+            hsb__answers_*
+   Tests    tests/live/answers.c, tests/fault/story.c                              */
+
+/* --- formatted text -------------------------------------------------------------------- */
+/* Short texts are made on the stack, longer ones in a block of the pool.                 */
+enum { HSB__ANSWERS_SHORT = 1024 };
+typedef struct hsb__answers_text {
+    char        space[HSB__ANSWERS_SHORT];
+    hsb__buffer more;           /* if it does not fit                                     */
+    hsb_str     text;           /* followed by a NUL                                      */
+    bool        no_memory;      /* there is no text because of that                       */
+} hsb__answers_text;
+
+/* False: out of memory, or nothing that vsnprintf can make.  hsb__answers_drop must follow.  */
+static bool hsb__answers_make(hsb__answers_text *t, hsb_request *req, const char *format,
+                              va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    char *at = t->space;
+    int len = vsnprintf(at, sizeof t->space, format, args), made = len;
+    memset(&t->more, 0, sizeof t->more);
+    t->more.pool = &req->channel.loop->pool;
+    t->no_memory = false;
+    if (len >= (int)sizeof t->space) {
+        at = hsb__buffer_reserve(&t->more, (size_t)len + 1);
+        t->no_memory = !at;
+        made = at ? vsnprintf(at, (size_t)len + 1, format, again) : -1;
+    }
+    va_end(again);
+    t->text = hsb__text_make(at, made < 0 ? 0 : (size_t)made);
+    return made >= 0 && made == len;
+}
+
+/* The text may be a secret.                                                              */
+static void hsb__answers_drop(hsb__answers_text *t)
+{
+    hsb__memory_wipe(t->space, sizeof t->space);
+    hsb__buffer_release(&t->more);
+}
+
+/* A text that cannot be made: the answer has begun and is cut.                            */
+static void hsb__answers_fail(hsb_request *req, const hsb__answers_text *t)
+{
+    if (t->no_memory)
+        hsb__response_no_memory(req);
+    else
+        hsb__response_fail(req, HSB_ERR_MISUSE, "hsb_response_writef: the text cannot be made");
+}
+
+HSB_API void hsb_respondf(hsb_request *req, int status, const char *type, const char *format, ...)
+{
+    hsb__answers_text t;
+    va_list args;
+    if (!req || !format) {
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respondf: req or format is NULL");
+        return;
+    }
+    if (!hsb__public_may_begin(req)) {
+        if (!hsb__public_is_late(req))
+            HSB__MISUSE(hsb__public_tell_request, req,
+                        "hsb_respondf: this request is answered already");
+        return;
+    }
+    va_start(args, format);
+    if (hsb__answers_make(&t, req, format, args))
+        hsb__response_whole(req, status, type, t.text);
+    else
+        hsb__response_plain_status(req, 500);
+    va_end(args);
+    hsb__answers_drop(&t);
+}
+
+HSB_API hsb_flow hsb_response_writef(hsb_request *req, const char *format, ...)
+{
+    hsb__answers_text t;
+    hsb_flow flow = HSB_FLOW_GONE;
+    va_list args;
+    if (!req || !format) {
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_response_writef: req or format is NULL");
+        return flow;
+    }
+    if (!hsb__public_may_write(req)) {
+        if (!hsb__public_is_late(req))
+            HSB__MISUSE(hsb__public_tell_request, req,
+                        "hsb_response_writef: not between hsb_response_begin and _end");
+        return flow;
+    }
+    va_start(args, format);
+    if (hsb__answers_make(&t, req, format, args))
+        flow = hsb__response_write(req, t.text);
+    else
+        hsb__answers_fail(req, &t);
+    va_end(args);
+    hsb__answers_drop(&t);
+    return flow;
+}
+
+/* A NUL that %c has written would hide the rest of the value.                             */
+HSB_API bool hsb_response_headerf(hsb_request *req, const char *name, const char *format, ...)
+{
+    hsb__answers_text t;
+    va_list args;
+    if (!req || !name || !format) {
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_response_headerf: req, name or format is NULL");
+        return false;
+    }
+    va_start(args, format);
+    const bool ok = hsb__answers_make(&t, req, format, args) &&
+                    strlen(t.text.ptr) == t.text.len &&
+                    hsb__response_header(req, name, t.text.ptr);
+    va_end(args);
+    hsb__answers_drop(&t);
+    return ok;
+}
+
+/* --- Basic authentication (RFC 7617) ----------------------------------------------------- */
+/* RFC 9110 5.6.4: a quoted-string.                                                        */
+static bool hsb__answers_quote(hsb__buffer *out, hsb_str text)
+{
+    bool ok = hsb__buffer_append(out, "\"", 1);
+    for (size_t i = 0; ok && i < text.len; i++)
+        ok = ((text.ptr[i] != '"' && text.ptr[i] != '\\') || hsb__buffer_append(out, "\\", 1)) &&
+             hsb__buffer_append(out, text.ptr + i, 1);
+    return ok && hsb__buffer_append(out, "\"", 1);
+}
+
+/* RFC 7617 2.1: with charset, browsers send names and passwords as UTF-8.                 */
+static void hsb__answers_unauthorized(hsb_request *req, hsb_str realm)
+{
+    hsb__buffer *out = &req->fields_out;
+    if (!hsb__text_is_field_value(realm))
+        hsb__response_plain_status(req, 500);
+    else if (hsb__buffer_append_text(out, "WWW-Authenticate: Basic realm=") &&
+             hsb__answers_quote(out, realm) &&
+             hsb__buffer_append_text(out, ", charset=\"UTF-8\"\r\n"))
+        hsb__response_plain_status(req, 401);
+    else
+        hsb__response_no_memory(req);
+}
+
+HSB_API void hsb_respond_unauthorized(hsb_request *req, const char *realm)
+{
+    if (!req || !realm)
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_unauthorized: req or realm is NULL");
+    else if (hsb__public_may_begin(req))
+        hsb__answers_unauthorized(req, hsb__text_of(realm));
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_unauthorized: this request is answered already");
+}
+
+/* --- bytes of the program ------------------------------------------------------------------ */
+/* Another version of the bytes gets another number, all but surely.  That is all an ETag needs: who
+   finds two pages with one number can only let his own copies become old.  So this may be faster
+   than a hash for cryptography.  Machines of another byte order get another number.        */
+static uint64_t hsb__answers_hash(hsb_str s)
+{
+    const uint64_t odd = UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t h = s.len * odd;
+    for (uint64_t word = 0; s.len; word = 0) {
+        const size_t n = s.len < sizeof word ? s.len : sizeof word;
+        memcpy(&word, s.ptr, n);
+        h = (h ^ word) * odd;
+        h ^= h >> 32;
+        s = hsb__text_after(s, n);
+    }
+    h = (h ^ h >> 29) * odd;
+    return h ^ h >> 32;
+}
+
+/* RFC 9110 8.8.3: etagc                                                                   */
+static bool hsb__answers_is_etag(hsb_str tag)
+{
+    for (size_t i = 0; i < tag.len; i++)
+        if (tag.ptr[i] == ' ' || tag.ptr[i] == '\t' || tag.ptr[i] == '"' ||
+            !hsb__byte_is(tag.ptr[i], HSB__BYTE_FIELD))
+            return false;
+    return tag.len > 0 && tag.len <= 64;
+}
+
+/* RFC 9110 8.8.3.3: the packed form has a tag of its own.                                 */
+static void hsb__answers_make_etag(hsb_request *req, const char *etag, hsb__file *f)
+{
+    if (etag && !hsb__answers_is_etag(hsb__text_of(etag))) {
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respond_content: etag cannot be sent");
+        etag = NULL;
+    }
+    if (etag)
+        snprintf(f->etag, sizeof f->etag, "\"%s%s\"", etag, f->gzip ? "-gzip" : "");
+    else
+        snprintf(f->etag, sizeof f->etag, "\"%016llx\"", (unsigned long long)
+                 hsb__answers_hash(hsb__text_make(f->bytes, (size_t)f->size)));
+}
+
+static void hsb__answers_content(hsb_request *req, const hsb_content *content)
+{
+    hsb__file f;
+    memset(&f, 0, sizeof f);
+    if (!hsb__request_reads(req)) {
+        hsb__files_method_not_allowed(req);
+        return;
+    }
+    if (!hsb__response_type_allowed(content->type)) {
+        hsb__response_plain_status(req, 500);
+        return;
+    }
+    f.varies = content->gzip.ptr != NULL;
+    f.gzip = f.varies && hsb__files_takes_gzip(req);
+    const hsb_str bytes = f.gzip ? content->gzip : content->body;
+    f.fd = -1;
+    f.bytes = bytes.len ? bytes.ptr : "";
+    f.size = (int64_t)bytes.len;
+    f.modified = content->modified;
+    f.undated = content->modified == 0;
+    f.type = content->type;
+    hsb__answers_make_etag(req, content->etag, &f);
+    hsb__files_answer(req, &f);
+}
+
+HSB_API void hsb_respond_content(hsb_request *req, const hsb_content *content)
+{
+    if (!req || !content)
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_respond_content: req or content is NULL");
+    else if (hsb__public_may_begin(req))
+        hsb__answers_content(req, content);
+    else if (!hsb__public_is_late(req))
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_respond_content: this request is answered already");
+}
+
+/* --- the access log ------------------------------------------------------------------------ */
+/* Counts all that is put, and keeps what fits before the last byte of buf.                 */
+typedef struct hsb__answers_line { char *buf; size_t size, len; } hsb__answers_line;
+
+static void hsb__answers_put(hsb__answers_line *line, hsb_str text)
+{
+    const size_t space = line->size > line->len ? line->size - line->len - 1 : 0;
+    const size_t n = text.len < space ? text.len : space;
+    if (n)
+        memcpy(line->buf + line->len, text.ptr, n);
+    line->len += text.len;
+}
+
+/* What the peer sent, between quotes: it can neither end them nor the line.                */
+static void hsb__answers_put_escaped(hsb__answers_line *line, hsb_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        const unsigned char c = (unsigned char)text.ptr[i];
+        char escaped[4] = { '\\', (char)c };
+        size_t len = 2;
+        if (c < ' ' || c > '~') {
+            escaped[1] = 'x';
+            hsb__text_print_hex(escaped + 2, c, 'a');
+            len = 4;
+        }
+        const bool plain = len == 2 && c != '"' && c != '\\';
+        hsb__answers_put(line, plain ? hsb__text_make(text.ptr + i, 1)
+                                     : hsb__text_make(escaped, len));
+    }
+}
+
+static void hsb__answers_put_field(hsb__answers_line *line, const hsb_request *req,
+                                   const char *name)
+{
+    const hsb_str value = hsb__request_header(req, name);
+    hsb__answers_put(line, hsb__text_of(" \""));
+    hsb__answers_put_escaped(line, value.ptr ? value : hsb__text_of("-"));
+    hsb__answers_put(line, hsb__text_of("\""));
+}
+
+/* "192.0.2.1 - - [27/Nov/2026:13:24:43 +0000] ": when the request began to arrive.         */
+static void hsb__answers_put_who_and_when(hsb__answers_line *line, const hsb_request *req)
+{
+    char text[HSB_ADDRESS_TEXT_MAX + 64], address[HSB_ADDRESS_TEXT_MAX];
+    hsb_address peer = req->channel.conn->peer;
+    const int64_t age = (int64_t)(hsb__os_now_us() - req->began_us);
+    const hsb__date d = hsb__date_split(hsb__os_wall() - age / 1000000);
+    peer.port = 0;
+    snprintf(text, sizeof text, "%s - - [%02d/%.3s/%04d:%02d:%02d:%02d +0000] ",
+             hsb__address_text(&peer, address), d.day, hsb__date_months + (d.month - 1) * 3,
+             (int)d.year, d.hour, d.minute, d.second);
+    hsb__answers_put(line, hsb__text_of(text));
+}
+
+HSB_API int hsb_request_log_line(const hsb_request *req, char *buf, size_t size)
+{
+    hsb__answers_line line = { buf, size, 0 };
+    char text[64], status[16] = "-", bytes[24] = "-";
+    if (!req || (!buf && size)) {
+        HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_log_line: req or buf is NULL");
+        return 0;
+    }
+    const int64_t sent = hsb__response_bytes(req);
+    if (req->status)
+        snprintf(status, sizeof status, "%d", req->status);
+    if (sent)
+        snprintf(bytes, sizeof bytes, "%lld", (long long)sent);
+    hsb__answers_put_who_and_when(&line, req);
+    hsb__answers_put(&line, hsb__text_of("\""));
+    hsb__answers_put_escaped(&line, hsb__request_text(req, req->head.method));
+    hsb__answers_put(&line, hsb__text_of(" "));
+    hsb__answers_put_escaped(&line, hsb__request_text(req, req->head.target));
+    snprintf(text, sizeof text, " HTTP/1.%d\" %s %s", req->head.minor, status, bytes);
+    hsb__answers_put(&line, hsb__text_of(text));
+    hsb__answers_put_field(&line, req, "Referer");
+    hsb__answers_put_field(&line, req, "User-Agent");
+    if (size)
+        buf[line.len < size ? line.len : size - 1] = '\0';
+    return line.len < INT_MAX ? (int)line.len : INT_MAX;
+}
+
+#if defined(__clang__)
+#  pragma clang diagnostic pop
+#endif
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
 
 /* ===== >>changes =================================================================
@@ -20396,6 +21138,10 @@ HSB_API bool hsb_request_next_part(hsb_request *req, hsb_str *rest, hsb_part *pa
           _format, _html, _percent.  What it says, decoded: hsb_request_query_value,
           _form_value, _is_type, _basic_auth, _safe_name.  hsb_equal_secret, hsb_random,
           hsb_token.
+          hsb_request_route, _param and _pattern: a table of methods and paths, with 405 and
+          OPTIONS.  hsb_respondf, hsb_response_writef and _headerf; hsb_respond_unauthorized;
+          hsb_respond_content for pages inside the program; hsb_request_log_line; the hook
+          on_error_page.
           limits.per_address; timeouts.stream, after which a silent stream ends;
           hsb_server_closing.
           Unix sockets: "unix:/path" as a host, HSB_UNIX, and descriptors of them.

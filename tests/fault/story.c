@@ -233,6 +233,45 @@ static void answer_large(story *s, hsb_request *req)
     hsb_respond_owned(req, 200, "application/octet-stream", body, count_down, &s->owned);
 }
 
+/* Each of these needs memory that may not be there. */
+static void answer_named(hsb_request *req, void *user)
+{
+    hsb_str name = hsb_request_param(req, "name");
+    (void)user;
+    if (!name.ptr || !hsb_response_headerf(req, "X-Name", "%*s", 2000, "a")) {
+        hsb_respond(req, 503, NULL, hsb_text(""));
+        return;
+    }
+    hsb_respondf(req, 200, "text/plain", "%5000s%.*s\n", "", (int)name.len, name.ptr);
+}
+
+static void answer_lines(hsb_request *req, void *user)
+{
+    (void)user;
+    hsb_response_begin(req, 200, -1);
+    hsb_response_writef(req, "%d\n", 1);
+    hsb_response_writef(req, "%5000d\n", 2);
+    hsb_response_end(req);
+}
+
+static void answer_page(hsb_request *req, void *user)
+{
+    hsb_content content = { .type = "text/plain", .body = { pattern, 300 } };
+    (void)user;
+    hsb_respond_content(req, &content);
+}
+
+static void answer_who(hsb_request *req, void *user)
+{
+    (void)user;
+    hsb_respond_unauthorized(req, "a \"b\"");
+}
+
+static const hsb_route routes[] = {
+    { "GET", "/name/:name", answer_named }, { "GET", "/lines", answer_lines },
+    { "GET", "/page", answer_page }, { "GET", "/who", answer_who }, { 0 }
+};
+
 static void answer_any(rig *r, hsb_request *req)
 {
     story *s = (story *)r;
@@ -259,7 +298,7 @@ static void answer_any(rig *r, hsb_request *req)
         detach(s, req);
     else if (path_is(req, "/socket"))
         websocket(s, req);
-    else
+    else if (!hsb_request_route(req, routes, NULL))
         hsb_respond(req, 200, "text/plain", hsb_text("hello\n"));
 }
 
@@ -410,6 +449,21 @@ static void exchange_files(story *s)
     exchange(s, "GET /data/README.md HTTP/1.1\r\nHost: localhost", NULL, 0, 200, bytes, n);
 }
 
+static void exchange_routes(story *s)
+{
+    char text[8192];
+    snprintf(text, sizeof text, "%5000s%s", "", "A b\n");
+    get(s, "GET /name/%41%20b HTTP/1.1\r\nHost: localhost", text);
+    snprintf(text, sizeof text, "1\n%5000d\n", 2);
+    get(s, "GET /lines HTTP/1.1\r\nHost: localhost", text);
+    exchange(s, "GET /page HTTP/1.1\r\nHost: localhost", NULL, 0, 200, pattern, 300);
+    exchange(s, "GET /page HTTP/1.1\r\nHost: localhost\r\nRange: bytes=2-9", NULL, 0, 206,
+             pattern + 2, 8);
+    exchange(s, "GET /who HTTP/1.1\r\nHost: localhost", NULL, 0, 401, "401 Unauthorized\n", 17);
+    exchange(s, "PUT /who HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0", NULL, 0, 405,
+             "405 Method Not Allowed\n", 23);
+}
+
 static void exchange_requests(story *s)
 {
     get(s, "GET / HTTP/1.1\r\nHost: localhost", "hello\n");
@@ -428,6 +482,7 @@ static void exchange_requests(story *s)
     get(s, "GET /defer HTTP/1.1\r\nHost: localhost", "later\n");
     get(s, "GET /after HTTP/1.1\r\nHost: localhost", "after\n");
     exchange_files(s);
+    exchange_routes(s);
     leave(s);
     get(s, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close", "hello\n");
     leave(s);

@@ -309,9 +309,36 @@ static void no_secrets(void **state)
     WRONG(!hsb_token(NULL), "hsb_token: buf is NULL");
 }
 
+static void no_route(void **state)
+{
+    static const hsb_route routes[] = { { 0 } };
+    (void)state;
+#define ROUTE "hsb_request_route: req or routes is NULL, or the request is over"
+    WRONG(!hsb_request_route(NULL, routes, NULL), ROUTE);
+    WRONG(is_absent(hsb_request_param(NULL, "id")), "hsb_request_param: req or name is NULL");
+    WRONG(!hsb_request_pattern(NULL), "hsb_request_pattern: req is NULL");
+}
+
 static void count(void *arg)
 {
     ++*(int *)arg;
+}
+
+static void no_answer(void **state)
+{
+    const hsb_content content = { 0 };
+    char line[8];
+    (void)state;
+    WRONG((hsb_respondf(NULL, 200, NULL, "a"), true), "hsb_respondf: req or format is NULL");
+    WRONG(hsb_response_writef(NULL, "a") == HSB_FLOW_GONE,
+          "hsb_response_writef: req or format is NULL");
+    WRONG(!hsb_response_headerf(NULL, "A", "b"), "hsb_response_headerf: req, name or format is NULL");
+    WRONG((hsb_respond_unauthorized(NULL, "r"), true),
+          "hsb_respond_unauthorized: req or realm is NULL");
+    WRONG((hsb_respond_content(NULL, &content), true),
+          "hsb_respond_content: req or content is NULL");
+    WRONG(hsb_request_log_line(NULL, line, sizeof line) == 0,
+          "hsb_request_log_line: req or buf is NULL");
 }
 
 static void no_response(void **state)
@@ -393,6 +420,7 @@ static void no_stream(void **state)
 /* Each call that begins an answer, where none may begin. */
 static void cannot_begin(rig *r, hsb_request *req)
 {
+    const hsb_content content = { 0 };
     hsb_stream_hooks stream = { 0 };
     hsb_websocket_hooks websocket = { 0 };
     hsb_str s = hsb_text("second");
@@ -404,6 +432,10 @@ static void cannot_begin(rig *r, hsb_request *req)
     ANSWERED(r, (hsb_respond_file(req, "Makefile", NULL), true), "hsb_respond_file");
     ANSWERED(r, (hsb_respond_dir(req, ".", s), true), "hsb_respond_dir");
     ANSWERED(r, (hsb_response_begin(req, 200, -1), true), "hsb_response_begin");
+    ANSWERED(r, (hsb_respondf(req, 200, NULL, "%d", 2), true), "hsb_respondf");
+    ANSWERED(r, (hsb_respond_unauthorized(req, "r"), true), "hsb_respond_unauthorized");
+    ANSWERED(r, (hsb_respond_content(req, &content), true), "hsb_respond_content");
+    FINE(!hsb_response_headerf(req, "A", "%d", 2));
     ANSWERED(r, !hsb_request_detach(req, 101, &stream), "hsb_request_detach");
     ANSWERED(r, !hsb_request_websocket(req, &websocket), "hsb_request_websocket");
     FINE(!hsb_response_header(req, "A", "b"));
@@ -417,6 +449,8 @@ static void cannot_write(rig *r, hsb_request *req)
          "hsb_response_write: not between hsb_response_begin and _end");
     TOLD(r, hsb_response_flush(req) == HSB_FLOW_GONE,
          "hsb_response_flush: not between hsb_response_begin and _end");
+    TOLD(r, hsb_response_writef(req, "%d", 2) == HSB_FLOW_GONE,
+         "hsb_response_writef: not between hsb_response_begin and _end");
     TOLD(r, (hsb_response_end(req), true),
          "hsb_response_end: no answer was begun, or it is ended already");
 }
@@ -450,6 +484,19 @@ static void half_of_a_request(rig *r, hsb_request *req)
     TOLD(r, !hsb_request_detach(req, 101, NULL), "hsb_request_detach: req or hooks is NULL");
     TOLD(r, !hsb_request_websocket(req, NULL), "hsb_request_websocket: req or hooks is NULL");
 #define BASIC "hsb_request_basic_auth: req, user or password is NULL"
+    TOLD(r, !hsb_request_route(req, NULL, NULL), ROUTE);
+    TOLD(r, is_absent(hsb_request_param(req, NULL)), "hsb_request_param: req or name is NULL");
+    TOLD(r, (hsb_respondf(req, 200, NULL, no_format, 0), true),
+         "hsb_respondf: req or format is NULL");
+    TOLD(r, hsb_response_writef(req, no_format, 0) == HSB_FLOW_GONE,
+         "hsb_response_writef: req or format is NULL");
+#define HEADERF "hsb_response_headerf: req, name or format is NULL"
+    TOLD(r, !hsb_response_headerf(req, NULL, "b"), HEADERF);
+    TOLD(r, !hsb_response_headerf(req, "A", no_format, 0), HEADERF);
+    TOLD(r, (hsb_respond_unauthorized(req, NULL), true),
+         "hsb_respond_unauthorized: req or realm is NULL");
+    TOLD(r, (hsb_respond_content(req, NULL), true), "hsb_respond_content: req or content is NULL");
+    TOLD(r, hsb_request_log_line(req, NULL, 1) == 0, "hsb_request_log_line: req or buf is NULL");
     TOLD(r, is_absent(hsb_request_format(req, no_format, 0)),
          "hsb_request_format: req or format is NULL");
     TOLD(r, is_absent(hsb_request_query_value(req, NULL)),
@@ -483,9 +530,11 @@ static void misuse_in_request(rig *r, hsb_request *req)
 
 static void misuse_in_finish(rig *r, hsb_request *req, const hsb_error *why)
 {
+    static const hsb_route routes[] = { { 0 } };
     assert_null(why);
     cannot_begin(r, req);
     cannot_write(r, req);
+    TOLD(r, !hsb_request_route(req, routes, NULL), ROUTE);
     FINE(!hsb_request_after(req, 0, never_request, NULL));
     FINE(hsb_response_status(req) == 200);
 }
@@ -753,6 +802,7 @@ static int misuse_main(void)
         cmocka_unit_test(a_server_and_half_of_the_rest), cmocka_unit_test(a_closed_server),
         cmocka_unit_test(no_connection), cmocka_unit_test(no_request),
         cmocka_unit_test(no_request_for_values), cmocka_unit_test(no_secrets),
+        cmocka_unit_test(no_route), cmocka_unit_test(no_answer),
         cmocka_unit_test(no_response), cmocka_unit_test(no_ticket), cmocka_unit_test(no_stream),
         cmocka_unit_test(an_answered_request), cmocka_unit_test(an_aborted_request),
         cmocka_unit_test(forms),

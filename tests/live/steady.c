@@ -96,6 +96,81 @@ static void test_large_answer(void **state)
     rig_close(&r);
 }
 
+/* --- routes and formatted answers ---------------------------------------------------------- */
+static hsb_str long_text;
+
+static void show(hsb_request *req, void *user)
+{
+    hsb_str id = hsb_request_param(req, "id");
+    (void)user;
+    hsb_response_headerf(req, "X-Long", "%.*s", 1500, long_text.ptr);
+    hsb_respondf(req, 200, "text/plain", "%.*s %.*s", (int)id.len, id.ptr, (int)long_text.len,
+                 long_text.ptr);
+}
+
+static void lines(hsb_request *req, void *user)
+{
+    (void)user;
+    hsb_response_begin(req, 200, -1);
+    hsb_response_writef(req, "%.*s", (int)long_text.len, long_text.ptr);
+    hsb_response_writef(req, "%d", 7);
+    hsb_response_end(req);
+}
+
+static void page(hsb_request *req, void *user)
+{
+    hsb_content content = { .body = long_text, .gzip = long_text };
+    (void)user;
+    hsb_respond_content(req, &content);
+}
+
+static void who(hsb_request *req, void *user)
+{
+    (void)user;
+    hsb_respond_unauthorized(req, "a \"realm\"");
+}
+
+static void route(rig *r, hsb_request *req)
+{
+    static const hsb_route routes[] = {
+        { "GET", "/users/:id", show }, { "GET", "/lines", lines }, { "GET", "/page", page },
+        { "GET", "/who", who }, { 0 }
+    };
+    assert_true(hsb_request_route(req, routes, r));
+}
+
+static void log_it(rig *r, hsb_request *req, const hsb_error *why)
+{
+    char line[300];
+    (void)r, (void)why;
+    assert_true(hsb_request_log_line(req, line, sizeof line) > 0);
+}
+
+static void test_routes(void **state)
+{
+    static const char *const requests[][2] = {
+        { "GET", "/users/%41" }, { "GET", "/users/abc" }, { "GET", "/lines" }, { "GET", "/page" },
+        { "HEAD", "/page" }, { "GET", "/who" }, { "PUT", "/page" }, { "OPTIONS", "/page" }
+    };
+    rig r = { .on_request = route, .on_finish = log_it };
+    char text[40001];
+    memset(text, 'x', 40000);
+    long_text = hsb__text_make(text, 40000);
+    rig_open(&r, NULL, is_secure(state));
+    client *c = dial(&r);
+    for (int round = 0; round < 3; round++) {
+        memset(&counted, 0, sizeof counted);
+        for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+            answer a = ask_path(c, requests[i][0], requests[i][1], "Content-Length: 0\r\n");
+            assert_true(a.whole);
+            answer_free(&a);
+        }
+    }
+    assert_int_equal(counted.alloc, 0);
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* --- connections --------------------------------------------------------------------------- */
 static void come_and_go(rig *r)
 {
@@ -201,7 +276,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(test_exchange), BOTH(test_many_clients), cmocka_unit_test(test_large_answer),
-        BOTH(test_come_and_go), cmocka_unit_test(test_resume),
+        BOTH(test_routes), BOTH(test_come_and_go), cmocka_unit_test(test_resume),
         BOTH(test_one_more), BOTH(test_idle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

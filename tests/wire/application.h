@@ -405,10 +405,25 @@ static inline void at_next_part(hsb_request *req)
     answer(req, 200, &out);
     free(out.data);
 }
+/* /table/...: a table of routes. */
+static inline void at_table_item(hsb_request *req, void *user)
+{
+    hsb_str method = hsb_request_method(req), id = hsb_request_param(req, "id");
+    (void)user;
+    hsb_respondf(req, 200, "text/plain", "%.*s %s %.*s", (int)method.len, method.ptr,
+                 hsb_request_pattern(req), (int)id.len, id.ptr ? id.ptr : "");
+}
+
+static const hsb_route table[] = {
+    { "GET", "/table/:id", at_table_item }, { "PUT", "/table/:id", at_table_item },
+    { "OPTIONS", "/table/own/options", at_table_item }, { "GET", "/table/*id", at_table_item },
+    { "POST", "/table", at_table_item }, { 0 }
+};
 
 static inline void not_found(hsb_request *req)
 {
-    hsb_respond(req, 404, "text/plain", hsb_text("not found"));
+    if (!hsb_request_route(req, table, NULL))
+        hsb_respond(req, 404, "text/plain", hsb_text("not found"));
 }
 
 static const struct route {
@@ -486,6 +501,17 @@ static inline void on_error(hsb_server *server, hsb_conn *conn, const hsb_error 
 {
     (void)server, (void)conn, (void)user;
     bytes_add_text(event("error "), why->text);
+}
+
+/* Where a conversation asks for it: @ error_page. */
+static inline void on_error_page(int status, const char *reason, const char **type, hsb_str *body,
+                                 void *user)
+{
+    static char page[128];
+    (void)user;
+    snprintf(page, sizeof page, "<p>%d %s</p>", status, reason);
+    *type = "text/html";
+    *body = hsb_text(page);
 }
 
 static inline void on_head(hsb_request *req, void *user)

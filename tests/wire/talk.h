@@ -3,7 +3,7 @@
 #ifndef TESTS_WIRE_TALK_H
 #define TESTS_WIRE_TALK_H
 
-#include "help.h"
+#include "application.h"
 
 typedef enum step_kind { SEND, ANSWER, RAW, END, CUT, FIN, LEAVE, RESET, WAIT } step_kind;
 
@@ -206,6 +206,8 @@ static inline void read_directive(conversation *c, int line, char *text)
         c->no_plain = true;
     else if (strcmp(text, "whole") == 0)
         c->only_whole = true;
+    else if (strcmp(text, "error_page") == 0)
+        c->options.hooks.on_error_page = on_error_page;
     else if (!read_option(c, text, value))
         wrong_file(c->file, line, "unknown option");
 }
