@@ -134,7 +134,7 @@ check-asan:
 	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)' WHICH='$(reuse)'
 	$(MAKE) fuzz-hooks T=60 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
 check-tsan:
-	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* unit/listener'
+	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* live/serve unit/listener'
 check-poll:
 	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/* unit/poller unit/listener'
 check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim

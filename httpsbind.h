@@ -2,7 +2,6 @@
 
    #define HTTPSBIND_IMPLEMENTATION
    #include "httpsbind.h"
-   #include <stdio.h>
 
    static void answer(hsb_request *req, void *user)
    {
@@ -12,15 +11,8 @@
 
    int main(void)
    {
-       hsb_error err;
-       hsb_security_desc desc = { .self_signed_for = "localhost" };
-       hsb_options options = { .hooks.on_request = answer };
-       hsb_security *security = hsb_security_new(&desc, &err);
-       hsb_server *server = security
-           ? hsb_bind_secure("localhost", 8443, security, &options, &err) : NULL;
-       if (!server)
-           return fprintf(stderr, "%s\n", err.text), 1;
-       return hsb_server_run(server, &err) ? 0 : 1;
+       hsb_serve_desc desc = { .options.hooks.on_request = answer };
+       return hsb_serve(&desc);
    }
 
    Build     cc hello.c -lbearssl           (Debian: apt-get install libbearssl-dev)
@@ -40,6 +32,7 @@
    How it works, bottom-up
      >>config          build macros' defaults, includes, checks
      >>platform        the only code that knows the system
+     >>process         threads, standard descriptors, signals
      >>memory          allocator, wiping, pool of blocks
      >>arena           memory that is released all at once
      >>list            lists whose links are part of their elements
@@ -93,13 +86,27 @@
      >>forms           forms with files: the parts of a request's body
      >>route           a table of methods and paths
      >>answers         formatted answers, pages of the program, the access log
+     >>serve           a whole program in one call
      >>changes         versions, and what is promised
      >>licence         MIT                                                              */
 
 /* ===== >>tour ====================================================================
    You make a security (certificates and keys), bind a server with it, and give the server
    a thread: call hsb_server_run, or hsb_server_poll from a loop of your own.  Everything
-   else happens in hooks.
+   else happens in hooks.  hsb_serve does all three, and ends at Ctrl-C; by hand this is
+
+   int main(void)
+   {
+       hsb_error err;
+       hsb_security_desc desc = { .self_signed_for = "localhost" };
+       hsb_options options = { .hooks.on_request = answer };
+       hsb_security *security = hsb_security_new(&desc, &err);
+       hsb_server *server = security
+           ? hsb_bind_secure("localhost", 8443, security, &options, &err) : NULL;
+       if (!server)
+           return fprintf(stderr, "%s\n", err.text), 1;
+       return hsb_server_run(server, &err) ? 0 : 1;
+   }
 
    1  A connection is accepted                                              on_accept
    2  The TLS handshake is complete                                         on_handshake
@@ -184,9 +191,10 @@
      hsb_server_post    hsb_ticket_resume   hsb_ticket_drop   hsb_stream_ticket_resume
      hsb_security_new   hsb_security_free   hsb_lookup, and every function without an object
 
-   To use several threads, run one server on each: bind them with options.shared to the same
-   address, port and v6_only, and with the same security.  The system spreads connections
-   over them.  A security never changes, except for its session cache, which has a lock.
+   To use several threads, set hsb_serve_desc.threads; or run one server on each, bound with
+   options.shared to the same address, port and v6_only, and with the same security.  The
+   system spreads connections over them.  A security never changes, except for its session
+   cache, which has a lock.
    The allocator of a server is also called on other threads: by hsb_server_post, and by the
    use of its last ticket if that comes after hsb_server_free.  The allocator of a security
    is called on the thread of every server that uses it.
@@ -626,6 +634,39 @@ HSB_API size_t          hsb_server_memory(const hsb_server *server);       /* by
    rule).                                                                          [any thread]   */
 HSB_API bool        hsb_server_post(hsb_server *server, int delay_ms,
                                     void (*fn)(hsb_server *, void *arg), void *arg);
+
+/* --- a whole program ---------------------------------------------------------------------- */
+/* hsb_serve binds, prints "listening on https://..." to standard output when it is ready, and
+   returns after the end what main returns: 0, or 1 if it could not start, with the reason on
+   standard error.
+   SIGINT or SIGTERM: as hsb_server_close(false), and then on_wake is called, in which
+   hsb_server_closing is true; a second one: as hsb_server_close(true).
+   SIGHUP: reads the files of desc->security again.  Open connections keep the old certificate;
+   if the new files cannot be used, all keep it, and standard error says why.  Without files
+   SIGHUP is left alone.
+   Sockets that systemd has passed (sd_listen_fds(3)) are used instead of host and port; one that
+   has redirect_port redirects.
+   It is the only function of this header that touches the process: it takes these signals and
+   SIGPIPE until it returns, opens /dev/null for standard descriptors that are closed, and starts
+   threads if it is asked for more than one, or for redirects.  A reader of its output that stops
+   never holds it up.  Borrowed: desc and all in it, until it returns.  One call at a time.      */
+typedef struct hsb_serve_desc {
+    const char       *host;         /* as hsb_bind_secure; "localhost": 127.0.0.1 and ::1
+                                                                                  ("localhost") */
+    int               port;         /* -1: the system picks one                         (8443)  */
+    int               redirect_port;    /* a port of the same host without TLS: every request is
+                                       redirected (308) to the host that it names, at the first
+                                       port.  Your hooks do not see it.  -1: as port    (none)  */
+    int               threads;      /* so many servers share the port, each on its own thread, and
+                                       hooks of several run at the same time; 1..64     (1)     */
+    hsb_security_desc security;     /* without an identity: self-signed, for host               */
+    hsb_options       options;      /* without on_error: errors go to standard error            */
+    void            (*on_ready)(hsb_server *, hsb_security *, void *user);  /* for each server,
+                                       before the line is printed and before any of them runs, on
+                                       the thread of the call; user is options.hooks.user.  The
+                                       security is borrowed: this call                          */
+} hsb_serve_desc;
+HSB_API int hsb_serve(const hsb_serve_desc *desc);
 
 /* --- connection --------------------------------------------------------------------------- */
 typedef struct hsb_certificate {     /* borrowed: until on_close                                  */
@@ -1144,8 +1185,8 @@ HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
 
 /* ===== >>platform ================================================================
    Purpose  the only code that knows the system: clocks, entropy, locks, wake-up, sockets,
-            name lookup, files, limits.  No other section but >>poller calls the system,
-            or names a type or constant of its headers.  Each call that can fail asks
+            name lookup, files, limits.  No other section but >>process and >>poller calls
+            the system, or names a type or constant of its headers.  Each call that can fail asks
             HSB_FAULT first.
    Uses     nothing
    Names    hsb__os_*, hsb__mutex_*, hsb__atomic_*, hsb__wake_*, hsb__socket, hsb__facts
@@ -1157,6 +1198,7 @@ enum {
     HSB__OS_NO_MEMORY      = ENOMEM,
     HSB__OS_NO_FILE        = ENOENT,
     HSB__OS_NO_DESCRIPTOR  = EMFILE,        /* this process has as many as it may have   */
+    HSB__OS_NO_CALL        = ENOSYS,
     HSB__OS_BAD_DESCRIPTOR = EBADF,
     HSB__OS_INVALID        = EINVAL,
     HSB__OS_IN_USE         = EADDRINUSE,
@@ -1374,6 +1416,13 @@ static void hsb__wake_ring(const hsb__wake *w)
         n = write(w->write_fd, &one, sizeof one);
     while (n < 0 && errno == EINTR);
     errno = saved;
+}
+
+/* Returns when it was rung, or after a signal.                                        */
+static void hsb__wake_wait(const hsb__wake *w)
+{
+    struct pollfd p = { w->read_fd, POLLIN, 0 };
+    poll(&p, 1, -1);
 }
 
 /* No longer readable, however often it was rung.                                     */
@@ -1959,6 +2008,164 @@ static int hsb__os_open_below(const char *root, const char *relative)
         return -1;
     }
     return hsb__os_walk(real_root, real_path + root_len);
+}
+
+/* ===== >>process =================================================================
+   Purpose  what >>serve takes from the system beside what a server needs: threads, standard
+            descriptors, sockets of systemd, signals
+   Uses     >>platform
+   Names    hsb__thread*, hsb__weak_*, hsb__process_*, hsb__signals*
+   Tests    tests/live/serve.c                                                       */
+
+/* --- threads ----------------------------------------------------------------------------- */
+/* glibc before 2.34 has threads in a library of their own.  A weak reference lets a program
+   that starts none do without it.                                                     */
+#if !defined(HSB_NO_THREADS) && defined(__GLIBC__) && __GLIBC__ == 2 && __GLIBC_MINOR__ < 34
+#  define HSB__WEAK_THREADS 1
+static __typeof__(pthread_create) hsb__weak_create __attribute__((weakref("pthread_create")));
+static __typeof__(pthread_join) hsb__weak_join __attribute__((weakref("pthread_join")));
+static __typeof__(pthread_sigmask) hsb__weak_mask __attribute__((weakref("pthread_sigmask")));
+#elif !defined(HSB_NO_THREADS)
+#  define hsb__weak_create pthread_create
+#  define hsb__weak_join pthread_join
+#  define hsb__weak_mask pthread_sigmask
+#endif
+
+#ifdef HSB_NO_THREADS
+typedef int hsb__thread;
+static bool hsb__thread_start(hsb__thread *t, void *(*run)(void *), void *arg)
+{
+    *t = 0;
+    (void)run;
+    (void)arg;
+    errno = ENOSYS;
+    return false;
+}
+
+static void hsb__thread_join(hsb__thread t) { (void)t; }
+#else
+typedef pthread_t hsb__thread;
+
+/* The new thread gets no signals: those come to the threads that were there before.  False:
+   see hsb__os_error, which is HSB__OS_NO_CALL if the program has no threads.          */
+static bool hsb__thread_start(hsb__thread *t, void *(*run)(void *), void *arg)
+{
+    sigset_t all, before;
+    if (hsb__os_fails(HSB_FAULT("thread", NULL)))
+        return false;
+#ifdef HSB__WEAK_THREADS
+    if (!hsb__weak_create || !hsb__weak_mask) {
+        errno = ENOSYS;
+        return false;
+    }
+#endif
+    sigfillset(&all);
+    hsb__weak_mask(SIG_BLOCK, &all, &before);
+    int failed = hsb__weak_create(t, NULL, run, arg);
+    hsb__weak_mask(SIG_SETMASK, &before, NULL);
+    errno = failed;
+    return !failed;
+}
+
+static void hsb__thread_join(hsb__thread t)
+{
+    hsb__weak_join(t, NULL);
+}
+#endif
+
+/* --- standard descriptors and passed sockets --------------------------------------------- */
+/* A daemon's starter may have closed 0, 1 or 2.  Each becomes /dev/null; otherwise a socket
+   would get that number, and with it what is printed.                                */
+static bool hsb__process_open_standard(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return false;
+    return true;
+}
+
+enum { HSB__OUTPUT = 1, HSB__ERRORS = 2, HSB__PRINT_MAX = 512 };    /* _POSIX_PIPE_BUF      */
+
+/* Writes all of a text of at most HSB__PRINT_MAX bytes, or nothing.  It does not wait: the
+   reader of a pipe or a terminal may have stopped for good.                          */
+static bool hsb__process_print(int fd, const char *text, size_t len)
+{
+    struct pollfd p = { fd, POLLOUT, 0 };
+    ptrdiff_t n;
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+        return false;
+    do
+        n = write(fd, text, len);
+    while (n < 0 && errno == EINTR);
+    return n == (ptrdiff_t)len;
+}
+
+enum { HSB__PASSED = 3 };                   /* the first of them                          */
+
+/* How many listening sockets systemd has passed: see sd_listen_fds(3).  No child of this
+   process may take them for its own, so the variables are removed.                    */
+static int hsb__process_passed_sockets(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    long n = pid && count && strtol(pid, NULL, 10) == (long)getpid() ? strtol(count, NULL, 10) : 0;
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return n > 0 && n < INT_MAX - HSB__PASSED ? (int)n : 0;
+}
+
+/* --- signals ----------------------------------------------------------------------------- */
+/* What has come: written by the handler, on whichever thread it runs.  The wake-up is opened
+   once and never closed, because a handler may still be at work on another thread after
+   the old handlers are back.                                                          */
+typedef struct hsb__signals {
+    hsb__wake        wake;
+    bool             open;
+    size_t           stops;                 /* SIGINT and SIGTERM; atomic                  */
+    int              hangups;               /* 1: SIGHUP has come; atomic                  */
+    struct sigaction before[4];
+} hsb__signals;
+
+static hsb__signals hsb__signals_of_process;
+
+static void hsb__signals_came(int number)
+{
+    hsb__signals *s = &hsb__signals_of_process;
+    if (number == SIGHUP)
+        hsb__atomic_set_flags(&s->hangups, 1);
+    else
+        hsb__atomic_add(&s->stops, 1);
+    hsb__wake_ring(&s->wake);
+}
+
+static const int hsb__signals_taken[4] = { SIGPIPE, SIGINT, SIGTERM, SIGHUP };
+
+/* From now on SIGINT and SIGTERM are counted, SIGPIPE is ignored, and SIGHUP is noted if
+   hangup is set.                                                                     */
+static bool hsb__signals_take(bool hangup)
+{
+    hsb__signals *s = &hsb__signals_of_process;
+    if (!s->open && !hsb__wake_open(&s->wake)) {
+        hsb__wake_close(&s->wake);
+        return false;
+    }
+    s->open = true;
+    s->stops = 0;
+    s->hangups = 0;
+    for (int i = 0; i < 3 + hangup; i++) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = hsb__signals_taken[i] == SIGPIPE ? SIG_IGN : hsb__signals_came;
+        action.sa_flags = SA_RESTART;
+        sigaction(hsb__signals_taken[i], &action, &s->before[i]);
+    }
+    return true;
+}
+
+static void hsb__signals_give_back(bool hangup)
+{
+    for (int i = 0; i < 3 + hangup; i++)
+        sigaction(hsb__signals_taken[i], &hsb__signals_of_process.before[i], NULL);
 }
 
 /* ===== >>memory ==================================================================
@@ -5741,7 +5948,6 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
    Uses     >>memory >>text >>address >>der >>key
    Names    hsb__x509_*
    Tests    tests/unit/x509.c, tests/fuzz/cert.c                                       */
-
 
 /* --- the walk -------------------------------------------------------------------------
    Over bytes that a stranger may have sent.  Everything found points into them.  The walk
@@ -10107,7 +10313,6 @@ static void hsb__tls12_set_crypto(br_ssl_engine_context *eng, const hsb__crypto 
     br_ssl_engine_set_poly1305(eng, c->poly1305);
 }
 
-
 /* What depends on the security and the listener.  Flags and names are set each time, as
    the last handshake may have removed them.                                               */
 static void hsb__tls12_set_policy(hsb__tls12 *e)
@@ -10795,7 +11000,6 @@ static void hsb__psk_send_tickets(hsb__tls13 *t)
                    application     application
 
    Nothing of the application is sent or taken before COMPLETE.                           */
-
 
 /* --- what the client offers --------------------------------------------------------------- */
 
@@ -21120,6 +21324,507 @@ HSB_API int hsb_request_log_line(const hsb_request *req, char *buf, size_t size)
     return line.len < INT_MAX ? (int)line.len : INT_MAX;
 }
 
+/* ===== >>serve ===================================================================
+   Purpose  a whole program: its signals, certificates that are renewed, sockets of systemd,
+            threads, a port that redirects
+   Uses     >>platform >>process >>text >>error >>address >>resolver >>poller >>listener
+            >>security >>server >>public
+   Names    hsb_serve, hsb__serve, hsb__serve_*
+   Tests    tests/live/serve.c                                                       */
+
+enum {
+    HSB__SERVE_PORT     = 8443,
+    HSB__SERVE_THREADS  = 64,
+    HSB__SERVE_IDLE_MS  = 10000         /* nobody has much to say to a port that redirects */
+};
+
+/* One server and the thread that runs it.                                                 */
+typedef struct hsb__serve_worker {
+    struct hsb__serve *serve;
+    hsb_server        *server;
+    hsb__thread        thread;
+    bool               started;
+} hsb__serve_worker;
+
+/* All of it belongs to the thread that called hsb_serve; but running is atomic.           */
+typedef struct hsb__serve {
+    const hsb_serve_desc *desc;
+    hsb_security_desc     wanted;       /* desc's, with its defaults                       */
+    hsb_options           options;      /* the same                                        */
+    const char           *host;
+    int                   port;         /* 0: the system picks                             */
+    hsb_security         *security;     /* in use                                          */
+    hsb__watch            signals;      /* in the poller of the first server               */
+    size_t                stops;        /* so many of the signals were obeyed              */
+    int                   passed;       /* sockets from systemd                            */
+    int                   count;        /* threads that serve                              */
+    hsb__serve_worker     workers[HSB__SERVE_THREADS + 1];     /* [count]: the one that redirects;
+                                           [0] has no thread of its own                    */
+    size_t                running;      /* threads that were started and have not ended    */
+} hsb__serve;
+
+/* --- printing ----------------------------------------------------------------------- */
+static hsb__mutex hsb__serve_lock = HSB__MUTEX_INIT;    /* guards these two                */
+static int hsb__serve_lost;             /* lines that nobody read, since the last one that was */
+static bool hsb__serve_is_running;
+
+/* A line that cannot be written now is lost, and counted.                                 */
+static void hsb__serve_write(int fd, const char *line, size_t len)
+{
+    char lost[64];
+    int n = snprintf(lost, sizeof lost, "%d lines are lost, because nobody read them\n",
+                     hsb__serve_lost);
+    if (hsb__serve_lost && hsb__process_print(HSB__ERRORS, lost, (size_t)n))
+        hsb__serve_lost = 0;
+    hsb__serve_lost += !hsb__process_print(fd, line, len);
+}
+
+/* One line, to which the newline is added.                                                */
+__attribute__((format(printf, 2, 3)))
+static void hsb__serve_print(int fd, const char *format, ...)
+{
+    char line[HSB__PRINT_MAX];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(line, sizeof line - 1, format, args);
+    va_end(args);
+    if (n < 0)
+        return;
+    size_t len = (size_t)n < sizeof line - 2 ? (size_t)n : sizeof line - 2;
+    line[len] = '\n';
+    hsb__mutex_lock(&hsb__serve_lock);
+    hsb__serve_write(fd, line, len + 1);
+    hsb__mutex_unlock(&hsb__serve_lock);
+}
+
+/* The on_error of a program that has none.  Browsers open connections that they do not use
+   after all, so a connection that was closed before a request is no error.                */
+static void hsb__serve_on_error(hsb_server *server, hsb_conn *conn, const hsb_error *err,
+                                void *user)
+{
+    char peer[HSB_ADDRESS_TEXT_MAX] = "";
+    (void)server;
+    (void)user;
+    if (err->status == HSB_ERR_CLOSED)
+        return;
+    if (conn) {
+        hsb_address address = hsb_conn_peer(conn);
+        hsb_address_text(&address, peer);
+    }
+    hsb__serve_print(HSB__ERRORS, "%s%s%s", peer, conn ? ": " : "", err->text);
+}
+
+/* --- the port that redirects -------------------------------------------------------- */
+/* host without its port, if it is a name or an address and nothing else; else absent.     */
+static hsb_str hsb__serve_host_of(hsb_str host)
+{
+    bool address = host.len && host.ptr[0] == '[';
+    size_t len = 0;
+    while (len < host.len && host.ptr[len] != (address ? ']' : ':'))
+        len++;
+    len += address && len < host.len;
+    if (len == 0 || len > 255)
+        return hsb__text_absent();
+    for (size_t i = 0; i < len; i++) {
+        char c = host.ptr[i];
+        bool name = hsb__text_hex(c) >= 0 || (c >= 'g' && c <= 'z') || (c >= 'G' && c <= 'Z') ||
+                    c == '-' || c == '.' || c == '_';
+        bool part = address && (c == '[' || c == ']' || c == ':');
+        if (!name && !part)
+            return hsb__text_absent();
+    }
+    return hsb__text_make(host.ptr, len);
+}
+
+/* An on_head: 308, so that a POST stays a POST.                                           */
+static void hsb__serve_redirect(hsb_request *req, void *user)
+{
+    const hsb__serve *s = user;
+    char location[9000], port[8] = "";
+    int number = hsb_server_port(s->workers[0].server);
+    hsb_str host = hsb__serve_host_of(hsb_request_host(req));
+    hsb_str path = hsb_request_path(req), query = hsb_request_query(req);
+    if (number != 0 && number != 443)
+        snprintf(port, sizeof port, ":%d", number);
+    int n = snprintf(location, sizeof location, "https://%.*s%s%.*s%s%.*s",
+                     (int)host.len, host.ptr ? host.ptr : "", port, (int)path.len,
+                     path.ptr ? path.ptr : "", query.ptr ? "?" : "",
+                     (int)query.len, query.ptr ? query.ptr : "");
+    if (host.len && path.len && path.ptr[0] == '/' && n > 0 && (size_t)n < sizeof location)
+        hsb_respond_redirect(req, 308, location);
+    else
+        hsb_respond(req, 400, "text/plain", hsb_text("this port only redirects to https\n"));
+}
+
+/* --- binding ------------------------------------------------------------------------ */
+static bool hsb__serve_is_local(const hsb__serve *s)
+{
+    return hsb__text_is_nocase(hsb__text_of(s->host), "localhost");
+}
+
+/* Adds a socket to a worker, whose server begins with the first.  fd is -1, or a socket that
+   is owned by the server if this succeeds.                                                */
+static bool hsb__serve_listen(hsb__serve_worker *w, const hsb_address *address, int fd,
+                              const hsb_options *options, hsb_security *security, hsb_error *err)
+{
+    if (w->server)
+        return hsb__server_listen(w->server, fd < 0 ? address : NULL, fd, security, err) >= 0;
+    w->server = hsb__server_bind(fd < 0 ? address : NULL, fd, security, options, err);
+    return w->server != NULL;
+}
+
+/* localhost is two addresses, and browsers try ::1 first.  Where there is no IPv6, or the
+   port that the system picked happens to be taken there, 127.0.0.1 has to do.             */
+static bool hsb__serve_bind(hsb__serve *s, hsb__serve_worker *w, int port,
+                            const hsb_options *options, hsb_security *security, hsb_error *err)
+{
+    hsb_address a;
+    const char *first = hsb__serve_is_local(s) ? HSB_LOOPBACK_IP_V4 : s->host;
+    if (!hsb__resolver_bind_address(&a, first, port, err) ||
+        !hsb__serve_listen(w, &a, -1, options, security, err))
+        return false;
+    if (!hsb__serve_is_local(s))
+        return true;
+    hsb__address_parse(&a, HSB_LOOPBACK_IP_V6);
+    a.port = (uint16_t)hsb_server_port(w->server);
+    return hsb__serve_listen(w, &a, -1, options, security, err) || port == 0 ||
+           err->system_code != HSB__OS_IN_USE;
+}
+
+/* A socket from systemd is for the redirects if it has their port.                        */
+static bool hsb__serve_bind_passed(hsb__serve *s, hsb__serve_worker *w, bool redirects,
+                                   const hsb_options *options, hsb_security *security,
+                                   hsb_error *err)
+{
+    for (int fd = HSB__PASSED; fd < HSB__PASSED + s->passed; fd++) {
+        hsb_address a;
+        bool known = hsb__os_local_address(fd, &a);
+        bool theirs = known && s->desc->redirect_port > 0 && a.port == s->desc->redirect_port;
+        if (theirs == redirects && !hsb__serve_listen(w, NULL, fd, options, security, err))
+            return false;
+    }
+    return true;
+}
+
+/* One more server on the sockets of the first.  Servers that share an address by name take
+   turns; those that share a duplicate do not.                                             */
+static bool hsb__serve_join(hsb__serve *s, hsb__serve_worker *w, hsb_error *err)
+{
+    const hsb_server *first = s->workers[0].server;
+    for (int i = 0; i < first->door_count; i++) {
+        const hsb__listener *l = &first->doors[i]->listener;
+        hsb__socket fd = l->shared ? HSB__NO_SOCKET : hsb__os_duplicate(l->watch.fd);
+        if (!l->shared && fd == HSB__NO_SOCKET)
+            return hsb__error_system(err, hsb__os_error(), "duplicating a socket");
+        if (!hsb__serve_listen(w, &l->address, fd, &s->options, s->security, err)) {
+            hsb__os_close(fd);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool hsb__serve_bind_redirect(hsb__serve *s, hsb_error *err)
+{
+    hsb__serve_worker *w = &s->workers[s->count];
+    hsb_options o;
+    memset(&o, 0, sizeof o);
+    o.v6_only = s->options.v6_only;
+    o.allocator = s->options.allocator;
+    o.timeouts.idle = HSB__SERVE_IDLE_MS;
+    o.hooks.user = s;
+    o.hooks.on_head = hsb__serve_redirect;
+    if (!hsb__serve_bind_passed(s, w, true, &o, NULL, err))
+        return false;
+    int port = s->desc->redirect_port < 0 ? 0 : s->desc->redirect_port;
+    return w->server || s->passed || hsb__serve_bind(s, w, port, &o, NULL, err);
+}
+
+static bool hsb__serve_bind_all(hsb__serve *s, hsb_error *err)
+{
+    bool good = s->passed
+        ? hsb__serve_bind_passed(s, &s->workers[0], false, &s->options, s->security, err)
+        : hsb__serve_bind(s, &s->workers[0], s->port, &s->options, s->security, err);
+    if (good && !s->workers[0].server)
+        return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_INVALID, 0,
+                              "all sockets that were passed have the port that redirects");
+    for (int i = 1; good && i < s->count; i++)
+        good = hsb__serve_join(s, &s->workers[i], err);
+    return good && (!s->desc->redirect_port || hsb__serve_bind_redirect(s, err));
+}
+
+/* --- certificates ------------------------------------------------------------------- */
+static bool hsb__serve_has_files(const hsb_security_desc *d)
+{
+    bool files = d->identity.chain.path || d->identity.key.path || d->trusted.path ||
+                 d->revoked.path || d->client_authorities.path;
+    for (int i = 0; i < d->identity_count; i++)
+        files = files || d->identities[i].chain.path || d->identities[i].key.path;
+    return files;
+}
+
+/* arg is owned by this call.                                                              */
+static void hsb__serve_renew(hsb_server *server, void *arg)
+{
+    hsb_error err;
+    if (!hsb_server_set_security(server, -1, arg, &err))
+        hsb__serve_print(HSB__ERRORS, "keeping the old certificate: %s", err.text);
+    hsb_security_free(arg);
+}
+
+static void hsb__serve_print_certificate(const hsb_security *security)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const uint8_t *sha256 = hsb_security_sha256(security);
+    char text[3 * 32];
+    for (int i = 0; i < 32; i++) {
+        text[3 * i] = digits[sha256[i] >> 4];
+        text[3 * i + 1] = digits[sha256[i] & 15];
+        text[3 * i + 2] = i < 31 ? ':' : '\0';
+    }
+    hsb__serve_print(HSB__ERRORS, "new certificate, SHA-256 %s", text);
+}
+
+/* The first server is this thread's; the others get the new security on theirs.           */
+static void hsb__serve_reload(hsb__serve *s)
+{
+    hsb_error err;
+    hsb_security *fresh = hsb_security_new(&s->wanted, &err);
+    if (!fresh || !hsb_server_set_security(s->workers[0].server, -1, fresh, &err)) {
+        hsb__serve_print(HSB__ERRORS, "keeping the old certificate: %s", err.text);
+        hsb_security_free(fresh);
+        return;
+    }
+    for (int i = 1; i < s->count; i++) {
+        hsb__security_retain(fresh);
+        if (!hsb_server_post(s->workers[i].server, 0, hsb__serve_renew, fresh)) {
+            hsb__serve_print(HSB__ERRORS, "a thread keeps the old certificate: out of memory");
+            hsb_security_free(fresh);
+        }
+    }
+    hsb_security_free(s->security);
+    s->security = fresh;
+    hsb__serve_print_certificate(fresh);
+}
+
+/* --- signals ------------------------------------------------------------------------ */
+static void hsb__serve_close_all(hsb__serve *s, bool force)
+{
+    for (int i = 0; i <= s->count; i++)
+        if (s->workers[i].server)
+            hsb_server_close(s->workers[i].server, force);
+}
+
+/* Whether a stop may take a while: what other threads have open is not for this one to see. */
+static bool hsb__serve_is_busy(const hsb__serve *s)
+{
+    hsb_connections now = hsb_server_connections(s->workers[0].server);
+    return s->count > 1 || now.active + now.detached > 0;
+}
+
+/* Posted when the server was closed, so that its closing has begun: a program may have
+   farewells to send.                                                                      */
+static void hsb__serve_tell(hsb_server *server, void *unused)
+{
+    const hsb_hooks *hooks = &server->loop.options.hooks;
+    (void)unused;
+    if (hooks->on_wake && !server->closed)
+        hooks->on_wake(server, hooks->user);
+}
+
+/* Does what the signals ask for.                                                          */
+static void hsb__serve_obey(hsb__serve *s)
+{
+    hsb__signals *signals = &hsb__signals_of_process;
+    hsb__wake_hush(&signals->wake);
+    size_t stops = hsb__atomic_get(&signals->stops);
+    if (hsb__atomic_take_flags(&signals->hangups) && !stops)
+        hsb__serve_reload(s);
+    if (stops == s->stops)
+        return;
+    if (s->stops == 0 && hsb__serve_is_busy(s))
+        hsb__serve_print(HSB__ERRORS, "finishing what is open; once more stops at once");
+    hsb__serve_close_all(s, stops > 1);
+    for (int i = 0; i < s->count && s->stops == 0; i++)
+        hsb_server_post(s->workers[i].server, 0, hsb__serve_tell, NULL);
+    s->stops = stops;
+}
+
+static void hsb__serve_signalled(hsb__watch *watch, unsigned events)
+{
+    (void)events;
+    hsb__serve_obey(watch->owner);
+}
+
+/* --- running ------------------------------------------------------------------------ */
+static void *hsb__serve_work(void *worker)
+{
+    hsb__serve_worker *w = worker;
+    hsb_server_run(w->server, NULL);
+    hsb__serve_close_all(w->serve, false);      /* the program may have closed only this one  */
+    hsb__atomic_sub(&w->serve->running, 1);
+    hsb__wake_ring(&hsb__signals_of_process.wake);
+    return NULL;
+}
+
+static bool hsb__serve_start(hsb__serve *s, hsb_error *err)
+{
+    for (int i = 1; i <= s->count; i++) {
+        hsb__serve_worker *w = &s->workers[i];
+        if (!w->server)
+            continue;
+        hsb__atomic_add(&s->running, 1);
+        w->started = hsb__thread_start(&w->thread, hsb__serve_work, w);
+        if (w->started)
+            continue;
+        int code = hsb__os_error();
+        hsb__atomic_sub(&s->running, 1);
+        return hsb__error_set(err, HSB_ERR_SYSTEM, code, 0, "cannot start a thread: %s",
+                              code == HSB__OS_NO_CALL ? "link with -pthread, and compile "
+                              "without HSB_NO_THREADS" : hsb__os_error_text(code));
+    }
+    return true;
+}
+
+static void hsb__serve_announce(hsb__serve *s)
+{
+    char text[HSB_ADDRESS_TEXT_MAX], redirects[48] = "";
+    const hsb_server *plain = s->workers[s->count].server;
+    hsb_address a = hsb_server_address(s->workers[0].server, 0);
+    hsb_address_text(&a, text);
+    if (!s->passed && hsb__serve_is_local(s))
+        snprintf(text, sizeof text, "localhost:%d", (int)a.port);
+    if (plain)
+        snprintf(redirects, sizeof redirects, ", to which port %d redirects",
+                 hsb_server_port(plain));
+    hsb__serve_print(HSB__OUTPUT, "listening on https://%s%s", text, redirects);
+}
+
+/* Returns when all servers have ended, on all threads.                                    */
+static void hsb__serve_run(hsb__serve *s)
+{
+    hsb_server *first = s->workers[0].server;
+    hsb_server_run(first, NULL);
+    hsb__poller_drop(&first->loop.poller, &s->signals);
+    hsb__serve_close_all(s, false);
+    while (hsb__atomic_get(&s->running) > 0) {
+        hsb__wake_wait(&hsb__signals_of_process.wake);
+        hsb__serve_obey(s);
+    }
+}
+
+static bool hsb__serve_open(hsb__serve *s, hsb_error *err)
+{
+    s->security = hsb_security_new(&s->wanted, err);
+    if (!s->security || !hsb__serve_bind_all(s, err))
+        return false;
+    s->signals.fd = hsb__signals_of_process.wake.read_fd;
+    s->signals.ready = hsb__serve_signalled;
+    s->signals.owner = s;
+    if (!hsb__poller_add(&s->workers[0].server->loop.poller, &s->signals, HSB__READ))
+        return hsb__error_system(err, hsb__os_error(), "watching for signals");
+    if (s->desc->on_ready)
+        for (int i = 0; i < s->count; i++)
+            s->desc->on_ready(s->workers[i].server, s->security, s->options.hooks.user);
+    return hsb__serve_start(s, err);
+}
+
+static void hsb__serve_close(hsb__serve *s)
+{
+    hsb__serve_close_all(s, true);              /* those that run after a failure             */
+    for (int i = 1; i <= s->count; i++)
+        if (s->workers[i].started)
+            hsb__thread_join(s->workers[i].thread);
+    for (int i = s->count; i >= 0; i--) {
+        if (i == 0 && s->workers[0].server)
+            hsb__poller_drop(&s->workers[0].server->loop.poller, &s->signals);
+        hsb_server_free(s->workers[i].server);
+    }
+    hsb_security_free(s->security);
+}
+
+/* --- all of it ---------------------------------------------------------------------- */
+/* A certificate for the host; for all addresses, or no address, there is no such name.    */
+static const char *hsb__serve_name(const char *host)
+{
+    hsb_address a;
+    static const uint8_t any[16];
+    bool numeric = hsb__address_parse(&a, host);
+    if ((numeric && memcmp(a.bytes, any, a.family == HSB_IPV4 ? 4 : 16) == 0) || strchr(host, '/'))
+        return "localhost";
+    return host;
+}
+
+static bool hsb__serve_resolve(hsb__serve *s, const hsb_serve_desc *desc, hsb_error *err)
+{
+    memset(s, 0, sizeof *s);
+    s->desc = desc;
+    s->host = desc->host ? desc->host : "localhost";
+    s->port = desc->port == 0 ? HSB__SERVE_PORT : desc->port < 0 ? 0 : desc->port;
+    s->count = desc->threads ? desc->threads : 1;
+    if (s->count < 0 || s->count > HSB__SERVE_THREADS)
+        return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "threads: %d is not within 1 and %d",
+                              s->count, HSB__SERVE_THREADS);
+    s->wanted = desc->security;
+    if (!s->wanted.self_signed_for && !s->wanted.identity_count && !s->wanted.identity.chain.path &&
+        !s->wanted.identity.chain.text.ptr)
+        s->wanted.self_signed_for = hsb__serve_name(s->host);
+    s->options = desc->options;
+    s->options.shared = s->options.shared || s->count > 1;
+    if (!s->options.hooks.on_error)
+        s->options.hooks.on_error = hsb__serve_on_error;
+    for (int i = 0; i <= s->count; i++)
+        s->workers[i].serve = s;
+    return true;
+}
+
+/* The state is the process's, so there is one of these at a time.                         */
+static bool hsb__serve_enter(bool running)
+{
+    hsb__mutex_lock(&hsb__serve_lock);
+    bool changed = hsb__serve_is_running != running;
+    hsb__serve_is_running = running;
+    hsb__mutex_unlock(&hsb__serve_lock);
+    return changed;
+}
+
+static bool hsb__serve_whole(hsb__serve *s, hsb_error *err)
+{
+    bool hangup = hsb__serve_has_files(&s->wanted);
+    s->passed = hsb__process_passed_sockets();
+    if (!hsb__process_open_standard())
+        return hsb__error_system(err, hsb__os_error(), "/dev/null");
+    if (!hsb__signals_take(hangup))
+        return hsb__error_system(err, hsb__os_error(), "watching for signals");
+    bool good = hsb__serve_open(s, err);
+    if (good) {
+        hsb__serve_announce(s);
+        hsb__serve_run(s);
+    }
+    hsb__serve_close(s);
+    hsb__signals_give_back(hangup);
+    return good;
+}
+
+HSB_API int hsb_serve(const hsb_serve_desc *desc)
+{
+    hsb__serve s;
+    hsb_error err;
+    if (!desc) {
+        HSB__MISUSE(hsb__serve_print, HSB__ERRORS, "hsb_serve: desc is NULL");
+        return 1;
+    }
+    if (!hsb__serve_enter(true)) {
+        HSB__MISUSE(hsb__serve_print, HSB__ERRORS, "hsb_serve: another call has not returned");
+        return 1;
+    }
+    bool good = hsb__serve_resolve(&s, desc, &err) && hsb__serve_whole(&s, &err);
+    if (!good)
+        hsb__serve_print(HSB__ERRORS, "%s", err.text);
+    hsb__serve_enter(false);
+    return good ? 0 : 1;
+}
+
 #if defined(__clang__)
 #  pragma clang diagnostic pop
 #endif
@@ -21142,6 +21847,8 @@ HSB_API int hsb_request_log_line(const hsb_request *req, char *buf, size_t size)
           OPTIONS.  hsb_respondf, hsb_response_writef and _headerf; hsb_respond_unauthorized;
           hsb_respond_content for pages inside the program; hsb_request_log_line; the hook
           on_error_page.
+          hsb_serve: a whole program in one call, with signals, renewal, sockets of systemd,
+          threads and a port that redirects.
           limits.per_address; timeouts.stream, after which a silent stream ends;
           hsb_server_closing.
           Unix sockets: "unix:/path" as a host, HSB_UNIX, and descriptors of them.

@@ -37,7 +37,8 @@ build() {
             sed -n '/^static void answer/,/^}/p' examples/hello.c
         grep -v '^#include' "$tmp/$program.blocks"
         grep -q '^int main' "$tmp/$program.blocks" || sed -n '/^int main/,$p' examples/hello.c
-    } | sed "s/8443/$port/; s/\"localhost\", $port/\"127.0.0.1\", $port/" >"$tmp/$program.c"
+    } | sed "s/8443/$port/; s/\"localhost\", $port/\"127.0.0.1\", $port/
+             s/hsb_serve_desc desc = { /&.host = \"127.0.0.1\", .port = $port, /" >"$tmp/$program.c"
     ${CC:-cc} -O1 -I. "$tmp/$program.c" -o "$tmp/$program" -lbearssl -lpthread
 }
 

@@ -7,7 +7,7 @@
 
 The rules hold for the implementation, from >>config to the last section of code:
 
-  system   Only >>config, >>platform and >>poller may call the system.  The other sections
+  system   Only >>config, >>platform, >>process and >>poller may call the system.  The others
            may use what the header defines, BearSSL, and the short lists of plain C below.
            Anything else counts as the system's, so a call that nobody has thought of is
            reported, too.
@@ -27,7 +27,7 @@ import glob
 import re
 import sys
 
-SYSTEM_SECTIONS = {'config', 'platform', 'poller'}
+SYSTEM_SECTIONS = {'config', 'platform', 'process', 'poller'}
 UNLISTED = {'config'}                       # a Uses line need not name them
 SECTION_LINES = 1000
 FUNCTION_LINES = 50
@@ -467,7 +467,7 @@ def faults(header, name):
              if s.lines() > SECTION_LINES]
     sizes += ['%s:%d: %s has %d lines' % (name, i.first, i.name, i.lines())
               for i, s in functions_of(header) if i.lines() > FUNCTION_LINES]
-    return [('only >>config, >>platform and >>poller know the system', system),
+    return [('only >>config, >>platform, >>process and >>poller know the system', system),
             ('every private name is defined in a section', unknown),
             ('each Uses line names the sections that are used', list(wrong_uses(header))),
             ('no section is over 1000 lines, no function over 50', sizes),

@@ -177,6 +177,7 @@ static void no_server(void **state)
           "hsb_server_connections: server is NULL");
     WRONG(hsb_server_memory(NULL) == 0, "hsb_server_memory: server is NULL");
     WRONG(!hsb_server_post(NULL, 0, never, NULL), "hsb_server_post: server or fn is NULL");
+    WRONG(hsb_serve(NULL) == 1, "hsb_serve: desc is NULL");
 }
 
 static void a_server_and_half_of_the_rest(void **state)
