@@ -275,10 +275,11 @@ static void answer(hsb_request *req, void *user)
     }
 }
 
+/* Called by hsb_serve once the server closes.                                              */
 static void on_wake(hsb_server *server, void *user)
 {
-    (void)server, (void)user;
-    for (member *m = members; common_stops && m; m = m->next)
+    (void)user;
+    for (member *m = members; hsb_server_closing(server) && m; m = m->next)
         hsb_websocket_close(m->ws, 1001, hsb_text("the server is going away"));
 }
 

@@ -54,8 +54,7 @@ int main(int argc, char **argv)
 {
     common c = { .about = "knows its clients by their certificates", .threads = 1, .flag = flag,
                  .help = "  --only SUBJECT         let nobody else in, \"CN=ann,O=Example\"\n" };
-    hsb_options options = { .hooks = { .on_handshake = may_come_in, .on_request = answer,
-                                       .on_error = common_error } };
+    hsb_options options = { .hooks = { .on_handshake = may_come_in, .on_request = answer } };
     common_flags(&c, argc, argv);
     return common_serve(&c, &options);
 }

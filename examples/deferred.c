@@ -119,11 +119,12 @@ int main(int argc, char **argv)
     hsb_options options = { .hooks = { .on_request = answer } };
     pthread_t workers[COMMON_THREADS];
     common_flags(&c, argc, argv);
-    hsb_server *server = common_bind(&c, &options);
-    for (int i = 0; i < c.threads; i++)
-        common_start(&workers[i], work, NULL);
-    common_ready(server);
-    hsb_server_run(server, NULL);
-    stop(workers, c.threads);
-    return common_end(&c, server);
+    int count = c.threads;
+    c.threads = 1;                                  /* that serve                            */
+    for (int i = 0; i < count; i++)
+        if (pthread_create(&workers[i], NULL, work, NULL) != 0)
+            common_die("cannot start a thread");
+    int status = common_serve(&c, &options);
+    stop(workers, count);
+    return status;
 }

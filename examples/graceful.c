@@ -24,7 +24,7 @@ static void tell(hsb_server *s, void *arg)
     (void)arg;
     if (now.total == 0)
         return;
-    common_print(&common_err, "%d active, %d idle, %d saying goodbye\n", now.active, now.idle, now.closing);
+    common_print(2, "%d active, %d idle, %d saying goodbye\n", now.active, now.idle, now.closing);
     hsb_server_post(s, 1000, tell, NULL);
 }
 
@@ -37,7 +37,7 @@ static void on_wake(hsb_server *s, void *user)
 static void on_close(hsb_conn *conn, const hsb_error *why, void *user)
 {
     (void)user;
-    common_print(&common_err, "connection %llu ended: %s\n", (unsigned long long)hsb_conn_id(conn),
+    common_print(2, "connection %llu ended: %s\n", (unsigned long long)hsb_conn_id(conn),
             why->status ? why->text : "in order");
 }
 
@@ -50,7 +50,7 @@ static void reply(hsb_request *req, void *arg)
 static void answer(hsb_request *req, void *user)
 {
     (void)user;
-    common_print(&common_err, "thinking about it\n");
+    common_print(2, "thinking about it\n");
     hsb_request_after(req, 3000, reply, NULL);
 }
 
@@ -64,7 +64,7 @@ int main(int argc, char **argv)
     common_on_signal(SIGINT, on_signal);        /* instead of common.h's, to show how       */
     common_on_signal(SIGTERM, on_signal);
     common_ready(server);
-    common_run(server);
-    common_print(&common_err, "all done\n");
-    return common_end(&c, server);
+    hsb_server_run(server, NULL);
+    common_print(2, "all done\n");
+    return common_end();
 }

@@ -58,5 +58,5 @@ int main(int argc, char **argv)
     event_base_dispatch(base);
     event_free(g.event);
     event_base_free(base);
-    return common_end(&c, g.server);
+    return common_end();
 }

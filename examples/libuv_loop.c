@@ -81,5 +81,5 @@ int main(int argc, char **argv)
     common_ready(server);
     uv_run(loop, UV_RUN_DEFAULT);
     uv_loop_close(loop);
-    return common_end(&c, server);
+    return common_end();
 }

@@ -67,5 +67,5 @@ int main(int argc, char **argv)
         common_die("this system's server has no descriptor to wait for");
     common_ready(server);
     loop(server);
-    return common_end(&c, server);
+    return common_end();
 }

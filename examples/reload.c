@@ -1,6 +1,6 @@
 /* A new certificate without a restart: SIGHUP reads --cert and --key again.  Connections
    that are open keep theirs, new ones see the new one; if it cannot be used, the old one
-   stays.  GET / tells the fingerprint of what is shown now.
+   stays.  GET / tells the fingerprint of what is shown now.  (hsb_serve does this, too.)
 
    cc -I. -o reload examples/reload.c -lbearssl
    ./reload --cert fullchain.pem --key privkey.pem                                         */
@@ -18,26 +18,24 @@ static void on_hangup(int sig)
 
 static void on_wake(hsb_server *woken, void *user)
 {
-    common *c = user;
+    hsb_security_desc desc = common_security_desc(user);
     hsb_error err;
-    if (common_stops)                   /* woken to end, see common.h                       */
-        return;
-    hsb_security *fresh = common_security(c, &err);
+    hsb_security *fresh = hsb_security_new(&desc, &err);
     if (!fresh || !hsb_server_set_security(woken, -1, fresh, &err)) {
-        common_print(&common_err, "keeping the old certificate: %s\n", err.text);
+        common_print(2, "keeping the old certificate: %s\n", err.text);
         hsb_security_free(fresh);
         return;
     }
-    hsb_security_free(c->security);     /* gone with the last connection that uses it       */
-    c->security = fresh;
-    common_print(&common_err, "a new certificate from now on\n");
+    hsb_security_free(common_security); /* gone with the last connection that uses it       */
+    common_security = fresh;
+    common_print(2, "a new certificate from now on\n");
 }
 
 static void answer(hsb_request *req, void *user)
 {
-    const common *c = user;
-    const uint8_t *sha256 = hsb_security_sha256(c->security);
+    const uint8_t *sha256 = hsb_security_sha256(common_security);
     char text[80];
+    (void)user;
     for (int i = 0; i < 32; i++)
         snprintf(text + 2 * i, 4, "%02x\n", (unsigned)sha256[i]);
     hsb_respond(req, 200, "text/plain", hsb_text(text));
@@ -51,6 +49,6 @@ int main(int argc, char **argv)
     server = common_bind(&c, &options);
     common_on_signal(SIGHUP, on_hangup);
     common_ready(server);
-    common_run(server);
-    return common_end(&c, server);
+    hsb_server_run(server, NULL);
+    return common_end();
 }

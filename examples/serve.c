@@ -1,18 +1,22 @@
 /* Shares a folder over HTTPS: index.html where there is one, a listing where there is none,
    never anything outside it, and a line in the combined log format for every request.  With
-   --upload it takes files too, by PUT or from the listing; then every folder has a listing,
-   and nothing that is in them runs as a page of the site.
+   --auth it asks for a password.  With --upload it takes files too, by PUT or from the listing;
+   then every folder has a listing, and nothing that is in them runs as a page of the site.
 
    cc -I. -o serve examples/serve.c -lbearssl && ./serve ~/photos                          */
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
 #include <dirent.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sys/file.h>
 
 static const char *folder;              /* as given                                        */
 static char root[PATH_MAX];             /* as realpath tells; nothing outside is answered  */
 static int  upload_mib;                 /* the largest file that may come; 0: none         */
 static int  quota_mib;                  /* all that may come while we run                  */
+static const char *credentials;         /* "user:password"; NULL: nobody is asked          */
 
 /* What a request has for itself, from hsb_request_set_user to on_finish.                   */
 typedef enum task { UPLOAD, LISTING } task;
@@ -189,18 +193,71 @@ static void free_entries(entries *list)
     free(list->at);
 }
 
-/* Folders first, then by name as people sort: "Zoo" after "apple".                         */
-static int by_name(const void *left, const void *right)
+/* --- in which order --------------------------------------------------------------------------
+   ?sort=name, =size or =date; with a minus, the other way round.  Folders always come first.
+   Names as people sort them: "Zoo" after "apple".                                          */
+static int compare(int64_t a, int64_t b)
 {
-    const entry *a = left, *b = right;
-    if (a->folder != b->folder)
-        return a->folder ? -1 : 1;
+    return (a > b) - (a < b);
+}
+
+static int by_name(const entry *a, const entry *b)
+{
     int order = strcasecmp(a->name, b->name);
     return order ? order : strcmp(a->name, b->name);
 }
 
+static int by_size(const entry *a, const entry *b)
+{
+    int order = compare(a->size, b->size);
+    return order ? order : by_name(a, b);
+}
+
+static int by_date(const entry *a, const entry *b)
+{
+    int order = compare(a->modified, b->modified);
+    return order ? order : by_name(a, b);
+}
+
+static int ordered(const void *left, const void *right, int (*by)(const entry *, const entry *),
+                   int sign)
+{
+    const entry *a = left, *b = right;
+    return a->folder != b->folder ? (a->folder ? -1 : 1) : sign * by(a, b);
+}
+
+static int name_up(const void *a, const void *b) { return ordered(a, b, by_name, 1); }
+static int name_down(const void *a, const void *b) { return ordered(a, b, by_name, -1); }
+static int size_up(const void *a, const void *b) { return ordered(a, b, by_size, 1); }
+static int size_down(const void *a, const void *b) { return ordered(a, b, by_size, -1); }
+static int date_up(const void *a, const void *b) { return ordered(a, b, by_date, 1); }
+static int date_down(const void *a, const void *b) { return ordered(a, b, by_date, -1); }
+
+/* A column has two of them, the first of which its heading asks for first.                 */
+typedef struct order {
+    const char *sort;                   /* in the query                                    */
+    int       (*compare)(const void *, const void *);
+    const char *column;
+} order;
+
+static const order orders[] = {
+    { "name", name_up, "Name" }, { "-name", name_down, "Name" },
+    { "-size", size_down, "Size" }, { "size", size_up, "Size" },
+    { "-date", date_down, "Date" }, { "date", date_up, "Date" },
+};
+enum { ORDERS = sizeof orders / sizeof *orders };
+
+static const order *order_of(hsb_request *req)
+{
+    hsb_str sort = hsb_request_query_value(req, "sort");
+    for (int i = 0; i < ORDERS; i++)
+        if (hsb_equal(sort, orders[i].sort))
+            return &orders[i];
+    return &orders[0];
+}
+
 /* An errno, or 0.                                                                          */
-static int read_entries(const char *real, entries *list)
+static int read_entries(const char *real, const order *o, entries *list)
 {
     int fd = open_folder(real), failed = 0;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -218,7 +275,7 @@ static int read_entries(const char *real, entries *list)
     }
     closedir(dir);
     if (list->count)
-        qsort(list->at, list->count, sizeof *list->at, by_name);
+        qsort(list->at, list->count, sizeof *list->at, o->compare);
     return failed;
 }
 
@@ -230,6 +287,7 @@ enum { KEPT = 8 };
 
 typedef struct kept {
     char    real[PATH_MAX];
+    const order *order;
     entries list;
     struct stat st;                     /* of the folder, before it was read               */
     time_t  read_at;
@@ -248,21 +306,26 @@ static bool is_fresh(const kept *k)
            st.st_ino == k->st.st_ino && st.st_mtime == k->st.st_mtime && k->read_at > st.st_mtime + 1;
 }
 
+static bool is_kept(const kept *k, const char *real, const order *o)
+{
+    return k->order == o && strcmp(k->real, real) == 0;
+}
+
 /* With kept_lock: what is in the folder, borrowed until the lock is given back.  A listing that
    has begun goes on with what is kept, a new one wants it fresh.  An errno, or 0.          */
-static int keep_entries(const char *real, bool fresh, const entries **list)
+static int keep_entries(const char *real, const order *o, bool fresh, const entries **list)
 {
     kept *k = &kept_folders[0];
-    for (int i = 0; i < KEPT && strcmp(k->real, real) != 0; i++)
-        if (strcmp(kept_folders[i].real, real) == 0 || kept_folders[i].used < k->used)
+    for (int i = 0; i < KEPT && !is_kept(k, real, o); i++)
+        if (is_kept(&kept_folders[i], real, o) || kept_folders[i].used < k->used)
             k = &kept_folders[i];
     *list = &k->list;
     k->used = ++kept_uses;
-    if (strcmp(k->real, real) == 0 && (!fresh || is_fresh(k)))
+    if (is_kept(k, real, o) && (!fresh || is_fresh(k)))
         return 0;
     free_entries(&k->list);
-    *k = (kept){ .read_at = time(NULL), .used = kept_uses };
-    int failed = stat(real, &k->st) != 0 ? errno : read_entries(real, &k->list);
+    *k = (kept){ .read_at = time(NULL), .used = kept_uses, .order = o };
+    int failed = stat(real, &k->st) != 0 ? errno : read_entries(real, o, &k->list);
     if (!failed) {
         snprintf(k->real, sizeof k->real, "%s", real);
         return 0;
@@ -289,31 +352,65 @@ static const char page_head[] =
     "a { color: inherit; text-decoration: none } a:hover, a:focus { color: var(--accent) }\n"
     "table { width: 100%; border-spacing: 0; background: var(--card);"
     " border: 1px solid var(--line); border-radius: 12px }\n"
-    "td { padding: 0 1rem; border-top: 1px solid var(--line) } tr:first-child td { border: 0 }\n"
+    "th { padding: 0 1rem; text-align: right; font-size: .875rem; font-weight: 400; color: var(--quiet);"
+    " white-space: nowrap } th:first-child { text-align: left } th a { display: block; padding: .5rem 0 }\n"
+    "td { padding: 0 1rem; border-top: 1px solid var(--line) }\n"
     "td + td { width: 1px; color: var(--quiet); white-space: nowrap; text-align: right;"
     " font-size: .875rem; font-variant-numeric: tabular-nums }\n"
     "td a { display: block; padding: .5rem 0; overflow-wrap: anywhere }\n"
     ".folder a { font-weight: 600 } .folder bdi::after { content: '/'; color: var(--accent) }\n"
+    ".drop table { outline: 3px dashed var(--accent); outline-offset: 4px }\n"
+    "p, ol { margin: 1rem 0; padding: 0; color: var(--quiet) } .add { color: var(--ink) }"
+    " li { display: flex; flex-wrap: wrap; gap: 0 1rem; list-style: none }"
+    " li bdi { color: var(--ink); overflow-wrap: anywhere } progress { flex: 1; min-width: 8rem;"
+    " accent-color: var(--accent) }\n"
     "footer { margin: 1rem 0; color: var(--quiet); font-size: .875rem }\n"
     "@media (max-width: 34rem) { body { padding: .75rem }"
-    " tr { display: grid; grid-template-columns: 1fr auto; border-top: 1px solid var(--line) }"
-    " tr:first-child, td { border: 0 } td:first-child { grid-column: 1 / 3 }"
+    " thead tr { display: flex } thead tr, tbody { border: 0 }"
+    " tbody tr { display: grid; grid-template-columns: 1fr auto; border-top: 1px solid var(--line) }"
+    " td { border: 0 } td:first-child { grid-column: 1 / 3 }"
     " td:first-child a { padding-bottom: 0 }"
     " td + td { width: auto; padding-bottom: .5rem; text-align: left } }\n"
     "</style>\n";
 
-/* The page's security policy names this script by its digest; tests/live/examples.c computes
+/* One file after the other, with what the server says about each that it did not take.  The
+   page's security policy names this script by its digest; tests/live/examples_serve.c computes
    it again.                                                                                */
 #define UPLOAD_SCRIPT \
-    "const files = document.querySelector('input');\n" \
-    "files.onchange = async () => {\n" \
-    "  for (const file of files.files) {\n" \
-    "    const answer = await fetch(encodeURIComponent(file.name), { method: 'PUT', body: file });\n" \
-    "    if (!answer.ok) alert(file.name + ': ' + await answer.text());\n" \
-    "  }\n" \
-    "  location.reload();\n" \
+    "const list = document.querySelector('ol'), input = document.querySelector('input');\n" \
+    "let last = Promise.resolve(), failed = 0;\n" \
+    "function send(file) {\n" \
+    "  const row = document.createElement('li'), bar = document.createElement('progress');\n" \
+    "  const name = document.createElement('bdi'), request = new XMLHttpRequest();\n" \
+    "  name.textContent = file.name;\n" \
+    "  row.append(name, bar);\n" \
+    "  list.append(row);\n" \
+    "  return () => new Promise(done => {\n" \
+    "    request.upload.onprogress = event => { bar.max = event.total; bar.value = event.loaded; };\n" \
+    "    request.onloadend = () => {\n" \
+    "      const good = request.status === 201;\n" \
+    "      bar.replaceWith(good ? 'stored' : request.responseText || 'not sent: a folder, or no connection');\n" \
+    "      failed += !good;\n" \
+    "      done();\n" \
+    "    };\n" \
+    "    request.open('PUT', encodeURIComponent(file.name));\n" \
+    "    request.send(file);\n" \
+    "  });\n" \
+    "}\n" \
+    "function add(files) {\n" \
+    "  for (const file of files) last = last.then(send(file));\n" \
+    "  const mine = last;\n" \
+    "  mine.then(() => { if (mine === last && !failed) location.reload(); });\n" \
+    "}\n" \
+    "input.onchange = () => add(input.files);\n" \
+    "document.ondragover = event => { event.preventDefault(); document.body.className = 'drop'; };\n" \
+    "document.ondragleave = event => { if (!event.relatedTarget) document.body.className = ''; };\n" \
+    "document.ondrop = event => {\n" \
+    "  event.preventDefault();\n" \
+    "  document.body.className = '';\n" \
+    "  add(event.dataTransfer.files);\n" \
     "};\n"
-#define UPLOAD_SCRIPT_SHA256 "cSsljyAuKsDzpXEe8RUKSqSmtE9zd4JXtHCfk/P4bOQ="
+#define UPLOAD_SCRIPT_SHA256 "K0ZcQJpibbKGKNIRJboLCJKPnkI7y5Bc0GJQyxhOPV4="
 
 static const char page_policy[] =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
@@ -321,7 +418,7 @@ static const char page_upload_policy[] =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self';"
     " script-src 'sha256-" UPLOAD_SCRIPT_SHA256 "'";
 static const char page_upload[] =
-    "<p><label>Add files <input type=\"file\" multiple></label>\n"
+    "<p>Drop files here, or <label class=\"add\">choose some: <input type=\"file\" multiple></label></p>\n<ol></ol>\n"
     "<script>" UPLOAD_SCRIPT "</script>\n";
 
 static void page_size(page *p, int64_t size)
@@ -345,11 +442,39 @@ static void page_date(page *p, time_t when)
         page_text(p, text);
 }
 
-static void page_entry(page *p, const entry *e)
+/* Folders are shown in the order that this one is.                                         */
+static void page_query(page *p, const order *o)
+{
+    if (o != &orders[0]) {
+        page_text(p, "?sort=");
+        page_text(p, o->sort);
+    }
+}
+
+/* The headings are links: the other order of this column, or the first of another.         */
+static void page_headings(page *p, const order *o)
+{
+    page_text(p, "<thead><tr>");
+    for (int i = 0; i < ORDERS; i += 2) {
+        bool here = o == &orders[i] || o == &orders[i + 1], up = o->sort[0] != '-';
+        page_text(p, here ? up ? "<th aria-sort=\"ascending\">" : "<th aria-sort=\"descending\">" : "<th>");
+        page_text(p, "<a href=\"?sort=");
+        page_text(p, orders[o == &orders[i] ? i + 1 : i].sort);
+        page_text(p, "\">");
+        page_text(p, orders[i].column);
+        page_text(p, here ? up ? " &#9650;</a>" : " &#9660;</a>" : "</a>");
+    }
+    page_text(p, "</tr></thead>\n<tbody>\n");
+}
+
+static void page_entry(page *p, const entry *e, const order *o)
 {
     page_text(p, e->folder ? "<tr class=\"folder\"><td><a href=\"" : "<tr><td><a href=\"");
     page_segment(p, e->name);
-    page_text(p, e->folder ? "/\"><bdi>" : "\"><bdi>");
+    page_text(p, e->folder ? "/" : "");
+    if (e->folder)
+        page_query(p, o);
+    page_text(p, "\"><bdi>");
     page_name(p, e->name);
     page_text(p, e->folder ? "</bdi></a><td>folder" : "</bdi></a><td>");
     if (!e->folder)
@@ -360,12 +485,14 @@ static void page_entry(page *p, const entry *e)
 }
 
 /* "photos / 2026 / August", each but the last a link; path is decoded, and is cut up here. */
-static void page_crumbs(page *p, char *path)
+static void page_crumbs(page *p, char *path, const order *o)
 {
     char *save = NULL, *last = strrchr(root, '/');
     page link = { NULL, 0, 0, false };
     page_text(&link, "/");
-    page_text(p, "<h1><a href=\"/\"><bdi>");
+    page_text(p, "<h1><a href=\"/");
+    page_query(p, o);
+    page_text(p, "\"><bdi>");
     page_name(p, last && last[1] ? last + 1 : root);
     page_text(p, "</bdi></a>");
     for (char *s = strtok_r(path, "/", &save); s; s = strtok_r(NULL, "/", &save)) {
@@ -373,6 +500,7 @@ static void page_crumbs(page *p, char *path)
         page_text(&link, "/");
         page_text(p, " <span>/</span> <a href=\"");
         page_add(p, link.data, link.failed ? 0 : link.len);
+        page_query(p, o);
         page_text(p, "\"><bdi>");
         page_name(p, s);
         page_text(p, "</bdi></a>");
@@ -384,8 +512,10 @@ static void page_crumbs(page *p, char *path)
 typedef struct listing {
     task    kind;
     char   *name, *real;                /* of the folder: decoded path, and as find_folder tells */
-    char    last[NAME_MAX + 1];         /* the row that was written last                   */
-    bool    last_folder, begun, done;
+    const order *order;
+    char    last_name[NAME_MAX + 1];
+    entry   last;                       /* the row that was written last                   */
+    bool    begun, done;
     size_t  folders, files;             /* in the rows so far                              */
     int64_t bytes;
 } listing;
@@ -407,17 +537,21 @@ static void begin_page(page *p, listing *l)
     page_name(p, l->name);
     page_text(p, "</title>\n");
     bool top = strspn(l->name, "/") == strlen(l->name);
-    page_crumbs(p, l->name);
+    page_crumbs(p, l->name, l->order);
     page_text(p, "<table>\n");
-    if (!top)
-        page_text(p, "<tr class=\"folder\"><td><a href=\"../\"><bdi>..</bdi></a><td><td>\n");
+    page_headings(p, l->order);
+    if (!top) {
+        page_text(p, "<tr class=\"folder\"><td><a href=\"../");
+        page_query(p, l->order);
+        page_text(p, "\"><bdi>..</bdi></a><td><td>\n");
+    }
 }
 
 static void end_page(page *p, listing *l)
 {
     if (l->folders + l->files == 0)
         page_text(p, "<tr><td><a>nothing here</a><td><td>\n");
-    page_text(p, "</table>\n");
+    page_text(p, "</tbody></table>\n");
     if (upload_mib)
         page_text(p, page_upload);
     page_totals(p, l);
@@ -427,11 +561,10 @@ static void end_page(page *p, listing *l)
 /* The first entry behind the row that was written last.                                    */
 static size_t next_row(const listing *l, const entries *list)
 {
-    entry last = { .name = (char *)(size_t)l->last, .folder = l->last_folder };
     size_t from = 0, to = l->begun ? list->count : 0;
     while (from < to) {
         size_t middle = from + (to - from) / 2;
-        if (by_name(&list->at[middle], &last) <= 0)
+        if (l->order->compare(&list->at[middle], &l->last) <= 0)
             from = middle + 1;
         else
             to = middle;
@@ -444,16 +577,17 @@ static int next_part(page *p, listing *l)
 {
     const entries *list;
     pthread_mutex_lock(&kept_lock);
-    int failed = keep_entries(l->real, !l->begun, &list);
+    int failed = keep_entries(l->real, l->order, !l->begun, &list);
     size_t i = failed ? 0 : next_row(l, list);
     if (!failed && !l->begun)
         begin_page(p, l);
     l->begun = true;
     for (; !failed && i < list->count && p->len < 8192; i++) {
         const entry *e = &list->at[i];
-        page_entry(p, e);
-        snprintf(l->last, sizeof l->last, "%s", e->name);
-        l->last_folder = e->folder;
+        page_entry(p, e, l->order);
+        snprintf(l->last_name, sizeof l->last_name, "%s", e->name);
+        l->last = *e;
+        l->last.name = l->last_name;
         l->folders += e->folder;
         l->files += !e->folder;
         l->bytes += e->size;
@@ -489,12 +623,13 @@ static void close_listing(listing *l)
     free(l);
 }
 
-static listing *open_listing(const char *name, const char *real)
+static listing *open_listing(const char *name, const char *real, const order *o)
 {
     listing *l = calloc(1, sizeof *l);
     if (!l)
         return NULL;
     l->kind = LISTING;
+    l->order = o;
     l->name = strdup(name);
     l->real = strdup(real);
     if (l->name && l->real)
@@ -507,7 +642,7 @@ static listing *open_listing(const char *name, const char *real)
 static void respond_listing(hsb_request *req, const char *name, const char *real)
 {
     page p = { NULL, 0, 0, false };
-    listing *l = open_listing(name, real);
+    listing *l = open_listing(name, real, order_of(req));
     int failed = l ? next_part(&p, l) : ENOMEM;
     hsb_str part = { p.data, p.len };
     hsb_request_set_user(req, l);               /* on_finish closes it                       */
@@ -669,9 +804,28 @@ static void refuse_upload(hsb_request *req, int status)
                         "cannot be stored: there is no room, or the quota is used up\n");
 }
 
+/* RFC 7617.                                                                                */
+static bool may_come_in(hsb_request *req)
+{
+    hsb_str name, password;
+    size_t len = credentials ? strcspn(credentials, ":") : 0;
+    if (!credentials)
+        return true;
+    if (!hsb_request_basic_auth(req, &name, &password))
+        return false;
+    hsb_str good_name = { credentials, len }, good_password = hsb_text(credentials + len + 1);
+    bool known = hsb_equal_secret(name, good_name);
+    return hsb_equal_secret(password, good_password) && known;
+}
+
 static void on_head(hsb_request *req, void *user)
 {
     (void)user;
+    if (!may_come_in(req)) {
+        hsb_response_header(req, "WWW-Authenticate", "Basic realm=\"serve\", charset=\"UTF-8\"");
+        respond_text(req, 401, "for those who know the password\n");
+        return;
+    }
     if (!upload_mib || !hsb_equal(hsb_request_method(req), "PUT"))
         return;
     upload *u = calloc(1, sizeof *u);
@@ -772,7 +926,86 @@ static void close_task(task *kind)
         close_listing((listing *)kind);
 }
 
-/* --- the log: combined format, as log readers know it ------------------------------------------- */
+/* --- the log ------------------------------------------------------------------------------------- */
+/* write(2) waits for the reader of a pipe or a terminal, who may have stopped for good, and a
+   hook must not wait.  So lines are queued, and a thread writes them.  A line that finds no
+   room is lost, and is counted.                                                            */
+enum { QUEUE = 1 << 20, WRITE_AT_ONCE = 1 << 16 };
+
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;    /* guards all below         */
+static pthread_cond_t log_changed = PTHREAD_COND_INITIALIZER;
+static char   log_queue[QUEUE];         /* a ring                                          */
+static size_t log_begin, log_len;       /* the bytes that wait                             */
+static long   log_lost;                 /* lines that found no room since we last said so  */
+static bool   log_started;
+
+/* How many of the bytes are done with.  An output that takes nothing any more (EPIPE, ENOSPC)
+   must not keep them.                                                                      */
+static size_t write_some(const char *bytes, size_t len)
+{
+    ssize_t n = write(1, bytes, len < WRITE_AT_ONCE ? len : WRITE_AT_ONCE);
+    struct pollfd writable = { 1, POLLOUT, 0 };
+    if (n >= 0)
+        return (size_t)n;
+    if (errno == EAGAIN)                        /* another program made it non-blocking     */
+        poll(&writable, 1, -1);
+    return errno == EINTR || errno == EAGAIN ? 0 : len;
+}
+
+static void *write_log(void *unused)
+{
+    pthread_mutex_lock(&log_lock);
+    for (;;) {
+        while (log_len == 0)
+            pthread_cond_wait(&log_changed, &log_lock);
+        size_t to_end = QUEUE - log_begin, len = log_len < to_end ? log_len : to_end;
+        pthread_mutex_unlock(&log_lock);
+        size_t done = write_some(log_queue + log_begin, len);
+        pthread_mutex_lock(&log_lock);
+        log_begin = (log_begin + done) % QUEUE;
+        log_len -= done;
+        if (log_lost)
+            common_print(2, "%ld lines are lost, as nobody read them\n", log_lost);
+        log_lost = 0;
+        pthread_cond_broadcast(&log_changed);
+    }
+    return unused;
+}
+
+/* All of the line is queued, or nothing.                                      [any thread] */
+static void log_line(const char *line, size_t len)
+{
+    pthread_t thread;
+    pthread_mutex_lock(&log_lock);
+    if (!log_started && pthread_create(&thread, NULL, write_log, NULL) == 0) {
+        pthread_detach(thread);
+        log_started = true;
+    }
+    if (!log_started || len > QUEUE - log_len) {
+        log_lost++;
+    } else {
+        size_t at = (log_begin + log_len) % QUEUE, to_end = QUEUE - at;
+        size_t first = len < to_end ? len : to_end;
+        memcpy(log_queue + at, line, first);
+        memcpy(log_queue, line + first, len - first);
+        log_len += len;
+        pthread_cond_broadcast(&log_changed);
+    }
+    pthread_mutex_unlock(&log_lock);
+}
+
+/* Waits until all of it is written, or for a second: the reader may have stopped.          */
+static void flush_log(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    pthread_mutex_lock(&log_lock);
+    while (log_len > 0 && pthread_cond_timedwait(&log_changed, &log_lock, &until) == 0)
+        ;
+    pthread_mutex_unlock(&log_lock);
+}
+
 /* What a client sent, without what could end the field or play with a terminal.            */
 static void log_field(page *p, hsb_str s)
 {
@@ -787,13 +1020,6 @@ static void log_field(page *p, hsb_str s)
     }
 }
 
-/* Browsers open connections that they do not use after all: nothing to tell.                */
-static void on_error(hsb_server *server, hsb_conn *conn, const hsb_error *err, void *user)
-{
-    if (err->status != HSB_ERR_CLOSED)
-        common_error(server, conn, err, user);
-}
-
 /* 499, as nginx has it: the client left before there was an answer.                        */
 static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
 {
@@ -802,12 +1028,17 @@ static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
     time_t now = time(NULL);
     char text[128], date[40] = "-", peer[HSB_ADDRESS_TEXT_MAX];
     hsb_address address = hsb_conn_peer(hsb_request_conn(req));
+    hsb_str name, password;
     int status = hsb_response_status(req);
     (void)failed, (void)user;
     address.port = 0;
     if (localtime_r(&now, &local))
         strftime(date, sizeof date, "%d/%b/%Y:%H:%M:%S %z", &local);
-    snprintf(text, sizeof text, "%s - - [%s] \"", hsb_address_text(&address, peer), date);
+    page_text(&p, hsb_address_text(&address, peer));
+    page_text(&p, " - ");
+    log_field(&p, status != 401 && credentials && hsb_request_basic_auth(req, &name, &password)
+                  ? name : hsb_text(""));
+    snprintf(text, sizeof text, " [%s] \"", date);
     page_text(&p, text);
     log_field(&p, hsb_request_method(req));
     page_text(&p, " ");
@@ -820,25 +1051,14 @@ static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
     log_field(&p, hsb_request_header(req, "User-Agent"));
     page_text(&p, "\"\n");
     if (!p.failed)
-        common_say(&common_out, p.data, p.len);
+        log_line(p.data, p.len);
     free(p.data);
     close_task(hsb_request_user(req));
 }
 
-/* --- signals ------------------------------------------------------------------------------------- */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;    /* over all below, and c->security */
-static volatile sig_atomic_t hangups;
-static sig_atomic_t loaded;
-static bool stopping;
-
-static void on_hangup(int sig)
-{
-    hangups++;
-    common_wake(sig);
-}
-
+/* --- start ---------------------------------------------------------------------------------------- */
 /* "AB:CD: ...", with between in the middle; returns buf.                                   */
-static const char *fingerprint(char buf[128], hsb_security *security, const char *between)
+static const char *fingerprint(char buf[128], const hsb_security *security, const char *between)
 {
     const uint8_t *sha256 = hsb_security_sha256(security);
     size_t len = 0;
@@ -848,64 +1068,112 @@ static const char *fingerprint(char buf[128], hsb_security *security, const char
     return buf;
 }
 
-/* Renewed files, or the reason why the old pair stays.                                     */
-static void reload(common *c)
+/* One more line that says where. */
+static void print_url(const char *address, int port, bool *first)
 {
-    hsb_error err;
-    char text[128];
-    hsb_security *fresh = common_security(c, &err);
-    if (!fresh) {
-        common_print(&common_err, "%s: keeping the old certificate: %s\n", common_program, err.text);
+    common_print(2, "  %-12s https://%s:%d/\n", *first ? "open" : "", address, port);
+    *first = false;
+}
+
+static const void *bytes_of(const struct sockaddr *address, bool v6)
+{
+    const void *found = v6 ? (const void *)&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr
+                           : (const void *)&((const struct sockaddr_in *)(const void *)address)->sin_addr;
+    return found;
+}
+
+/* An address of this machine by which others may come: no link-local one, whose zone no URL
+   has.                                                                                     */
+static void print_interface(const struct sockaddr *address, bool with_v6, int port, bool *first)
+{
+    char text[HSB_ADDRESS_TEXT_MAX], bare[HSB_ADDRESS_TEXT_MAX];
+    hsb_address a = { .family = HSB_IPV4 };
+    bool v6 = address->sa_family == AF_INET6;
+    if ((!v6 && address->sa_family != AF_INET) || (v6 && !with_v6))
         return;
-    }
-    hsb_security_free(c->security);             /* the servers still hold it                 */
-    c->security = fresh;
-    common_print(&common_err, "%s: new certificate, SHA-256 %s\n", common_program,
-                 fingerprint(text, fresh, ":"));
+    a.family = v6 ? HSB_IPV6 : HSB_IPV4;
+    memcpy(a.bytes, bytes_of(address, v6), v6 ? 16 : 4);
+    if (v6 && a.bytes[0] == 0xfe && (a.bytes[1] & 0xc0) == 0x80)
+        return;
+    hsb_address_text(&a, bare);
+    snprintf(text, sizeof text, v6 ? "[%s]" : "%s", bare);
+    print_url(text, port, first);
 }
 
-/* On every server's thread; the first one to come reads the files.                          */
-static void on_wake(hsb_server *server, void *user)
+/* All addresses of this machine: of IPv4, or of both.                                      */
+static void print_interfaces(bool with_v6, int port)
 {
-    common *c = user;
-    hsb_error err;
-    pthread_mutex_lock(&lock);
-    if (hangups != loaded) {
-        loaded = hangups;
-        reload(c);
-    }
-    if (!hsb_server_set_security(server, -1, c->security, &err))
-        common_print(&common_err, "%s: keeping the old certificate: %s\n", common_program, err.text);
-    if (common_stops && !stopping)
-        common_print(&common_err, "%s: finishing what is open; once more stops at once\n", common_program);
-    stopping = common_stops;
-    pthread_mutex_unlock(&lock);
+    struct ifaddrs *all = NULL;
+    bool first = true;
+    if (getifaddrs(&all) == 0)
+        for (const struct ifaddrs *i = all; i; i = i->ifa_next)
+            if (i->ifa_addr && (i->ifa_flags & IFF_UP))
+                print_interface(i->ifa_addr, with_v6, port, &first);
+    freeifaddrs(all);
 }
 
-/* --- start ---------------------------------------------------------------------------------------- */
-static void banner(const common *c, hsb_server *server)
+static void print_where(const common *c, hsb_server *server)
 {
-    char address[HSB_ADDRESS_TEXT_MAX], sha256[128];
+    static const uint8_t any[16] = { 0 };
+    char text[HSB_ADDRESS_TEXT_MAX];
     hsb_address bound = hsb_server_address(server, 0);
-    common_print(&common_err, "%s: sharing %s\n\n", common_program, root);
-    if (c->address)
-        common_print(&common_err, "  open         https://%s/\n", hsb_address_text(&bound, address));
+    bool v6 = bound.family == HSB_IPV6;
+    if (memcmp(bound.bytes, any, v6 ? 16 : 4) == 0)
+        print_interfaces(v6, bound.port);
+    else if (c->address)
+        common_print(2, "  open         https://%s/\n", hsb_address_text(&bound, text));
     else
-        common_print(&common_err, "  open         https://localhost:%d/\n", hsb_server_port(server));
+        common_print(2, "  open         https://localhost:%d/\n", bound.port);
+}
+
+/* An on_ready: once, whatever the number of threads.                                       */
+static void banner(hsb_server *server, hsb_security *security, void *user)
+{
+    static bool done;
+    const common *c = user;
+    char sha256[128];
+    if (done)
+        return;
+    done = true;
+    common_print(2, "serve: sharing %s\n\n", root);
+    print_where(c, server);
     if (c->cert)
-        common_print(&common_err, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
+        common_print(2, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
     else
-        common_print(&common_err, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
-    common_print(&common_err, "  SHA-256      %s\n",
-                 fingerprint(sha256, c->security, "\n               "));
+        common_print(2, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
+    common_print(2, "  SHA-256      %s\n", fingerprint(sha256, security, "\n               "));
+    if (credentials)
+        common_print(2, "  user         %.*s\n", (int)strcspn(credentials, ":"), credentials);
     if (upload_mib)
-        common_print(&common_err, "  upload       from the listing, or curl -T; up to %d MiB a file, %d in all\n",
+        common_print(2, "  upload       from the listing, or curl -T; up to %d MiB a file, %d in all\n",
                      upload_mib, quota_mib);
-    common_print(&common_err, "  stop         Ctrl-C lets downloads finish; twice stops at once\n\n");
+    common_print(2, "  stop         Ctrl-C lets downloads finish; twice stops at once\n\n");
+}
+
+/* USER:PASSWORD, or @FILE, in whose first line they are: nobody sees that among the arguments
+   of processes.                                                                            */
+static void set_credentials(const char *text)
+{
+    static char line[1024];
+    FILE *file = text[0] == '@' ? fopen(text + 1, "r") : NULL;
+    if (text[0] == '@' && (!file || !fgets(line, sizeof line, file)))
+        common_die("%s: %s", text + 1, file ? "empty" : strerror(errno));
+    if (text[0] != '@')
+        snprintf(line, sizeof line, "%s", text);
+    if (file)
+        fclose(file);
+    line[strcspn(line, "\r\n")] = '\0';
+    credentials = line;
+    if (!strchr(line, ':') || strlen(line) == sizeof line - 1)
+        common_die("--auth needs USER:PASSWORD, or @FILE with that in it");
 }
 
 static int flag(const char *argument, const char *next)
 {
+    if (strcmp(argument, "--auth") == 0 && next) {
+        set_credentials(next);
+        return 2;
+    }
     if (strcmp(argument, "--upload") == 0 && next) {
         upload_mib = common_number(argument, next, 1, 1 << 20);
         return 2;
@@ -925,15 +1193,15 @@ static int flag(const char *argument, const char *next)
 int main(int argc, char **argv)
 {
     common c = { .about = "shares a folder over HTTPS", .arguments = "[DIR]", .flag = flag,
-                 .banner = banner, .threads = 1,
-                 .help = "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
+                 .threads = 1,
+                 .help = "  --auth USER:PASSWORD   for those who know it only; or @FILE with it\n"
+                         "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
                          "  --quota N              and N MiB in all while it runs (10 times --upload)\n"
                          "  DIR                    the folder (the one you are in)\n\n"
                          "Nothing outside DIR is ever sent.  SIGHUP reads --cert and --key again.\n" };
     hsb_options options = { .hooks = { .user = &c, .on_head = on_head, .on_body = on_body,
                                        .on_request = on_request, .on_drain = on_drain,
-                                       .on_error = on_error, .on_finish = on_finish,
-                                       .on_wake = on_wake },
+                                       .on_finish = on_finish },
                             .limits.queued_bytes = 16384 };
     struct stat st;
     common_flags(&c, argc, argv);
@@ -947,7 +1215,9 @@ int main(int argc, char **argv)
         common_die("%s: %s", folder, S_ISDIR(st.st_mode) ? strerror(errno) : "not a folder");
     if (upload_mib)
         remove_parts(open_folder(root));
-    if (c.cert)
-        common_on_signal(SIGHUP, on_hangup);
-    return common_serve(&c, &options);
+    hsb_serve_desc desc = common_desc(&c, &options);
+    desc.on_ready = banner;
+    int status = hsb_serve(&desc) ? 2 : 0;
+    flush_log();
+    return status;
 }

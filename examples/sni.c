@@ -12,27 +12,6 @@
 static const char *words[48];           /* NAME CERT KEY, and so on                         */
 static int word_count;
 
-static hsb_security *several_names(const common *c, hsb_error *err)
-{
-    hsb_identity more[16];
-    hsb_security_desc desc = { .identities = more, .identity_count = word_count / 3 };
-    memset(more, 0, sizeof more);
-    for (int i = 0; i < desc.identity_count; i++) {
-        more[i].server_name = words[3 * i];
-        more[i].chain = hsb_pem_file(words[3 * i + 1]);
-        more[i].key = hsb_pem_file(words[3 * i + 2]);
-    }
-    if (c->cert) {
-        desc.identity.chain = hsb_pem_file(c->cert);
-        desc.identity.key = hsb_pem_file(c->key);
-    } else {
-        desc.self_signed_for = "localhost";
-    }
-    if (c->client_ca)
-        desc.trusted = hsb_pem_file(c->client_ca);
-    return hsb_security_new(&desc, err);
-}
-
 /* A client may ask for one name in its handshake and for another in Host: with sites that
    know different visitors, that is refused (RFC 9110 15.5.20).                             */
 static void answer(hsb_request *req, void *user)
@@ -64,13 +43,17 @@ int main(int argc, char **argv)
     common c = { .about = "another certificate for each name", .threads = 1, .flag = flag,
                  .arguments = "[NAME CERT KEY]..." };
     hsb_options options = { .hooks.on_request = answer };
-    hsb_error err;
+    hsb_identity more[16] = { { 0 } };
     common_flags(&c, argc, argv);
     if (word_count % 3)
         common_die("each NAME needs its CERT and its KEY");
-    hsb_security_free(c.security);
-    c.security = several_names(&c, &err);
-    if (!c.security)
-        common_die("%s", err.text);
-    return common_serve(&c, &options);
+    hsb_serve_desc desc = common_desc(&c, &options);
+    desc.security.identities = more;
+    desc.security.identity_count = word_count / 3;
+    for (int i = 0; i < word_count / 3; i++) {
+        more[i].server_name = words[3 * i];
+        more[i].chain = hsb_pem_file(words[3 * i + 1]);
+        more[i].key = hsb_pem_file(words[3 * i + 2]);
+    }
+    return hsb_serve(&desc) ? 2 : 0;
 }

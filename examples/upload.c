@@ -129,7 +129,7 @@ static void on_body(hsb_request *req, hsb_str part, void *user)
         char of[32] = "";               /* in chunks: nobody knows yet                      */
         if (whole >= 0)
             snprintf(of, sizeof of, " of %lld", (long long)whole);
-        common_print(&common_err, "%s: %lld%s bytes\n", u->name, (long long)received, of);
+        common_print(2, "%s: %lld%s bytes\n", u->name, (long long)received, of);
         u->next = received + (whole > 0 ? whole / 10 : 16 << 20);
     }
     int64_t due_us = rate ? received * 1000000 / 1024 / rate : 0;
@@ -158,7 +158,7 @@ static void on_finish(hsb_request *req, const hsb_error *failed, void *user)
     upload *u = hsb_request_user(req);
     (void)user;
     if (u && u->file) {
-        common_print(&common_err, "%s: given up: %s\n", u->name, failed ? failed->text : "no room");
+        common_print(2, "%s: given up: %s\n", u->name, failed ? failed->text : "no room");
         fclose(u->file);
         remove(u->part);
     }
@@ -183,6 +183,13 @@ static int flag(const char *argument, const char *next)
     return is_rate || is_quota ? 2 : argument[0] != '-';
 }
 
+/* The same file from another folder; path NULL: NULL.                                      */
+static const char *absolute(const char *path, int which)
+{
+    static char real[3][PATH_MAX];
+    return path && realpath(path, real[which]) ? real[which] : path;
+}
+
 int main(int argc, char **argv)
 {
     common c = { .about = "takes files by PUT", .arguments = "[DIR]", .flag = flag, .threads = 1,
@@ -191,6 +198,9 @@ int main(int argc, char **argv)
     hsb_options options = { .hooks = { .on_head = on_head, .on_body = on_body,
                                        .on_request = on_request, .on_finish = on_finish } };
     common_flags(&c, argc, argv);
+    c.cert = absolute(c.cert, 0);
+    c.key = absolute(c.key, 1);
+    c.client_ca = absolute(c.client_ca, 2);
     if (chdir(folder) != 0)
         common_die("%s: %s", folder, strerror(errno));
     remove_parts();

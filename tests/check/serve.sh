@@ -104,6 +104,7 @@ if command -v chromium >/dev/null && NODE_PATH=/usr/share/nodejs node -e 'requir
     NODE_PATH=/usr/share/nodejs node tests/check/serve.js "$port" "$(command -v chromium)"
     [ "$(grep -c '"GET /silence.wav HTTP/1.1" 206' "$out/serve.log")" -ge 2 ] || fail "Chromium asked for no range"
     [ "$(cat "$out/site/inbox/from a page.txt")" = 'from a page' ] || fail "the file is not what was sent"
+    [ "$(wc -c <"$out/site/inbox/dropped.txt")" = 500000 ] || fail "the dropped file is not what was sent"
 else
     echo "skipped: no chromium, or no node-ws"
 fi

@@ -34,11 +34,11 @@ static inline child *launch(const char *const *words)
     return child_start(argv);
 }
 
-/* The port in the line that it is ready. */
+/* The port in the line that it is ready, before a comma. */
 static inline int port_of(const child *c, const char *line)
 {
     const char *at = strstr(c->out.text, line);
-    const char *end = at ? at + strcspn(at, "\n") : NULL;
+    const char *end = at ? at + strcspn(at, ",\n") : NULL;
     while (end && end > at && end[-1] != ':')
         end--;
     return end ? atoi(end) : 0;
@@ -47,7 +47,7 @@ static inline int port_of(const child *c, const char *line)
 static inline running start(const char *const *words)
 {
     running r = { launch(words), 0 };
-    if (!child_says(&r.process->out, "listening on https://127.0.0.1:", 1))
+    if (!child_says(&r.process->out, "listening on https://", 1))
         fail_msg("%s did not start: %s", words[0], r.process->err.text);
     r.port = port_of(r.process, "listening");
     assert_within(r.port, 1, 65534);

@@ -46,7 +46,7 @@ static void crawl(const running *r, const char *url, const char *folder, int dep
     for (char *at = table; (at = strstr(at, "href=\"")) != NULL;) {
         at += 6;
         size_t len = strcspn(at, "\"");
-        if (strncmp(at, "../", 3) == 0)
+        if (strncmp(at, "../", 3) == 0 || *at == '?')   /* the folder above, another order  */
             continue;
         unescape(at, len, name, sizeof name);
         snprintf(next, sizeof next, "%s%.*s", url, (int)len, at);
@@ -212,6 +212,125 @@ static void serve_lists_ten_thousand(void **state)
     stop(&r);
 }
 
+/* The rows of a listing, as their links are: "b a sub/". */
+static void rows_of(const running *r, const char *path, char *out, size_t size)
+{
+    transfer t = { 0 };
+    fetch(r, path, &t);
+    assert_int_equal(t.status, 200);
+    *out = '\0';
+    const char *at = strstr(t.got.data, "<tbody>");
+    assert_non_null(at);
+    while ((at = strstr(at, "href=\"")) != NULL) {
+        at += 6;
+        snprintf(out + strlen(out), size - strlen(out), "%s%.*s", *out ? " " : "",
+                 (int)strcspn(at, "\""), at);
+    }
+    drop(&t);
+}
+
+/* Without a script: the headings are links. */
+static void serve_sorts_as_asked(void **state)
+{
+    static const struct { const char *path, *rows; } cases[] = {
+        { "/", "sub/ a b C" }, { "/?sort=name", "sub/ a b C" }, { "/?sort=-name", "sub/?sort=-name C b a" },
+        { "/?sort=size", "sub/?sort=size b C a" }, { "/?sort=-size", "sub/?sort=-size a C b" },
+        { "/?sort=date", "sub/?sort=date C a b" }, { "/?sort=%2Ddate", "sub/?sort=-date b a C" },
+        { "/?sort=none", "sub/ a b C" }, { "/?x=1&sort=date&sort=size", "sub/?sort=date C a b" },
+        { "/sub/?sort=date", "../?sort=date" },
+    };
+    static const struct { const char *name; long seconds; } dates[] = {
+        { "C", 1000000000 }, { "a", 1100000000 }, { "b", 1200000000 }
+    };
+    char path[512], rows[256];
+    (void)state;
+    make_folder("sub");
+    make_file("a", "333", 3);
+    make_file("b", "1", 1);
+    make_file("C", "22", 2);
+    for (int i = 0; i < 3; i++) {
+        struct timespec times[2] = { { dates[i].seconds, 0 }, { dates[i].seconds, 0 } };
+        path_in(path, dates[i].name);
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    }
+    running r = START("serve", CERT, top);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rows_of(&r, cases[i].path, rows, sizeof rows);
+        if (strcmp(rows, cases[i].rows) != 0)
+            fail_msg("%s: %s", cases[i].path, rows);
+    }
+    transfer t = { 0 };
+    fetch(&r, "/?sort=-size", &t);
+    assert_non_null(strstr(t.got.data, "<th><a href=\"?sort=name\">Name</a><th aria-sort=\"descending\">"
+                                       "<a href=\"?sort=size\">Size &#9660;</a><th><a href=\"?sort=-date\">"));
+    drop(&t);
+    stop(&r);
+}
+
+/* No file, no listing, no upload for others; not even whether there is one. */
+static void serve_asks_for_a_password(void **state)
+{
+    static const char *const wrong[] = {
+        NULL, "Authorization: Basic YW5uOndyb25n" /* ann:wrong */, "Authorization: Basic Ym9iOm9wZW46bWU=" /* bob: */,
+        "Authorization: Basic YW5uOm9wZW4=" /* ann:open */, "Authorization: Basic YW5u" /* ann */, "Authorization: Basic ***"
+    };
+    static const char *const paths[] = { "/", "/f", "/none", "/sub/" };
+    char file[600], path[512];
+    (void)state;
+    make_folder("sub");
+    make_file("f", "hello", 5);
+    make_file("password", "ann:open:me\n", 12);
+    path_in(path, "password");
+    snprintf(file, sizeof file, "@%s", path);
+    for (int from_file = 0; from_file < 2; from_file++) {
+        running r = START("serve", CERT, "--upload", "1", "--auth", from_file ? file : "ann:open:me", top);
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+            for (size_t j = 0; j < sizeof paths / sizeof *paths; j++) {
+                transfer t = { .field = wrong[i] };
+                fetch(&r, paths[j], &t);
+                assert_int_equal(t.status, 401);
+                assert_true(has_field(&t, "WWW-Authenticate: Basic realm=\"serve\""));
+                drop(&t);
+            }
+        transfer put = { .method = "PUT", .body = "x", .body_len = 1, .field = wrong[1] };
+        fetch(&r, "/new", &put);
+        assert_int_equal(put.status, 401);
+        drop(&put);
+        transfer good = { .field = "Authorization: Basic YW5uOm9wZW46bWU=" };      /* ann:open:me */
+        fetch(&r, "/f", &good);
+        assert_int_equal(good.status, 200);
+        assert_string_equal(good.got.data, "hello");
+        drop(&good);
+        fetch(&r, "/new", &good);
+        assert_int_equal(good.status, 404);             /* nobody has put it there            */
+        drop(&good);
+        assert_true(child_says(&r.process->out, " - ann [", 2));
+        assert_true(child_says(&r.process->err, "user         ann\n", 1));
+        assert_null(strstr(r.process->err.text, "open:me"));
+        stop(&r);
+    }
+}
+
+static void serve_says_all_its_addresses(void **state)
+{
+    static const char *const hosts[] = { "0.0.0.0", "::" };
+    char line[64];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        child *c = launch((const char *[]){ "serve", CERT, "--address", hosts[i], top, NULL });
+        bool started = child_says(&c->out, "listening on https://", 1);
+        if (started) {                                  /* there may be no IPv6               */
+            snprintf(line, sizeof line, " https://127.0.0.1:%d/\n", port_of(c, "listening"));
+            assert_non_null(strstr(c->err.text, line));
+            snprintf(line, sizeof line, " https://[::1]:%d/\n", port_of(c, "listening"));
+            assert_int_equal(strstr(c->err.text, line) != NULL, i == 1);
+            assert_null(strstr(c->err.text, "fe80"));
+        }
+        assert_true(started || i == 1);
+        child_free(c);
+    }
+}
+
 static void serve_writes_an_access_log(void **state)
 {
     static const char line[] = "^127\\.0\\.0\\.1 - - \\[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:]{8} [+-][0-9]{4}\\] "
@@ -353,6 +472,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(serve_knows_index_types_and_methods, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_escapes_names, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_lists_ten_thousand, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_sorts_as_asked, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_asks_for_a_password, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_says_all_its_addresses, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_writes_an_access_log, make_top, remove_top),
         cmocka_unit_test_setup_teardown(self_signed_by_default, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_takes_files_when_told, make_top, remove_top),
