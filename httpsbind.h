@@ -651,7 +651,8 @@ HSB_API bool        hsb_server_post(hsb_server *server, int delay_ms,
    threads if it is asked for more than one, or for redirects.  A reader of its output that stops
    never holds it up.  Borrowed: desc and all in it, until it returns.  One call at a time.      */
 typedef struct hsb_serve_desc {
-    const char       *host;         /* as hsb_bind_secure; "localhost": 127.0.0.1 and ::1
+    const char       *host;         /* as hsb_bind_secure, also "unix:/path"; "localhost":
+                                       127.0.0.1 and ::1
                                                                                   ("localhost") */
     int               port;         /* -1: the system picks one                         (8443)  */
     int               redirect_port;    /* a port of the same host without TLS: every request is
@@ -21462,6 +21463,11 @@ static bool hsb__serve_is_local(const hsb__serve *s)
     return hsb__text_is_nocase(hsb__text_of(s->host), "localhost");
 }
 
+static bool hsb__serve_is_unix(const char *host)
+{
+    return strncmp(host, "unix:", 5) == 0;
+}
+
 /* Adds a socket to a worker, whose server begins with the first.  fd is -1, or a socket that
    is owned by the server if this succeeds.                                                */
 static bool hsb__serve_listen(hsb__serve_worker *w, const hsb_address *address, int fd,
@@ -21537,6 +21543,9 @@ static bool hsb__serve_bind_redirect(hsb__serve *s, hsb_error *err)
     if (!hsb__serve_bind_passed(s, w, true, &o, NULL, err))
         return false;
     int port = s->desc->redirect_port < 0 ? 0 : s->desc->redirect_port;
+    if (!s->passed && hsb__serve_is_unix(s->host))
+        return hsb__error_set(err, HSB_ERR_SYSTEM, HSB__OS_INVALID, 0,
+                              "redirect_port: a Unix socket has no port");
     return w->server || s->passed || hsb__serve_bind(s, w, port, &o, NULL, err);
 }
 
@@ -21697,7 +21706,8 @@ static void hsb__serve_announce(hsb__serve *s)
     if (plain)
         snprintf(redirects, sizeof redirects, ", to which port %d redirects",
                  hsb_server_port(plain));
-    hsb__serve_print(HSB__OUTPUT, "listening on https://%s%s", text, redirects);
+    hsb__serve_print(HSB__OUTPUT, "listening on %s%s%s", a.family == HSB_UNIX ? "" : "https://",
+                     text, redirects);
 }
 
 /* Returns when all servers have ended, on all threads.                                    */
@@ -21750,9 +21760,8 @@ static const char *hsb__serve_name(const char *host)
     hsb_address a;
     static const uint8_t any[16];
     bool numeric = hsb__address_parse(&a, host);
-    if ((numeric && memcmp(a.bytes, any, a.family == HSB_IPV4 ? 4 : 16) == 0) || strchr(host, '/'))
-        return "localhost";
-    return host;
+    bool is_any = numeric && memcmp(a.bytes, any, a.family == HSB_IPV4 ? 4 : 16) == 0;
+    return is_any || hsb__serve_is_unix(host) ? "localhost" : host;
 }
 
 static bool hsb__serve_resolve(hsb__serve *s, const hsb_serve_desc *desc, hsb_error *err)
@@ -21770,7 +21779,7 @@ static bool hsb__serve_resolve(hsb__serve *s, const hsb_serve_desc *desc, hsb_er
         !s->wanted.identity.chain.text.ptr)
         s->wanted.self_signed_for = hsb__serve_name(s->host);
     s->options = desc->options;
-    s->options.shared = s->options.shared || s->count > 1;
+    s->options.shared = (s->options.shared || s->count > 1) && !hsb__serve_is_unix(s->host);
     if (!s->options.hooks.on_error)
         s->options.hooks.on_error = hsb__serve_on_error;
     for (int i = 0; i <= s->count; i++)

@@ -16,6 +16,7 @@ static const char *folder;              /* as given                             
 static char root[PATH_MAX];             /* as realpath tells; nothing outside is answered  */
 static int  upload_mib;                 /* the largest file that may come; 0: none         */
 static int  quota_mib;                  /* all that may come while we run                  */
+static char unix_host[PATH_MAX];        /* "unix:/path"; "": a port                        */
 static const char *credentials;         /* "user:password"; NULL: nobody is asked          */
 
 /* What a request has for itself, from hsb_request_set_user to on_finish.                   */
@@ -1118,7 +1119,9 @@ static void print_where(const common *c, hsb_server *server)
     char text[HSB_ADDRESS_TEXT_MAX];
     hsb_address bound = hsb_server_address(server, 0);
     bool v6 = bound.family == HSB_IPV6;
-    if (memcmp(bound.bytes, any, v6 ? 16 : 4) == 0)
+    if (bound.family == HSB_UNIX)
+        common_print(2, "  open         curl -k --unix-socket %s https://localhost/\n", bound.path);
+    else if (memcmp(bound.bytes, any, v6 ? 16 : 4) == 0)
         print_interfaces(v6, bound.port);
     else if (c->address)
         common_print(2, "  open         https://%s/\n", hsb_address_text(&bound, text));
@@ -1170,6 +1173,10 @@ static void set_credentials(const char *text)
 
 static int flag(const char *argument, const char *next)
 {
+    if (strcmp(argument, "--unix") == 0 && next) {
+        snprintf(unix_host, sizeof unix_host, "unix:%s", next);
+        return 2;
+    }
     if (strcmp(argument, "--auth") == 0 && next) {
         set_credentials(next);
         return 2;
@@ -1194,7 +1201,8 @@ int main(int argc, char **argv)
 {
     common c = { .about = "shares a folder over HTTPS", .arguments = "[DIR]", .flag = flag,
                  .threads = 1,
-                 .help = "  --auth USER:PASSWORD   for those who know it only; or @FILE with it\n"
+                 .help = "  --unix PATH            listen on a Unix socket, and not on a port\n"
+                         "  --auth USER:PASSWORD   for those who know it only; or @FILE with it\n"
                          "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
                          "  --quota N              and N MiB in all while it runs (10 times --upload)\n"
                          "  DIR                    the folder (the one you are in)\n\n"
@@ -1216,6 +1224,7 @@ int main(int argc, char **argv)
     if (upload_mib)
         remove_parts(open_folder(root));
     hsb_serve_desc desc = common_desc(&c, &options);
+    desc.host = *unix_host ? unix_host : desc.host;
     desc.on_ready = banner;
     int status = hsb_serve(&desc) ? 2 : 0;
     flush_log();

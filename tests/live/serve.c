@@ -461,6 +461,36 @@ static void sockets_of_systemd_are_used(void **state)
     REFUSED("all sockets that were passed", one, redirect);
 }
 
+/* --- a Unix socket -------------------------------------------------------------------------------------- */
+
+static void a_unix_socket_will_do(void **state)
+{
+    static const char *const threads[] = { "threads=1", "threads=3" };
+    char host[600], path[512], line[600];
+    struct stat st;
+    (void)state;
+    path_in(path, "s");
+    snprintf(host, sizeof host, "host=unix:%s", path);
+    snprintf(line, sizeof line, "listening on unix:%s\n", path);
+    for (int i = 0; i < 2; i++) {
+        running r = { child_start((const char *[]){ program, "serve", host, threads[i], NULL }), 0 };
+        assert_true(child_says(&r.process->out, line, 1));
+        for (int times = 0; times < 8; times++) {
+            transfer t = { .anyone = true };
+            CURL *curl = prepare(&t, "https://localhost/");
+            curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, path);
+            assert_int_equal(curl_easy_perform(curl), CURLE_OK);
+            assert_string_equal(t.got.data, "hello\n");
+            curl_easy_cleanup(curl);
+            drop(&t);
+        }
+        kill(r.process->pid, SIGTERM);
+        ended(&r, line, NULL);
+        assert_int_not_equal(stat(path, &st), 0);
+    }
+    REFUSED("redirect_port: a Unix socket has no port", host, "redirect=-1");
+}
+
 /* --- the port that redirects ---------------------------------------------------------------------------- */
 
 static void check_redirect(int plain, const char *field, const char *target, const char *location)
@@ -550,6 +580,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(hangup_reads_the_files_again, make_top, remove_top),
         cmocka_unit_test(hangup_ends_it_without_files),
         cmocka_unit_test(sockets_of_systemd_are_used),
+        cmocka_unit_test_setup_teardown(a_unix_socket_will_do, make_top, remove_top),
         cmocka_unit_test(a_port_redirects),
         cmocka_unit_test(they_may_be_closed_or_stuck),
     };
