@@ -21583,13 +21583,11 @@ static void hsb__serve_renew(hsb_server *server, void *arg)
 
 static void hsb__serve_print_certificate(const hsb_security *security)
 {
-    static const char digits[] = "0123456789ABCDEF";
     const uint8_t *sha256 = hsb_security_sha256(security);
-    char text[3 * 32];
+    char text[3 * 32], *at = text;
     for (int i = 0; i < 32; i++) {
-        text[3 * i] = digits[sha256[i] >> 4];
-        text[3 * i + 1] = digits[sha256[i] & 15];
-        text[3 * i + 2] = i < 31 ? ':' : '\0';
+        at = hsb__text_print_hex(at, sha256[i], 'A');
+        *at++ = i < 31 ? ':' : '\0';
     }
     hsb__serve_print(HSB__ERRORS, "new certificate, SHA-256 %s", text);
 }
