@@ -132,7 +132,7 @@ check-asan:
 	        WHICH='$(filter-out $(reuse),$(patsubst tests/%.c,%,$(wildcard \
 	                 $(patsubst %,tests/%.c,$(WHICH)))))'
 	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)' WHICH='$(reuse)'
-	$(MAKE) fuzz-hooks T=60 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
+	$(MAKE) fuzz-hooks T=30 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
 check-tsan:
 	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* live/serve unit/listener'
 check-poll:
@@ -148,7 +148,7 @@ check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests
 	    valgrind --quiet --error-exitcode=9 $$program >$$program.memcheck 2>&1 || \
 	        { cat $$program.memcheck; exit 1; }; done
 check-fuzz:
-	$(MAKE) fuzz T=60
+	$(MAKE) fuzz T=30
 check-soak: build/examples/echo
 	T=15 tests/bench/soak.sh
 
