@@ -7,7 +7,7 @@ mkdir -p "$out"
 failed=0
 
 # One part a line: the names that its functions begin with, as a basic regular expression for
-# the whole name, and a call of it.  hsb_serve joins them as soon as it exists.
+# the whole name, and a call of it.
 parts()
 {
     cat <<'END'
@@ -17,6 +17,7 @@ hsb__answers_.*                hsb_respondf(req, 200, NULL, "%d", 7);
 hsb_request_log_line           hsb_request_log_line(req, user, 0);
 hsb__values_.*                 hsb_request_query_value(req, user);
 hsb__files_.*                  hsb_respond_file(req, user, NULL);
+hsb__serve_.*                  hsb_serve(user);
 END
 }
 
