@@ -143,7 +143,7 @@ check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim
 check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
 check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests/unit/%.c, \
-                    head body der pem x509 chain selfsigned hello websocket* tls*)))
+                    head body der pem x509 chain selfsigned hello timing vectors websocket* tls*)))
 	@set -e; for program in $^; do echo "valgrind $$program"; \
 	    valgrind --quiet --error-exitcode=9 $$program >$$program.memcheck 2>&1 || \
 	        { cat $$program.memcheck; exit 1; }; done

@@ -1169,6 +1169,12 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #  define HSB_FAULT(call, count) ((void)(count), 0)
 #endif
 
+/* A value that was computed of secrets, and that anybody may know: tests/unit/timing.c, which
+   watches over the others, defines this.                                             */
+#ifndef HSB__PUBLIC
+#  define HSB__PUBLIC(value) (value)
+#endif
+
 #ifdef HTTPSBIND_STATIC
 #  define HSB__UNUSED __attribute__((unused))
 #else
@@ -2232,7 +2238,7 @@ static bool hsb__memory_same(const void *a, const void *b, size_t size)
     unsigned wrong = 0;
     for (size_t i = 0; i < size; i++)
         wrong |= (unsigned)(x[i] ^ y[i]);
-    return !wrong;
+    return !HSB__PUBLIC(wrong);
 }
 
 static void hsb__memory_free_secret(hsb__memory *m, void *p, size_t size)
@@ -5836,7 +5842,7 @@ static size_t hsb__pss_sign(br_rsa_private rsa, const br_rsa_private_key *key,
     hsb__pss_mask(hash, h, em, masked);
     em[0] &= (unsigned char)~shape.top;
     h[hash_len] = 0xBC;
-    return rsa(out, key) ? shape.before + shape.len : 0;
+    return HSB__PUBLIC(rsa(out, key)) ? shape.before + shape.len : 0;
 }
 
 /* RFC 8017 9.1.2, for a salt of one hash.  em is what the public operation gave, and is
@@ -9921,8 +9927,8 @@ static int hsb__record_unprotect(hsb__record *r, unsigned char *header, hsb__fra
     r->secrets.keys.in.seq++;
     if (f->len > HSB__RECORD_MOST + 1)
         return BR_ERR_BAD_LENGTH;
-    while (f->len && f->data[f->len - 1] == 0)
-        f->len--;
+    while (f->len && HSB__PUBLIC(f->data[f->len - 1]) == 0)
+        f->len--;                       /* how much padding shows: RFC 8446 E.3          */
     if (!f->len)
         return BR_ERR_UNEXPECTED;       /* no type at all                                */
     f->type = f->data[--f->len];
@@ -11134,7 +11140,7 @@ static bool hsb__tls13_x25519(const br_ec_impl *ec, const unsigned char random[3
         return false;
     for (size_t i = 0; i < 32; i++)
         zero |= secret[i];
-    return zero != 0;
+    return HSB__PUBLIC(zero) != 0;
 }
 
 /* P-256: the secret is the x coordinate.  False: the client's point is not on the curve.   */
