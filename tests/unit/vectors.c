@@ -560,6 +560,11 @@ static void encodes(const br_rsa_public_key *key, const br_hash_class *hash,
     const unsigned char *salt = plain + shape.before + shape.len - hash_len - 1 - hash_len;
     assert_int_equal(hsb__pss_sign(no_rsa, &private_key, hash, digest, salt, ours), signature.len);
     assert_memory_equal(ours, em, signature.len);
+    for (size_t i = shape.before; i < signature.len; i++) {     /* and no bit of it is free   */
+        memcpy(plain, em, signature.len);
+        plain[i] ^= (unsigned char)(0x80 >> (i - shape.before) % 8);
+        assert_false(hsb__pss_fits(hash, digest, plain + shape.before, shape));
+    }
 }
 
 static void rsa_pss(void **state)
