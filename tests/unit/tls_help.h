@@ -60,6 +60,25 @@ static inline void help_server_open(help_server *s, const hsb_security_desc *des
     s->pool.blocks = &s->blocks;
 }
 
+/* As on a CPU without instructions for AES: BearSSL's code for 64 or for 32 bits. */
+static inline void help_plain_cpu(hsb__crypto *c, bool is_small)
+{
+    c->ctr = is_small ? &br_aes_ct_ctr_vtable : &br_aes_ct64_ctr_vtable;
+    c->cbc_encrypt = is_small ? &br_aes_ct_cbcenc_vtable : &br_aes_ct64_cbcenc_vtable;
+    c->cbc_decrypt = is_small ? &br_aes_ct_cbcdec_vtable : &br_aes_ct64_cbcdec_vtable;
+    c->ghash = is_small ? br_ghash_ctmul32 : br_ghash_ctmul64;
+    c->chacha20 = br_chacha20_ct_run;
+    c->poly1305 = is_small ? br_poly1305_ctmul32_run : br_poly1305_ctmul_run;
+    c->ec = is_small ? &br_ec_all_m15 : &br_ec_all_m31;
+    c->ecdsa_sign = is_small ? br_ecdsa_i15_sign_asn1 : br_ecdsa_i31_sign_asn1;
+    c->ecdsa_verify = is_small ? br_ecdsa_i15_vrfy_asn1 : br_ecdsa_i31_vrfy_asn1;
+    c->rsa_sign = is_small ? br_rsa_i15_pkcs1_sign : br_rsa_i31_pkcs1_sign;
+    c->rsa_verify = is_small ? br_rsa_i15_pkcs1_vrfy : br_rsa_i31_pkcs1_vrfy;
+    c->rsa_private = is_small ? br_rsa_i15_private : br_rsa_i31_private;
+    c->rsa_public = is_small ? br_rsa_i15_public : br_rsa_i31_public;
+    c->aes_is_fast = false;
+}
+
 /* Everything came back. */
 static inline void help_server_close(help_server *s)
 {

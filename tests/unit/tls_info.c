@@ -75,9 +75,9 @@ static void check(const help_pair *p, const told *k, bool resumed)
     assert_null(i->client);
 }
 
-static void both_versions(void **state)
+/* cpu: 0: this one, 1: without instructions for AES, 2: one of 32 bits, too. */
+static void all_cases(int cpu)
 {
-    (void)state;
     for (size_t n = 0; n < sizeof cases / sizeof cases[0]; n++) {
         const told *k = &cases[n];
         char chain[64], key[64];
@@ -87,6 +87,8 @@ static void both_versions(void **state)
         snprintf(key, sizeof key, DATA "%s.key", k->identity);
         const hsb_security_desc desc = help_desc(chain, key);
         help_server_open(&s, &desc);
+        if (cpu)
+            help_plain_cpu(&s.security->crypto, cpu == 2);
         help_client c = { .name = "localhost", .alpn = "\x02h2\x08http/1.1",
                           .min_version = k->version, .max_version = k->version,
                           .curves = k->curve, .signatures = k->signatures,
@@ -109,6 +111,44 @@ static void both_versions(void **state)
         help_server_close(&s);
         free(p);
     }
+}
+
+static void both_versions(void **state)
+{
+    (void)state;
+    all_cases(0);
+}
+
+static void other_cpus(void **state)
+{
+    (void)state;
+    all_cases(1);
+    all_cases(2);
+}
+
+/* Without instructions for AES, ChaCha20 is our first choice; the client's first is AES. */
+static void suites_by_cpu(void **state)
+{
+    (void)state;
+    for (int plain = 0; plain < 2; plain++)
+        for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+            const hsb_security_desc desc = help_usual();
+            const help_client c = { .max_version = version, .suites = AES128 ":" CHACHA };
+            help_server s;
+            help_pair *p = calloc(1, sizeof *p);
+            help_server_open(&s, &desc);
+            s.security->crypto.aes_is_fast = true;
+            if (plain)
+                help_plain_cpu(&s.security->crypto, false);
+            hsb__security_order_suites(s.security, desc.ciphers);
+            help_open(p, &s, &c);
+            help_run(p);
+            help_expect_open(p);
+            assert_int_equal(strstr(help_info(p)->suite_name, "CHACHA20") != NULL, plain);
+            end(p);
+            help_server_close(&s);
+            free(p);
+        }
 }
 
 static void clients(void **state)
@@ -235,6 +275,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_versions),
+        cmocka_unit_test(other_cpus),
+        cmocka_unit_test(suites_by_cpu),
         cmocka_unit_test(clients),
         cmocka_unit_test(key_log),
     };
