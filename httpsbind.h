@@ -9453,7 +9453,8 @@ static void hsb__verify_error(const hsb__verify *v, int code, hsb_error *out)
    Purpose  the key schedule of TLS 1.3 (RFC 8446 7.1): transcript, HKDF, stages
    Uses     >>memory >>key
    Names    hsb__transcript_*, hsb__secret_*
-   Tests    tests/unit/secrets.c, tests/unit/tls13.c, tests/unit/wipes.c
+   Tests    tests/unit/secrets.c, tests/unit/tls13.c, tests/unit/vectors.c, tests/unit/timing.c,
+            tests/unit/wipes.c
 
    HKDF (RFC 5869) over BearSSL's HMAC.  Nothing here is longer than one hash, so Expand is a
    single HMAC of its info and the byte 1.                                                */
@@ -9588,7 +9589,7 @@ static void hsb__secret_finished(const br_hash_class *hash, const unsigned char 
    Uses     >>memory >>text >>buffer >>key >>security >>hello >>secrets
    Names    hsb__record_*, hsb__keys_*, hsb__frame
    Tests    tests/unit/tls13.c, tests/unit/tls.c, tests/unit/tls_memory.c,
-            tests/unit/tls_alerts.c, tests/unit/wipes.c
+            tests/unit/tls_alerts.c, tests/unit/vectors.c, tests/unit/timing.c, tests/unit/wipes.c
 
    Sending.  Records are made where they are sent from: r->out holds records that are closed,
    out[sent..made), and after them the one that is open for plaintext.  Nothing is copied.
@@ -10769,7 +10770,8 @@ static bool hsb__shake13_close(hsb__tls13 *t, hsb__wire *w, size_t mark)
    Uses     >>platform >>memory >>key >>security >>hello >>verify >>secrets >>record
             >>shake13
    Names    hsb__seal_*, hsb__psk_*
-   Tests    tests/unit/tls13.c, tests/unit/tls_resumption.c, tests/unit/wipes.c, tests/tls
+   Tests    tests/unit/tls13.c, tests/unit/tls13_tickets.c, tests/unit/tls_resumption.c,
+            tests/unit/vectors.c, tests/unit/timing.c, tests/unit/wipes.c, tests/tls
 
    A ticket is the ID of an entry in the session cache, or, with ticket_key and for clients
    without a certificate, the session itself, sealed.  No early data, ever.               */
