@@ -8481,7 +8481,7 @@ static void hsb__security_log_key(const hsb_security *s, const char *label,
             bounded; reads nothing beyond the bytes given, and keeps nothing
    Uses     >>text
    Names    hsb__hello_*
-   Tests    tests/unit/hello.c
+   Tests    tests/unit/hello.c, tests/unit/tls13.c
 
    BearSSL asks whether a session resumes when it has read the session ID and nothing of what
    follows.  The answer depends on server name, ALPN and suites, so they are read here first.

@@ -15,6 +15,7 @@ typedef struct story {
     cert_spec certs[COUNT];         /* as they are sent                                      */
     cert_spec given[COUNT];         /* as the server has them                                */
     int       trusted;              /* a set: 1 << LEAF, 1 << ROOT                           */
+    int       list_seconds;         /* until the lists expire; 0: a day                      */
 } story;
 
 static story good(void)
@@ -73,6 +74,7 @@ static char *list_text(const story *s, long serial)
         l.signer = s->certs[i + 1].key;
         l.begin = -1;
         l.end = 1;
+        l.end_seconds = s->list_seconds;
         l.count = 1;
         l.serials[0] = i == 0 ? serial : 5;
         b[i] = chains_list(&l);
@@ -273,8 +275,9 @@ static void anchor_with_name_constraints(void **state)
 {
     story s = good();
     (void)state;
+    s.trusted |= 1 << LEAF;                     /* comes first */
     for (s.given[ROOT].constraints = 1; s.given[ROOT].constraints <= 2; s.given[ROOT].constraints++)
-        not_loaded(&s, "the text given: certificate 1: name constraints are not supported");
+        not_loaded(&s, "the text given: certificate 2: name constraints are not supported");
 }
 
 static void anchor_that_may_not_sign(void **state)
@@ -363,6 +366,38 @@ static void revoked_while_it_runs(void **state)
     rig_close(&r);
 }
 
+/* A list that expires while it is loaded lets nobody in, with a session or without, until
+   another one is loaded. */
+static void list_expires_while_it_runs(void **state)
+{
+    story s = good();
+    rig r;
+    hsb_error err;
+    char text[120], day[20];
+    struct timespec pause = { 4, 200 * 1000 * 1000 };
+    (void)state;
+    s.list_seconds = 4;
+    const time_t end = time(NULL) + s.list_seconds;
+    open_for(&r, &s, 6);
+    SSL_SESSION *session = comes_in(&r, &s, NULL, false);
+    nanosleep(&pause, NULL);
+    strftime(day, sizeof day, "%Y-%m-%d", gmtime(&end));
+    snprintf(text, sizeof text, "client certificate, number 2 of its chain: the "
+             "revocation list of its issuer expired on %s", day);
+    for (int i = 0; i < 2; i++) {
+        const visitor who = visitor_of(&s, i ? NULL : session);
+        visit_refused(&r, &who, SSL_AD_CERTIFICATE_UNKNOWN, text);
+    }
+    SSL_SESSION_free(session);
+    s.list_seconds = 0;
+    hsb_security *renewed = security_for(&s, 6, &err);
+    assert_non_null(renewed);
+    assert_true(hsb_server_set_security(r.server, 0, renewed, &err));
+    hsb_security_free(renewed);
+    SSL_SESSION_free(comes_in(&r, &s, NULL, false));
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +418,7 @@ int main(void)
         cmocka_unit_test(leaf_as_issuer),
         cmocka_unit_test(session_ends_with_the_path),
         cmocka_unit_test(revoked_while_it_runs),
+        cmocka_unit_test(list_expires_while_it_runs),
     };
     return visitors_of_both_versions("forged", tests);
 }

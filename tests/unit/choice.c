@@ -116,6 +116,7 @@ static void refuses_to_sign(void **state)
     }
     assert_int_equal(hsb__choice_sign(&s->crypto, ec, br_sha256_ID, data, 32, 138), 0);
     assert_int_equal(hsb__choice_sign(&s->crypto, rsa, br_sha256_ID, data, 32, 255), 0);
+    assert_int_equal(hsb__choice_sign13(&s->crypto, rsa, &br_sha256_vtable, data, data, 255), 0);
     assert_string_equal((char *)data, "digest");
     hsb__security_release(s);
 }

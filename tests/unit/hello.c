@@ -247,6 +247,67 @@ static void change_anything(void **state)
         }
 }
 
+/* RFC 8446 4.2.11: the identities, each with its age, and a binder for each. */
+static bool reads_psks(const char *identities, size_t count, size_t binders, size_t binder_len,
+                       const char *behind, hsb__hello *h)
+{
+    static const char zeros[64];
+    bytes list = { 0 }, proofs = { 0 }, all = { 0 };
+    for (size_t i = 0; i < count; i++) {
+        add_vector(&list, 2, identities, strlen(identities));
+        add(&list, "\0\0\0\1", 4);
+    }
+    for (size_t i = 0; i < binders; i++)
+        add_vector(&proofs, 1, zeros, binder_len);
+    add(&all, "head", 4);
+    add_vector(&all, 2, list.at, list.len);
+    add_vector(&all, 2, proofs.at, proofs.len);
+    add(&all, behind, strlen(behind));
+    h->message = hsb__text_make(guard_copy(all.at, all.len), all.len);
+    return hsb__hello_read_psks(h, hsb__text_after(h->message, 4));
+}
+
+static void pre_shared_keys(void **state)
+{
+    hsb__hello h;
+    (void)state;
+    static const struct {
+        const char *identities;
+        size_t count, binders, binder_len;
+        const char *behind;
+        bool good;
+    } cases[] = {
+        { "ticket", 1, 1, 32, "", true },   { "ticket", 2, 2, 48, "", true },
+        { "t", 3, 3, 32, "", true },        { "", 1, 1, 32, "", false },
+        { "ticket", 0, 0, 32, "", false },  { "ticket", 0, 1, 32, "", false },
+        { "ticket", 1, 0, 32, "", false },  { "ticket", 2, 1, 32, "", false },
+        { "ticket", 1, 2, 32, "", false },  { "ticket", 1, 1, 31, "", false },
+        { "ticket", 1, 1, 0, "", false },   { "ticket", 1, 1, 32, "x", false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        memset(&h, 0, sizeof h);
+        if (reads_psks(cases[i].identities, cases[i].count, cases[i].binders, cases[i].binder_len,
+                       cases[i].behind, &h) != cases[i].good)
+            fail_msg("case %zu", i);
+        assert_false(h.illegal);
+        if (cases[i].good)
+            assert_ptr_equal(h.message.ptr + h.binders_at + 2, h.binders.ptr);
+    }
+    memset(&h, 0, sizeof h);
+    assert_true(reads_psks("ticket", 1, 1, 32, "", &h));
+    const hsb_str whole = h.message;
+    assert_false(hsb__hello_read_psks(&h, hsb__text_after(whole, 4)));      /* twice              */
+    for (size_t len = 0; len + 4 < whole.len; len++) {                      /* cut, and not last  */
+        memset(&h, 0, sizeof h);
+        h.message = hsb__text_make(whole.ptr, len + 4);
+        assert_false(hsb__hello_read_psks(&h, hsb__text_after(h.message, 4)));
+        h.message = whole;
+        h.psks = hsb__text_absent();
+        assert_false(hsb__hello_read_psks(&h, hsb__text_make(whole.ptr + 4, len)));
+        assert_true(h.illegal);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +317,7 @@ int main(void)
         cmocka_unit_test(odd_protocols),
         cmocka_unit_test(cut_anywhere),
         cmocka_unit_test(change_anything),
+        cmocka_unit_test(pre_shared_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,6 +116,12 @@ static void self_signed_contents(void **state)
     assert_true(X509_get_extension_flags(a) & EXFLAG_BCONS);
     assert_false(X509_get_extension_flags(a) & (EXFLAG_CA | EXFLAG_INVALID));
     assert_int_equal(X509_check_ca(a), 0);
+    for (int i = 0; i < X509_get_ext_count(a); i++) {                   /* RFC 5280 4.2.1    */
+        const int kind = OBJ_obj2nid(X509_EXTENSION_get_object(X509_get_ext(a, i)));
+        assert_int_equal(X509_EXTENSION_get_critical(X509_get_ext(a, i)) != 0,
+                         kind == NID_key_usage || kind == NID_basic_constraints);
+    }
+    assert_int_equal(X509_get_ext_count(a), 6);
     assert_int_equal(openssl_verdict(a, 1790000000), X509_V_OK);
     /* Which of two with one name is meant? */
     assert_int_equal(ASN1_OCTET_STRING_cmp(key_id, X509_get0_authority_key_id(a)), 0);

@@ -535,10 +535,58 @@ static void describe_without_memory(void **state)
     hsb__pem_free(&plain, o);
 }
 
+/* X.690 8.3.2: not more bytes than the number needs. */
+static void serials(void **state)
+{
+    static const struct { size_t len; const char *der; bool good; } cases[] = {
+        { 3, "\2\1\1", true },         { 3, "\2\1\0", true },          { 3, "\2\1\377", true },
+        { 4, "\2\2\0\200", true },     { 4, "\2\2\377\177", true },   { 4, "\2\2\1\0", true },
+        { 4, "\2\2\0\1", false },      { 4, "\2\2\0\177", false },    { 4, "\2\2\377\200", false },
+        { 4, "\2\2\377\377", false },  { 2, "\2\0", false },           { 3, "\4\1\1", false },
+        { 3, "\2\2\1", false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        hsb_str rest = hsb__text_make(guard_copy(cases[i].der, cases[i].len), cases[i].len), serial;
+        if (hsb__x509_serial(&rest, &serial) != cases[i].good)
+            fail_msg("case %zu", i);
+    }
+}
+
+/* The exponent sets what a signature costs: odd, above 1, 32 bits at most. */
+static void rsa_exponents(void **state)
+{
+    static const char wrong[] = "RSA exponent not supported: it is odd, above 1 and has at most 32 bits";
+    static const struct { size_t len; const char *e; const char *text; } cases[] = {
+        { 1, "\3", NULL },               { 3, "\1\0\1", NULL },            { 1, "\1", wrong },
+        { 5, "\0\377\377\377\377", NULL },                               { 1, "\2", wrong },
+        { 5, "\1\0\0\0\1", wrong },     { 5, "\0\377\377\377\376", wrong },
+        { 1, "\0", hsb__x509_malformed },                                 { 1, "\203", hsb__x509_malformed },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char der[300] = "\x30\x82\0\0\2\x82\1\1\0\xFF";
+        br_rsa_public_key key;
+        size_t len = 4 + 4 + 257;
+        memset(der + 9, 0xFF, 256);
+        der[len++] = 2;
+        der[len++] = (char)cases[i].len;
+        memcpy(der + len, cases[i].e, cases[i].len);
+        len += cases[i].len;
+        der[2] = 1;
+        der[3] = (char)(len - 4 - 256);
+        const char *text = hsb__x509_rsa_key(hsb__text_make(guard_copy(der, len), len), &key);
+        if (text != cases[i].text && (!text || !cases[i].text || strcmp(text, cases[i].text) != 0))
+            fail_msg("case %zu: %s", i, text ? text : "good");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(escapes),
+        cmocka_unit_test(serials),
+        cmocka_unit_test(rsa_exponents),
         cmocka_unit_test(string_types),
         cmocka_unit_test(names),
         cmocka_unit_test(many_rdns),
