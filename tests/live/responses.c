@@ -487,7 +487,13 @@ static void never_called(hsb_request *req, void *arg)
 
 static void defer_after_the_answer(rig *r, hsb_request *req)
 {
-    hsb_respond(req, 200, NULL, hsb_text("ok"));
+    static char large[8 << 20];
+    hsb_str body = hsb_text("ok");
+    if (path_is(req, "/large")) {
+        body.ptr = large;
+        body.len = sizeof large;
+    }
+    hsb_respond_owned(req, 200, NULL, body, NULL, NULL);
     assert_true(hsb_ticket_resume(hsb_request_defer(req), resumed_without, r->data));
     assert_false(hsb_request_after(req, 1, never_called, NULL));
 }
@@ -510,6 +516,14 @@ static void test_defer_after_the_answer(void **state)
     assert_answer(a, 200, "ok");
     turns(&r, 5);
     assert_int_equal(count, 4);
+    hang_up(c);
+    c = dial_narrow(&r);                                /* the answer is not out yet           */
+    say(c, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    while (r.requests < 3)
+        turn(&r, 1);
+    turns(&r, 5);
+    assert_int_equal(count, 5);
+    assert_int_equal(r.finishes, 2);
     hang_up(c);
     rig_close(&r);
 }

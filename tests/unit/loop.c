@@ -16,7 +16,15 @@ static void zero_takes_the_default_and_minus_one_stays(void **state)
     assert_true(o.limits.stream_bytes == -1);
     assert_int_equal(o.limits.rate, 7);
     o = hsb__options_resolve(NULL);
-    assert_int_equal(o.limits.head_bytes, 16384);
+    const int64_t got[] = {
+        o.timeouts.handshake, o.timeouts.head, o.timeouts.body, o.timeouts.write, o.timeouts.idle,
+        o.timeouts.close, o.timeouts.shutdown, o.timeouts.stream, o.limits.connections,
+        o.limits.target_bytes, o.limits.head_bytes, o.limits.head_fields, o.limits.body_bytes,
+        o.limits.stream_bytes, o.limits.queued_bytes, o.limits.rate, o.limits.requests,
+        o.limits.per_address,
+    }, promised[] = { 10000, 10000, 30000, 30000, 120000, 2000, 30000, 300000, 1024, 8192, 16384, 100,
+                      1 << 20, -1, 65536, 512, -1, -1 };
+    assert_memory_equal(got, promised, sizeof promised);        /* see >>defaults              */
     assert_int_equal(o.backlog, SOMAXCONN);
 }
 
@@ -98,8 +106,10 @@ static void the_date_is_made_once_a_second(void **state)
     assert_within(seconds, hsb__os_wall() - 2, hsb__os_wall());
     loop.date_second -= 100;                /* as if it were old; fresh keeps it */
     assert_ptr_equal(hsb__loop_date(&loop), date);
+    strcpy(loop.date, "old");
     hsb__loop_tick(&loop);
-    hsb__loop_date(&loop);
+    assert_true(hsb__date_parse(hsb__text_of(hsb__loop_date(&loop)), 0, &seconds));
+    assert_within(seconds, hsb__os_wall() - 2, hsb__os_wall());
     assert_within(loop.date_second, hsb__os_wall() - 2, hsb__os_wall());
 }
 
