@@ -109,6 +109,33 @@ static int end(void **state)
     return memory.used == 0 ? 0 : -1;
 }
 
+static void which_have_a_body(void **state)
+{
+    (void)state;
+    for (int status = 100; status < 1000; status++)
+        assert_int_equal(hsb__frame_has_body(status), status >= 200 && status != 204 && status != 304);
+}
+
+static void *alloc_nothing(size_t size, void *user)
+{
+    (void)size, (void)user;
+    return NULL;
+}
+
+static void without_memory(void **state)
+{
+    hsb__memory none = { .user.alloc = alloc_nothing };
+    hsb__pool empty = { .memory = &none };
+    hsb__buffer b = { .pool = &empty };
+    (void)state;
+    assert_false(hsb__frame_status_line(&b, 200));
+    assert_false(hsb__frame_field(&b, "Name", hsb__text_of("value")));
+    assert_false(hsb__frame_number_field(&b, "Name", 1));
+    assert_false(hsb__frame_chunk(&b, hsb__text_of("part")));
+    assert_int_equal(hsb__buffer_len(&b), 0);
+    hsb__pool_close(&empty);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +144,8 @@ int main(void)
         cmocka_unit_test(fields_and_chunks),
         cmocka_unit_test(no_length_writes_beyond_its_space),
         cmocka_unit_test(what_a_user_may_set),
+        cmocka_unit_test(which_have_a_body),
+        cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, end);
 }
