@@ -1,5 +1,5 @@
 #!/bin/sh
-# README's two processes behind haproxy: a session of one resumes at the other, and through
+# The cookbook's two machines behind haproxy: a session of one resumes at the other, and through
 # haproxy whichever gets the connection; with another key, or in TLS 1.2, it does not.
 set -eu
 for tool in haproxy openssl curl; do
@@ -16,13 +16,9 @@ fail() {
     exit 1
 }
 
-# The ```c block of the recipe in the place of main; and its haproxy.cfg.
-recipe() { awk '/^### /{ on = $0 == "### Several processes behind haproxy" } on' README.md; }
-# shellcheck disable=SC2016  # the backquotes are README's
-{
-    sed '/^int main/,$d' examples/hello.c
-    recipe | sed -n '/^```c$/,/^```$/{/^```/d;p}'
-} >"$tmp/hello.c"
+# The program of the recipe, and its haproxy.cfg.
+name="Two machines that resume each other's sessions"
+python3 tests/check/cookbook.py --program "$name" >"$tmp/hello.c"
 libs=${BEARSSL:+$BEARSSL/build/libbearssl.a}
 ${CC:-cc} -O1 -I. ${BEARSSL:+-isystem "$BEARSSL/inc"} -o "$tmp/hello" "$tmp/hello.c" \
     "${libs:--lbearssl}" >"$tmp/build.log" 2>&1 || fail build
@@ -52,7 +48,8 @@ head -c 32 /dev/urandom >"$tmp/ticket.key"
 start "$other"
 {
     printf 'global\n    log stdout format raw local0\n'
-    recipe | sed -n '/^    defaults$/,/^        server b /{s/^    //;p}' |
+    awk -v name="### $name" '/^### /{ on = $0 == name } on' examples/README.md |
+        sed -n '/^defaults$/,/^    server b /p' |
         sed "s/bind :443/bind 127.0.0.1:$front/; s/:8444/:$a/; s/:8445/:$b/
              s/^    mode tcp/&\n    log global\n    option tcplog/"
 } >"$tmp/haproxy.cfg"

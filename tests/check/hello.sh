@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first program is the same in examples/hello.c, in the header's first comment and in
-# README.md, byte for byte; and so is the second one's main, in the header and in README.md.
+# README.md, byte for byte; and so is the second one's main, in the header and in examples/README.md.
 set -eu
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -15,6 +15,6 @@ cmp "$tmp/header.c" examples/hello.c
 cmp "$tmp/README.c" examples/hello.c
 
 sed -n '/^\/\* =* >>tour /,/^   1  /{ s/^   //; /^int main/,/^}/p; }' httpsbind.h >"$tmp/second.c"
-sed -n '/^### The same by hand$/,/^### JSON/{ /^int main/,/^}/p; }' README.md >"$tmp/README.c"
+sed -n '/^### The same by hand$/,/^### Graceful/{ /^int main/,/^}/p; }' examples/README.md >"$tmp/README.c"
 [ -s "$tmp/second.c" ]
 cmp "$tmp/second.c" "$tmp/README.c"

@@ -1,60 +1,73 @@
 #!/bin/sh
-# Every recipe of README.md builds as it says there: each ```c block takes the place of the
-# first program's answer, of its main, or of both; a ```cpp block is a program of its own
-# that is linked with an implementation in C.
+# README.md has at most 250 lines, its links lead somewhere, and each of its commands (after "$ ")
+# is run here, is run by another script, or needs what this one must not use: root or a network.
 set -eu
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-strict='-std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror'
-include="-I. ${BEARSSL:+-isystem $BEARSSL/inc}" libs=${BEARSSL:+$BEARSSL/build/libbearssl.a}
-: "${libs:=-lbearssl}"
+tmp=$(mktemp -d) pids=
+# shellcheck disable=SC2086  # one word a process
+trap '[ -z "$pids" ] || kill $pids 2>/dev/null || true; rm -rf "$tmp"' EXIT
+fail() { echo "FAILED: $*"; exit 1; }
 
-# The three parts of the first program, each with the empty line behind it.
-sed -n '1,/^$/p' examples/hello.c >"$tmp/includes"
-sed -n '/^static void answer/,/^}/p' examples/hello.c >"$tmp/answer"
-sed -n '/^int main/,$p' examples/hello.c >"$tmp/main"
+[ "$(wc -l <README.md)" -le 250 ] || fail "README.md has more than 250 lines"
+for page in README.md examples/README.md; do
+    grep -o '](\([^)]*\))' $page | sed 's/^](//; s/)$//' | while read -r link; do
+        case $link in
+        http*) ;;
+        '#'*)   # GitHub's name of a heading: lower case, without punctuation, "-" for a space
+            sed -n 's/^##* //p' $page | tr '[:upper:] ' '[:lower:]-' | tr -cd 'a-z0-9\n_-' | grep -qxF -e "${link#?}" ||
+                fail "$page: no heading $link" ;;
+        *) [ -e "$(dirname $page)/$link" ] || fail "$page: no file $link" ;;
+        esac
+    done
+done
 
-# 1.c, 2.c ... and the heading above each in 1.name, 2.name ...
-awk -v dir="$tmp" '
-    /^```$/ && out  { close(out); out = "" }
-    out             { print >out }
-    /^#+ /          { name = $0; sub(/^#+ /, "", name) }
-    /^```c(pp)?$/   { n++; out = dir "/" n "." substr($0, 4); print name >(dir "/" n ".name"); close(dir "/" n ".name") }
-' README.md
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+ask() { curl -sk -m 10 --retry 20 --retry-connrefused --retry-delay 1 "https://localhost:$port/$1"; }
+libs=${BEARSSL:+-I$BEARSSL/inc -L$BEARSSL/build}
 
-# has FUNCTION FILE: the block defines it.
-has() { grep -Eq "^[a-z].*[ *]$1\(" "$2"; }
+# The first program, in a folder with nothing but the header; only its port is another one.
+mkdir "$tmp/first" "$tmp/photos"
+cp httpsbind.h "$tmp/first"
+sed "s/desc = { /&.port = $port, /" examples/hello.c >"$tmp/first/hello.c"
 
-link() {
-    # shellcheck disable=SC2086  # flags are words
-    "$@" $include $libs -lpthread
+start() { "$@" >"$tmp/log" 2>&1 & pids=$!; }
+stop() {
+    kill $pids
+    wait $pids || fail "exit status $? of $line"
+    pids=
 }
 
-n=0
-while n=$((n + 1)); [ -e "$tmp/$n.name" ]; do
-    echo "    $(cat "$tmp/$n.name")"
-    if [ -e "$tmp/$n.cpp" ]; then
-        printf '#define HTTPSBIND_IMPLEMENTATION\n#include "httpsbind.h"\n' >"$tmp/unit.c"
-        # shellcheck disable=SC2086
-        cc -O0 $include -c -o "$tmp/unit.o" "$tmp/unit.c"
-        link c++ -std=c++11 -Wall -Wextra -pedantic -Werror -o "$tmp/program" "$tmp/$n.cpp" "$tmp/unit.o"
-        continue
-    fi
-    block=$tmp/$n.c
-    if grep -q HTTPSBIND_IMPLEMENTATION "$block"; then
-        cp "$block" "$tmp/program.c"
-    else
-        has answer "$block" || has main "$block" || { echo "neither an answer nor a main"; exit 1; }
-        {
-            cat "$tmp/includes"
-            grep '^#include' "$block" || true
-            has answer "$block" || ! grep -q '[^_]answer' "$block" || cat "$tmp/answer"
-            grep -v '^#include' "$block"
-            has main "$block" || cat "$tmp/main"
-        } >"$tmp/program.c"
-    fi
-    # shellcheck disable=SC2086
-    link cc -O0 $strict -o "$tmp/program" "$tmp/program.c"
-    [ -z "${KEEP:-}" ] || cp "$tmp/program.c" "$KEEP/$n.c"
-done
-[ "$n" -gt 10 ]     # or the blocks were not found
+sed -n 's/^\$ //p' README.md >"$tmp/commands"
+[ "$(wc -l <"$tmp/commands")" -ge 10 ] || fail "no commands in README.md"
+while read -r line <&3; do
+    echo "    $line"
+    case $line in
+    'cc -o hello hello.c -lbearssl')
+        # shellcheck disable=SC2086  # flags are words
+        (cd "$tmp/first" && cc $libs -o hello hello.c -lbearssl) ;;
+    ./hello)
+        start "$tmp/first/hello"
+        [ "$(ask '')" = 'Hello over HTTPS' ] || fail "./hello"
+        grep -q "^listening on https://localhost:$port\$" "$tmp/log" || fail "./hello says: $(cat "$tmp/log")"
+        stop ;;
+    'curl -k https://localhost:8443/') ;;               # just now
+    'make deps run')
+        make --no-print-directory run ARGS="--port $port" >"$tmp/log" 2>&1 &
+        pids=$!
+        ask '' | cmp - examples/site/index.html || fail "make run"
+        kill "$(pgrep -P $pids -x serve || pgrep -P "$(pgrep -P $pids | head -n 1)" -x serve)"
+        wait $pids || fail "make run ends with $?"
+        pids= ;;
+    'make deps test') ;;                                # this suite
+    'build/examples/serve --help') $line >/dev/null ;;
+    'build/examples/serve '*)
+        # shellcheck disable=SC2086,SC2046  # words
+        set -- $(echo "$line" | sed "s,~/[a-z]*,$tmp/photos,; s,fullchain.pem,tests/data/server-p256.pem,
+                                     s,privkey.pem,tests/data/server-p256.key,")
+        start "$@" --port "$port"
+        ask '' | grep -qi -e '<html' -e 401 || fail "$line: $(cat "$tmp/log")"
+        stop ;;
+    'git clone '* | 'make -C BearSSL' | *' BearSSL/build/libbearssl.a') ;;      # network
+    'sudo make install' | *'pkg-config --cflags --libs httpsbind)') ;;          # install.sh
+    *) fail "nobody runs this command" ;;
+    esac
+done 3<"$tmp/commands"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What some recipes of README.md promise, with curl as their user: an upload takes whole files
+# What some recipes of examples/README.md promise besides, with curl as their user: an upload takes whole files
 # only, systemd may pass several sockets, an event source does not hold up a graceful stop.
 set -eu
 tmp=$(mktemp -d)
@@ -10,14 +10,6 @@ python=/usr/bin/python3
 
 fail() { echo "FAILED: $*"; exit 1; }
 
-# The ```c block under a heading.
-block() {
-    awk -v heading="### $1" '$0 == heading { on = 1 }
-        on && /^```$/ { exit }
-        on && inside { print }
-        on && /^```c$/ { inside = 1 }' README.md
-}
-
 free_ports() {
     $python -c 'import socket
 s = [socket.socket() for _ in range(2)]
@@ -25,21 +17,11 @@ for i in s: i.bind(("127.0.0.1", 0))
 print(*[i.getsockname()[1] for i in s])'
 }
 
-# build NAME BLOCK...: the first program with these in the place of its own parts, on $port.
+# build PROGRAM RECIPE: on $port.
 build() {
-    program=$1
-    shift
-    for name; do block "$name" >>"$tmp/$program.blocks"; done
-    {
-        sed -n '1,/^$/p' examples/hello.c
-        grep '^#include' "$tmp/$program.blocks" || true
-        grep -q '^static void answer(' "$tmp/$program.blocks" || ! grep -q '[^_]answer' "$tmp/$program.blocks" ||
-            sed -n '/^static void answer/,/^}/p' examples/hello.c
-        grep -v '^#include' "$tmp/$program.blocks"
-        grep -q '^int main' "$tmp/$program.blocks" || sed -n '/^int main/,$p' examples/hello.c
-    } | sed "s/8443/$port/; s/\"localhost\", $port/\"127.0.0.1\", $port/
-             s/hsb_serve_desc desc = { /&.host = \"127.0.0.1\", .port = $port, /" >"$tmp/$program.c"
-    ${CC:-cc} -O1 -I. "$tmp/$program.c" -o "$tmp/$program" -lbearssl -lpthread
+    $python tests/check/cookbook.py --program "$2" | sed "s/8443/$port/" >"$tmp/$1.c"
+    # shellcheck disable=SC2086  # flags are words
+    ${CC:-cc} -O1 -I. ${BEARSSL:+-I$BEARSSL/inc -L$BEARSSL/build} "$tmp/$1.c" -o "$tmp/$1" -lbearssl -lpthread
 }
 
 ask() { curl -sk -m 10 -o /dev/null -w '%{http_code}' --retry 20 --retry-connrefused --retry-delay 1 "$@"; }
@@ -48,7 +30,7 @@ ask() { curl -sk -m 10 -o /dev/null -w '%{http_code}' --retry 20 --retry-connref
 set -- $(free_ports)
 port=$1 second=$2
 
-build upload 'Upload'
+build upload 'An upload'
 (cd "$tmp" && exec ./upload) &
 pid=$!
 got=$(ask -T Makefile "https://127.0.0.1:$port/")
@@ -97,7 +79,7 @@ kill -TERM $pid
 wait $pid || fail "systemd: exit status $?"
 echo "ok: systemd passes two sockets"
 
-build events 'Server-sent events' 'Graceful stop'
+build events 'Server-sent events'
 "$tmp/events" &
 pid=$!
 curl -skN -m 60 --retry 20 --retry-connrefused --retry-delay 1 "https://127.0.0.1:$port/" >"$tmp/heard" &
