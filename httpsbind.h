@@ -23,6 +23,8 @@
    CONTENTS (search for the tag)
      >>tour            a request from accept to close
      >>hooks           which hook, when, what it may do
+     >>statuses        which errors the server answers by itself, and what to do
+     >>limits          limits and deadlines: what the client sees
      >>memory-rules    copied, borrowed, owned
      >>threads         what may be called from where
      >>performance     where the time goes, and the memory
@@ -108,19 +110,32 @@
        return hsb_server_run(server, &err) ? 0 : 1;
    }
 
-   1  A connection is accepted                                              on_accept
-   2  The TLS handshake is complete                                         on_handshake
-   3  A request's head has arrived: answer now (401, 413, a redirect), ask for the body in
-      parts (hsb_request_stream), or do nothing                             on_head
-   4  Part of the body has arrived, and you asked for parts.  Otherwise the server keeps the
-      body for step 5                                                       on_body
-   5  The whole request has arrived: answer with hsb_respond, or with hsb_response_begin,
-      _write and _end; or take a ticket (hsb_request_defer) and answer from another
-      thread                                                                on_request
-   6  You wrote faster than the client reads, and may write again           on_drain
-   7  The answer is sent, or the connection failed: the request ends        on_finish
-   8  The connection waits for its next request: back to 3                  (keep-alive)
-   9  The connection ends; the hook gets the reason                         on_close
+   The way of a request.  What the header does is in the middle; your code is on the right:
+
+     client                          server                            your hooks
+     connect ----------------------> accept -------------------------> on_accept         1
+     ClientHello ... Finished <----> TLS handshake ------------------> on_handshake      2
+     request line, fields ---------> parsed, limits checked ---------> on_head           3
+     body -------------------------> kept; or, if you asked for it --> on_body           4
+                                     the request is whole -----------> on_request        5
+     status, fields, body <--------- TLS records <---- queue <-------- hsb_respond ...
+                                     the queue is short again -------> on_drain          6
+                                     the last byte has left ---------> on_finish         7
+     next request -----------------> ... again from 3 on                                 8
+     close_notify, FIN <-----------> the end ------------------------> on_close          9
+
+   1  Refuse here by address: return false, and the client sees the connection end.
+   2  Who the client is: hsb_conn_tls has the name that it asked for, and its certificate.
+   3  Answer now (401, 413, a redirect), ask for the body in parts (hsb_request_stream, or
+      hsb_request_multipart for a form), or do nothing.
+   4  Only after hsb_request_stream.  Otherwise the server keeps the body for step 5.
+   5  Answer with hsb_respond, or with hsb_response_begin, _write and _end; or take a ticket
+      (hsb_request_defer) and answer from another thread; or leave HTTP (hsb_request_detach,
+      hsb_request_websocket).
+   6  Only if you wrote faster than the client reads: then _write has returned HSB_FLOW_WAIT.
+   7  Once for each on_head, also if the connection failed.  The request ends here.
+   8  On the same connection, unless one side has asked to close it (keep-alive).
+   9  Once for each on_accept, with the reason.
 
    Three small state machines decide what a connection does; >>conn and >>request list their
    states.  A malformed request or a failed handshake is reported to on_error and ends its
@@ -161,11 +176,104 @@
    Not answered when on_request returns, with no ticket open and no hsb_request_after
    pending: the client gets a 500, and on_error gets HSB_ERR_MISUSE with the method and the
    target.
-   Refused by the server itself (400, 408, 413, 414, 417, 431, 501, 505): on_error gets the
-   status that was sent.  If on_head was not called yet, no hook of a request is.  If it was,
-   on_finish follows, and an answer of yours that comes later is dropped.
+   Refused by the server itself (>>statuses): on_error gets the status that was sent.  If on_head
+   was not called yet, no hook of a request is.  If it was, on_finish follows, and an answer of
+   yours that comes later is dropped.
    After on_finish the request's pointer is invalid, after on_close the connection's.  Do not
    call hsb_server_run, _poll or _free from a hook. */
+
+/* ===== >>statuses ================================================================
+   The statuses that the server sends by itself, and what to do about them.  All of 400 and
+   more ask on_error_page for a body first.
+
+   To a request that it refuses.  on_error gets the status and the exact reason, such as "400
+   Bad Request: two Host fields", and the connection ends after the answer.  If you had begun
+   an answer in parts already, there is no status: the connection is cut.
+     400  The request is malformed.  Two parsers could read it in two ways, or the client is
+          broken; no option makes the parser lax.  Also: a body that is no valid form, after
+          hsb_request_multipart or _next_part.  Plain HTTP on a TLS port gets a 400 without
+          TLS, of which no hook hears but on_error: set redirect_port of hsb_serve.
+     408  The head or the body came too slowly: timeouts.head, timeouts.body, limits.rate.
+     413  The body is over limits.body_bytes, or limits.stream_bytes if you asked for parts;
+          or a form has too many parts or too large a part head: hsb_multipart_hooks.  For large
+          uploads ask for parts in on_head, rather than keep them.
+     414  The target is over limits.target_bytes.
+     417  Expect asks for something else than 100-continue.
+     431  The head is over limits.head_bytes or limits.head_fields; the same for trailers.
+          Often it is a heap of cookies.
+     501  Transfer-Encoding is not chunked.
+     505  The version is neither HTTP/1.0 nor HTTP/1.1.
+
+   Instead of an answer that you owe.  The connection goes on.
+     500  on_request returned, and nobody is going to answer: no ticket, no timer.  on_error gets
+          HSB_ERR_MISUSE with method and target.  Or what you asked for cannot be sent: a status
+          outside 200..999, a type or location with a control character, a text of
+          hsb_respondf that cannot be made.
+
+   From the functions that choose a status.  The connection goes on; no error is reported.
+     206  hsb_respond_file, _dir, _content: the range that was asked for.
+     304  The same: the client's copy is still good.
+     308  hsb_respond_dir: a folder whose path has no '/' at its end, or redirect_port.
+     401  hsb_respond_unauthorized.
+     403  hsb_respond_file, _dir: the process may not read the file; look at its mode and user.
+     404  The same: there is no such file, or it is outside the folder, or it is no file.
+     405  The same and _content: the method is neither GET nor HEAD.  hsb_request_route: the
+          path exists, but not with that method.
+     412  The same functions: a condition (If-Match, If-Unmodified-Since) does not hold.
+     414  hsb_respond_dir: the name with a '/' is too long for a redirect.
+     415  hsb_request_multipart, _next_part: the body has another type.
+     416  No byte of the range exists.
+     400  hsb_request_websocket: not a handshake; 426: another version of WebSocket than 13.
+     503  hsb_respond_file, _dir: out of memory or of descriptors.  Raise the limit of open files
+          (ulimit -n), or lower limits.connections.
+
+   What is no status: a handshake that fails ends with an alert, and on_error says why.  If
+   memory runs out while an answer is made, the connection is cut: HSB_ERR_MEMORY. */
+
+/* ===== >>limits ==================================================================
+   Limits and deadlines: what the client sees when it meets one, and what your program is
+   told.  >>defaults has the numbers.  While it is your turn no deadline runs: a client never
+   loses its connection because you take long.
+
+     option               the client sees                        on_close, on_finish get
+     timeouts.handshake   the connection ends, without an alert  HSB_ERR_TIMEOUT *
+     timeouts.head        408, and the end                       HSB_ERR_TIMEOUT *
+     timeouts.body        408, and the end; if you had begun an  HSB_ERR_TIMEOUT *
+                          answer in parts, a cut
+     timeouts.write       the connection ends within the answer  HSB_ERR_TIMEOUT *
+     timeouts.idle        close_notify, between two requests; it HSB_ERR_TIMEOUT
+                          asks again on a new connection
+     timeouts.close       nothing: it has the whole answer       as before
+     timeouts.shutdown    a cut, if its request takes longer     HSB_ERR_SHUTDOWN
+     timeouts.stream      close_notify; a WebSocket that answers HSB_ERR_TIMEOUT, to the
+                          pings stays open                       stream's or socket's on_close
+     limits.connections   it waits until there is room; or, if   HSB_ERR_LIMIT
+                          it is idle itself or has sent
+                          nothing, its connection ends
+     limits.per_address   the connection ends before TLS         only on_error: HSB_ERR_LIMIT
+     limits.requests      Connection: close with the last one    HSB_OK
+     limits.target_bytes  414, and the end                       HSB_ERR_LIMIT *
+     limits.head_bytes    431, and the end                       HSB_ERR_LIMIT *
+     limits.head_fields   431, and the end                       HSB_ERR_LIMIT *
+     limits.body_bytes    413, and the end; at once if           HSB_ERR_LIMIT *
+                          Content-Length says that it is more
+     limits.stream_bytes  the same; if you had begun an answer   HSB_ERR_LIMIT *
+                          in parts, a cut
+     limits.queued_bytes  nothing: you get HSB_FLOW_WAIT.  A     HSB_ERR_LIMIT *
+                          cut at 16 times as many
+     limits.request_bytes what you answer when a function        no error
+                          returned NULL, absent or false
+     limits.rate          as timeouts.body and .write            HSB_ERR_TIMEOUT *
+     message_bytes of a   a Close frame with 1009                code 1009, to the socket's
+     WebSocket                                                   on_close
+     session_cache_bytes  a full handshake instead of a resumed  no error
+     *  on_error gets it, too.
+
+   A cut is an end that no client takes for the end of a whole answer.  What the client still
+   sends of a body that nobody wants is read and dropped, up to 64 KiB if the connection is to
+   go on; beyond that it ends after the answer.
+   A limit of -1 is no limit.  Do not lift timeouts.handshake, .head, .body and .write together
+   with limits.connections: the slow ones would keep all descriptors. */
 
 /* ===== >>memory-rules ============================================================
    Every pointer in this API is one of three kinds:
