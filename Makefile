@@ -12,7 +12,7 @@
 #   make soak        one server under good and bad clients for T seconds (600)
 #   make coverage    which lines and branches of the header the tests reach
 #   make mutate      whether the tests notice N wrong lines (250); an hour or more
-#   make install     the header and httpsbind.pc, below DESTDIR and PREFIX
+#   make install     the header, httpsbind.pc and manual pages, below DESTDIR and PREFIX
 #   make clean
 
 # As many jobs as processors: programs are built, and fuzz targets run, side by side.
@@ -48,7 +48,7 @@ DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-
              libevent-dev libuv1-dev valgrind strace \
              chromium firefox-esr nginx-light libnginx-mod-stream haproxy wrk wget \
              gnutls-bin sslscan testssl.sh libnss3-tools golang-go default-jdk-headless \
-             python3 python3-requests python3-websockets node-ws
+             python3 python3-requests python3-websockets node-ws mandoc
 
 deps:
 	@tests/deps.sh $(DEPS)
@@ -188,6 +188,7 @@ install:
 	    'Description: HTTPS server in one header, on BearSSL' 'Version: $(VERSION)' \
 	    'Cflags: -I$${includedir}' 'Libs: -lbearssl -pthread' \
 	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/httpsbind.pc
+	tests/man.sh httpsbind.h $(DESTDIR)$(PREFIX)/share/man
 
 clean:
 	rm -rf build

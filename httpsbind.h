@@ -183,8 +183,8 @@
    call hsb_server_run, _poll or _free from a hook. */
 
 /* ===== >>statuses ================================================================
-   The statuses that the server sends by itself, and what to do about them.  All of 400 and
-   more ask on_error_page for a body first.
+   The statuses that the server sends by itself, and what to do about them.  For all of 400
+   and more on_error_page may give the body, but for the answer to plain HTTP on a TLS port.
 
    To a request that it refuses.  on_error gets the status and the exact reason, such as "400
    Bad Request: two Host fields", and the connection ends after the answer.  If you had begun
@@ -192,7 +192,7 @@
      400  The request is malformed.  Two parsers could read it in two ways, or the client is
           broken; no option makes the parser lax.  Also: a body that is no valid form, after
           hsb_request_multipart or _next_part.  Plain HTTP on a TLS port gets a 400 without
-          TLS, of which no hook hears but on_error: set redirect_port of hsb_serve.
+          TLS, for which no hook of a request is called: set redirect_port of hsb_serve.
      408  The head or the body came too slowly: timeouts.head, timeouts.body, limits.rate.
      413  The body is over limits.body_bytes, or limits.stream_bytes if you asked for parts;
           or a form has too many parts or too large a part head: hsb_multipart_hooks.  For large
@@ -21954,7 +21954,8 @@ HSB_API int hsb_serve(const hsb_serve_desc *desc)
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
 
 /* ===== >>changes =================================================================
-   0.2.0  TLS 1.3, beside TLS 1.2 and by default: versions, ticket_key, ml_kem_768,
+   0.2.0, 2026-11-27
+          TLS 1.3, beside TLS 1.2 and by default: versions, ticket_key, ml_kem_768,
           on_key_log; hsb_tls_info.group and .signature.  Missing on purpose: early data,
           exporters, authentication after the handshake, certificates signed with RSASSA-PSS
           (RFC 8446 9.1 wants them; >>trust does not verify them).
