@@ -49,12 +49,14 @@
      >>inbox           what other threads leave for the server
      >>der             reading and writing DER
      >>pem             PEM text to DER objects
+     >>folder          keys and certificates that outlive a restart
      >>key             private keys
      >>x509            what a certificate says
      >>trust           what makes one certificate believable
      >>chain           files of certificates: chains, trust anchors, names
      >>crl             revocation lists
-     >>selfsigned      a server's own certificate
+     >>selfsigned      writing certificates: a server's own, and what a CA signs
+     >>localca         a CA of this machine
      >>security        identities, the session cache
      >>hello           reading a ClientHello
      >>choice          which identity, suite and signature; which session
@@ -525,6 +527,16 @@ typedef struct hsb_security_desc {           /* everything in it is copied      
     hsb_identity        identity;            /* the default one; or instead of it:           */
     const char         *self_signed_for;     /* this name or address gets a new P-256 key and
                                                 certificate at each call                     */
+    const char *const  *self_signed_names;   /* more names and addresses for it; NULL-ended  */
+    const char         *local_ca;            /* a folder: its CA signs the certificate of
+                                                self_signed_for, which is then the same after a
+                                                restart.  A client that trusts the folder's
+                                                ca.pem accepts every server that uses it.  What
+                                                is missing is made: the folder with mode 0700,
+                                                the CA for ten years, a certificate for 397
+                                                days.  It is made anew when the names change or
+                                                30 days are left.  Whoever can read ca.key can
+                                                be any server to these clients               */
     const hsb_identity *identities;          /* more of them; the name that the client asks
                                                 for chooses.  An EC and an RSA one may have
                                                 the same name                                */
@@ -1223,6 +1235,7 @@ HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str 
 #include <unistd.h>
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <sys/file.h>
 
 /* -std=c99 hides POSIX, and a feature macro cannot bring it back once a system header
    was read: httpsbind.h defines it for itself when it comes first.                   */
@@ -2123,6 +2136,94 @@ static int hsb__os_open_below(const char *root, const char *relative)
         return -1;
     }
     return hsb__os_walk(real_root, real_path + root_len);
+}
+
+/* --- files that are written ------------------------------------------------------------- */
+
+/* For its owner alone.  A folder that exists already is fine.                        */
+static bool hsb__os_make_folder(const char *path)
+{
+    if (hsb__os_fails(HSB_FAULT("mkdir", NULL)))
+        return false;
+    return mkdir(path, 0700) == 0 || errno == EEXIST;
+}
+
+/* Whether it is a folder of this user's into which nobody else may write.            */
+static bool hsb__os_folder_is_ours(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+           (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/* A new, empty file in place of what was there, or -1.  Its owner alone may read it.  */
+static int hsb__os_create_file(const char *path)
+{
+    if (hsb__os_fails(HSB_FAULT("create", NULL)))
+        return -1;
+    return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+}
+
+static ptrdiff_t hsb__os_write_file(int fd, const void *bytes, size_t len)
+{
+    ptrdiff_t n;
+    do {
+        if (hsb__os_fails(HSB_FAULT("write", &len)))
+            n = -1;
+        else
+            n = write(fd, bytes, len);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* What was written to the file is on the disk.                                        */
+static bool hsb__os_sync_file(int fd)
+{
+    return !hsb__os_fails(HSB_FAULT("fsync", NULL)) && fsync(fd) == 0;
+}
+
+/* What was renamed in the folder stays renamed.  A system that cannot sync a folder does
+   it by itself.                                                                       */
+static bool hsb__os_sync_folder(const char *path)
+{
+    if (hsb__os_fails(HSB_FAULT("fsync", NULL)))
+        return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+    hsb__os_close_file(fd);
+    return ok;
+}
+
+/* Whatever has the new name is replaced: another process sees the old file or the new. */
+static bool hsb__os_rename(const char *from, const char *to)
+{
+    return !hsb__os_fails(HSB_FAULT("rename", NULL)) && rename(from, to) == 0;
+}
+
+static void hsb__os_remove(const char *path)
+{
+    int saved = errno;
+    unlink(path);
+    errno = saved;
+}
+
+/* A lock that one descriptor in all processes can hold; the file is made if need be.  It
+   is freed by hsb__os_close_file, and by the system if the process dies.  -1: no lock;
+   hsb__os_would_block says whether another has it.                                     */
+static int hsb__os_lock_file(const char *path, bool wait)
+{
+    if (hsb__os_fails(HSB_FAULT("lock", NULL)))
+        return -1;
+    int code, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+    if (fd < 0)
+        return -1;
+    do
+        code = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
+    while (code < 0 && errno == EINTR);
+    if (code == 0)
+        return fd;
+    hsb__os_close_file(fd);
+    return -1;
 }
 
 /* ===== >>process =================================================================
@@ -5517,8 +5618,120 @@ static char *hsb__pem_encode(hsb__memory *m, const char *name, const unsigned ch
     return text;
 }
 
+/* ===== >>folder ==================================================================
+   Purpose  a folder that keeps keys and certificates over restarts: one process at a time
+            uses it, and a crash leaves each file old or new
+   Uses     >>platform >>error >>pem
+   Names    hsb__folder_*
+   Tests    tests/unit/folder.c, tests/fault/folder.c                                 */
+
+typedef struct hsb__folder {
+    const char *path;               /* borrowed                                        */
+    int         lock;               /* -1: not ours                                    */
+    char        place[HSB__PEM_PLACE];      /* how errors name it                      */
+} hsb__folder;
+
+/* PATH/NAME.  False: too long.                                                        */
+static bool hsb__folder_file(const hsb__folder *f, const char *name, char out[HSB__PATH_MAX],
+                             hsb_error *err)
+{
+    int n = snprintf(out, HSB__PATH_MAX, "%s/%s", f->path, name);
+    return (n > 0 && n < HSB__PATH_MAX) ||
+           hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "%s: the path is too long", f->place);
+}
+
+static void hsb__folder_close(hsb__folder *f)
+{
+    if (f->lock >= 0)
+        hsb__os_close_file(f->lock);
+    f->lock = -1;
+}
+
+static bool hsb__folder_fail(const hsb__folder *f, hsb_error *err)
+{
+    return hsb__error_system(err, hsb__os_error(), f->place);
+}
+
+/* Makes it if need be, and locks it until hsb__folder_close.  wait false: an error if
+   another process, or another part of this one, has the lock.  Borrows path until then. */
+static bool hsb__folder_open(hsb__folder *f, const char *path, bool wait, hsb_error *err)
+{
+    char lock[HSB__PATH_MAX], buf[HSB__PEM_PLACE];
+    f->path = path;
+    f->lock = -1;
+    snprintf(f->place, sizeof f->place, "%s", hsb__pem_shorten(path, buf));
+    if (!hsb__folder_file(f, "lock", lock, err))
+        return false;
+    if (!hsb__os_make_folder(path))
+        return hsb__folder_fail(f, err);
+    if (!hsb__os_folder_is_ours(path))
+        return hsb__error_set(err, HSB_ERR_SYSTEM, 0, 0, "%s: no folder of this user's into "
+                              "which nobody else may write", f->place);
+    f->lock = hsb__os_lock_file(lock, wait);
+    if (f->lock >= 0)
+        return true;
+    if (!wait && hsb__os_would_block())
+        return hsb__error_set(err, HSB_ERR_SHARED, 0, 0, "%s: another process uses this folder",
+                              f->place);
+    return hsb__folder_fail(f, err);
+}
+
+static bool hsb__folder_put(int fd, hsb_str text)
+{
+    for (size_t done = 0; done < text.len;) {
+        ptrdiff_t n = hsb__os_write_file(fd, text.ptr + done, text.len - done);
+        if (n <= 0)
+            return false;
+        done += (size_t)n;
+    }
+    return hsb__os_sync_file(fd);
+}
+
+/* The file NAME has this text from now on, or is as it was.                           */
+static bool hsb__folder_write(const hsb__folder *f, const char *name, hsb_str text,
+                              hsb_error *err)
+{
+    char fresh[HSB__PATH_MAX], path[HSB__PATH_MAX], what[HSB__PATH_MAX];
+    if (!hsb__folder_file(f, name, path, err) || !hsb__folder_file(f, "new", fresh, err))
+        return false;
+    int fd = hsb__os_create_file(fresh);
+    bool ok = fd >= 0 && hsb__folder_put(fd, text);
+    int code = ok ? 0 : hsb__os_error();
+    if (fd >= 0)
+        hsb__os_close_file(fd);
+    if (ok && !(hsb__os_rename(fresh, path) && hsb__os_sync_folder(f->path)))
+        code = hsb__os_error();
+    if (!code)
+        return true;
+    hsb__os_remove(fresh);
+    snprintf(what, sizeof what, "%s/%s", f->place, name);
+    return hsb__error_system(err, code, what);
+}
+
+/* Whether there is a file of that name that can be opened; or an error that is not its
+   absence, which counts as there.                                                     */
+static bool hsb__folder_has(const hsb__folder *f, const char *name)
+{
+    char path[HSB__PATH_MAX];
+    int fd = hsb__folder_file(f, name, path, NULL) ? hsb__os_open_file(path) : -1;
+    if (fd < 0)
+        return hsb__os_error() != HSB__OS_NO_FILE;
+    hsb__os_close_file(fd);
+    return true;
+}
+
+/* The name of the file of a host name or address: no letter in it has a meaning to the
+   system.  suffix: ".pem".                                                             */
+static void hsb__folder_name(char *out, size_t size, const char *host, const char *suffix)
+{
+    int len = snprintf(out, size, "%s%s", host, suffix);
+    for (int i = 0; i < len && out[i]; i++)
+        if (out[i] == '*' || out[i] == ':' || out[i] == '/' || out[i] == '%')
+            out[i] = '_';
+}
+
 /* ===== >>key =====================================================================
-   Purpose  private keys: read, decrypt, generate; RSASSA-PSS
+   Purpose  private keys: read, decrypt, generate, write; RSASSA-PSS
    Uses     >>platform >>memory >>text >>error >>der >>pem
    Names    hsb__key_*, hsb__pss_*, hsb__hash_len
    Tests    tests/unit/key.c, tests/unit/secrets.c, tests/unit/wipes.c, tests/fuzz/key.c */
@@ -6055,6 +6268,19 @@ static bool hsb__key_generate(hsb__memory *m, hsb__key *k, hsb_error *err)
     }
     hsb__memory_wipe(seed, sizeof seed);
     return k->storage ? true : hsb__error_memory(err);
+}
+
+/* A key on P-256 as the text of a file.  Owned: text_len + 1 secret bytes.  NULL: memory. */
+static char *hsb__key_encode(hsb__memory *m, const hsb__key *k, size_t *text_len)
+{
+    unsigned char der[256], point[BR_EC_KBUF_PUB_MAX_SIZE];
+    br_ec_public_key pub;
+    HSB_ASSERT(k->type == BR_KEYTYPE_EC && k->ec.curve == BR_EC_secp256r1);
+    br_ec_compute_pub(br_ec_get_default(), &pub, point, &k->ec);
+    size_t len = br_encode_ec_pkcs8_der(der, &k->ec, &pub);
+    char *text = hsb__pem_encode(m, "PRIVATE KEY", der, len, text_len);
+    hsb__memory_wipe(der, sizeof der);
+    return text;
 }
 
 /* ===== >>x509 ====================================================================
@@ -7558,22 +7784,114 @@ static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, 
 }
 
 /* ===== >>selfsigned ==============================================================
-   Purpose  writes a certificate: the one that a server without files makes for itself
+   Purpose  writes certificates: the one that a server without files makes for itself, a
+            CA's own, and what that signs
    Uses     >>platform >>memory >>text >>error >>address >>der >>pem >>key >>x509 >>chain
-   Names    hsb__selfsigned_*
+   Names    hsb__selfsigned_*, hsb__san_*
    Tests    tests/unit/selfsigned.c                                                    */
 
-/* --- the self-signed certificate ------------------------------------------------------
-   For one name.  Not a CA: trusting it means trusting this server, and no certificate
-   that its key might sign.                                                            */
-enum { HSB__SELFSIGNED_MAX = 2048, HSB__SELFSIGNED_DAYS = 397, HSB__SELFSIGNED_SKEW = 3600 };
+/* --- names ----------------------------------------------------------------------------
+   What GeneralNames holds (RFC 5280 4.2.1.6): each name once, in the order given.
+   localhost gets the loopback addresses too.                                          */
+enum { HSB__SAN_NAMES = 100 };
+
+typedef struct hsb__san {
+    hsb__der_out der;                       /* owned: see hsb__san_free                */
+    char         shown[HSB__HOST_SIZE];     /* the first name                          */
+} hsb__san;
+
+static void hsb__san_free(hsb__memory *m, hsb__san *san)
+{
+    hsb__memory_free(m, san->der.bytes, san->der.size);
+    memset(san, 0, sizeof *san);
+}
+
+static hsb_str hsb__san_text(const hsb__san *san)
+{
+    return hsb__text_make((const char *)san->der.bytes, san->der.len);
+}
+
+static void hsb__san_put(hsb__san *san, unsigned kind, const void *bytes, size_t len)
+{
+    hsb_str rest = hsb__san_text(san), name;
+    unsigned tag;
+    while (rest.len && hsb__der_next(&rest, &tag, &name))
+        if (tag == HSB__DER_CONTEXT + kind && name.len == len && !memcmp(name.ptr, bytes, len))
+            return;
+    hsb__der_put_element(&san->der, HSB__DER_CONTEXT + kind, bytes, len);
+}
+
+/* False: neither an address nor a host name (RFC 1035 2.3.4: at most 253 bytes).      */
+static bool hsb__san_add(hsb__san *san, const char *name)
+{
+    static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
+    char host[HSB__HOST_SIZE];
+    hsb_address address;
+    bool is_address = hsb__address_parse(&address, name) && !address.scope_id;
+    if (!is_address && (!hsb__host_normalise_pattern(host, hsb__text_of(name)) ||
+                        strlen(host) > 253))
+        return false;
+    if (!san->shown[0])
+        snprintf(san->shown, sizeof san->shown, "%s", is_address ? name : host);
+    if (is_address)
+        hsb__san_put(san, HSB__X509_IP, address.bytes,
+                     address.family == HSB_IPV4 ? sizeof v4 : sizeof v6);
+    else
+        hsb__san_put(san, HSB__X509_DNS, host, strlen(host));
+    if (!is_address && strcmp(host, "localhost") == 0) {
+        hsb__san_put(san, HSB__X509_IP, v4, sizeof v4);
+        hsb__san_put(san, HSB__X509_IP, v6, sizeof v6);
+    }
+    return true;
+}
+
+/* first may be NULL, and so may more, which is NULL-ended.  After false there is nothing
+   to free.                                                                            */
+static bool hsb__san_make(hsb__memory *m, hsb__san *san, const char *first,
+                          const char *const *more, hsb_error *err)
+{
+    const char *name = first;
+    size_t size = 64 + (first ? strlen(first) : 0), count = 0;
+    memset(san, 0, sizeof *san);
+    for (; more && more[count] && count < HSB__SAN_NAMES; count++)
+        size += strlen(more[count]) + 32;           /* an address in DER is at most 18 */
+    if (more && more[count])
+        return hsb__error_set(err, HSB_ERR_LIMIT, 0, 0, "more than %d names for a certificate",
+                              (int)HSB__SAN_NAMES);
+    san->der.bytes = hsb__memory_alloc(m, size);
+    san->der.size = san->der.bytes ? size : 0;
+    if (!san->der.bytes)
+        return hsb__error_memory(err);
+    bool good = !first || hsb__san_add(san, first);
+    for (size_t i = 0; i < count && good; i++)
+        good = hsb__san_add(san, name = more[i]);
+    if (good)
+        return true;
+    hsb__san_free(m, san);
+    return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                          "certificate: \"%.80s\" is no host name or address", name);
+}
+
+/* --- a certificate ------------------------------------------------------------------------
+   What a server signs for itself is not a CA: trusting it means trusting this server, and no
+   certificate that its key might sign.                                                */
+enum {
+    HSB__SELFSIGNED_DAYS = 397,
+    HSB__SELFSIGNED_SKEW = 3600,            /* seconds that a client's clock may be slow */
+    HSB__SELFSIGNED_REST = 1024             /* bytes beside the names                  */
+};
 
 typedef struct hsb__selfsigned {
-    const hsb__key *key;
-    char            host[HSB__HOST_SIZE];
-    hsb_str         name;                   /* host, or the address as it was given    */
-    hsb_address     address;                /* family 0: a DNS name                    */
-    int64_t         now;
+    const hsb__key *key;                    /* only its public half is written         */
+    const char     *shown;                  /* the common name                         */
+    hsb_str         names;                  /* of an hsb__san; absent: none            */
+    hsb_str         acme;                   /* RFC 8737 3: the SHA-256; absent: none   */
+    int64_t         from, until;
+    bool            is_ca;
+    const hsb__key *signer;                 /* NULL: key, and the next two are not used */
+    hsb_str         issuer;                 /* DER of its Name                         */
+    hsb_str         issuer_id;              /* of its key                              */
+    /* hsb__selfsigned_prepare fills these in                                          */
     unsigned char   serial[16], key_id[20];
     unsigned char   point[BR_EC_KBUF_PUB_MAX_SIZE];
     size_t          point_len;
@@ -7581,9 +7899,9 @@ typedef struct hsb__selfsigned {
 
 /* RFC 5280 A.1: a common name has 64 characters at most.  A longer name is only in
    the SAN, and a fixed text takes its place here, as the issuer must not be empty.    */
-static void hsb__selfsigned_put_name(hsb__der_out *out, hsb_str name)
+static void hsb__selfsigned_put_name(hsb__der_out *out, const char *name)
 {
-    hsb_str shown = name.len <= 64 ? name : hsb__text_of("self-signed");
+    hsb_str shown = hsb__text_of(strlen(name) <= 64 ? name : "self-signed");
     size_t dn = hsb__der_open(out, HSB__DER_SEQUENCE);
     size_t rdn = hsb__der_open(out, HSB__DER_SET);
     size_t attribute = hsb__der_open(out, HSB__DER_SEQUENCE);
@@ -7594,11 +7912,11 @@ static void hsb__selfsigned_put_name(hsb__der_out *out, hsb_str name)
     hsb__der_close(out, dn);
 }
 
-static void hsb__selfsigned_put_validity(hsb__der_out *out, int64_t now)
+static void hsb__selfsigned_put_validity(hsb__der_out *out, int64_t from, int64_t until)
 {
     size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_time(out, now - HSB__SELFSIGNED_SKEW);
-    hsb__der_put_time(out, now + HSB__SELFSIGNED_DAYS * INT64_C(86400));
+    hsb__der_put_time(out, from);
+    hsb__der_put_time(out, until);
     hsb__der_close(out, mark);
 }
 
@@ -7610,14 +7928,15 @@ static void hsb__selfsigned_put_bits(hsb__der_out *out, const void *bytes, size_
     hsb__der_close(out, mark);
 }
 
-static void hsb__selfsigned_put_key(hsb__der_out *out, const hsb__selfsigned *self)
+/* SubjectPublicKeyInfo of a point on P-256                                            */
+static void hsb__selfsigned_put_key(hsb__der_out *out, const unsigned char *point, size_t len)
 {
     size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
     size_t algorithm = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_oid(out, "1.2.840.10045.2.1");
     hsb__der_put_oid(out, "1.2.840.10045.3.1.7");
     hsb__der_close(out, algorithm);
-    hsb__selfsigned_put_bits(out, self->point, self->point_len);
+    hsb__selfsigned_put_bits(out, point, len);
     hsb__der_close(out, mark);
 }
 
@@ -7628,22 +7947,15 @@ static void hsb__selfsigned_put_signature_kind(hsb__der_out *out)
     hsb__der_close(out, mark);
 }
 
-/* The names.  localhost gets the loopback addresses too.                              */
-static void hsb__selfsigned_put_san(hsb__der_out *out, const hsb__selfsigned *self)
+/* The signature of all that was written since mark.                                   */
+static void hsb__selfsigned_sign(hsb__der_out *out, size_t mark, const hsb__key *signer)
 {
-    static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
-    size_t mark = hsb__der_open(out, HSB__DER_SEQUENCE);
-    if (self->address.family)
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_IP, self->address.bytes,
-                             self->address.family == HSB_IPV4 ? sizeof v4 : sizeof v6);
-    else
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_DNS, self->name.ptr,
-                             self->name.len);
-    if (hsb__text_is_nocase(self->name, "localhost")) {
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_IP, v4, sizeof v4);
-        hsb__der_put_element(out, HSB__DER_CONTEXT + HSB__X509_IP, v6, sizeof v6);
-    }
-    hsb__der_close(out, mark);
+    unsigned char hash[br_sha256_SIZE], signature[160];
+    hsb__x509_sha256(out->bytes + mark, out->len - mark, hash);
+    size_t len = br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
+                                                  &signer->ec, signature);
+    hsb__selfsigned_put_signature_kind(out);
+    hsb__selfsigned_put_bits(out, signature, len);
 }
 
 /* What an extension's OCTET STRING holds is written between open and close.           */
@@ -7668,39 +7980,71 @@ static void hsb__selfsigned_close_extension(hsb__der_out *out, hsb__selfsigned_m
     hsb__der_close(out, mark.extension);
 }
 
-/* RFC 5280 4.2.1: basicConstraints, keyUsage, extKeyUsage serverAuth, subjectAltName, and
-   the two identifiers that tell this certificate from yesterday's, which has the same name
-   and another key.                                                                    */
-static void hsb__selfsigned_put_extensions(hsb__der_out *out, const hsb__selfsigned *self)
+static void hsb__selfsigned_put_san(hsb__der_out *out, hsb_str names)
+{
+    hsb__selfsigned_mark mark = hsb__selfsigned_open_extension(out, "2.5.29.17", false);
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put(out, names.ptr, names.len);
+    hsb__der_close(out, list);
+    hsb__selfsigned_close_extension(out, mark);
+}
+
+/* RFC 5280 4.2.1: basicConstraints; keyUsage digitalSignature, or for a CA keyCertSign and
+   cRLSign; extKeyUsage serverAuth.  A CA of ours signs no other CA.                   */
+static void hsb__selfsigned_put_purpose(hsb__der_out *out, const hsb__selfsigned *self)
 {
     static const unsigned char no_ca[] = { HSB__DER_SEQUENCE, 0 };
+    static const unsigned char is_ca[] = {
+        HSB__DER_SEQUENCE, 6, HSB__DER_BOOLEAN, 1, 0xFF, HSB__DER_INTEGER, 1, 0
+    };
     static const unsigned char signature_only[] = { HSB__DER_BITS, 2, 7, 0x80 };
+    static const unsigned char certs_and_lists[] = { HSB__DER_BITS, 2, 1, 0x06 };
     hsb__selfsigned_mark mark = hsb__selfsigned_open_extension(out, "2.5.29.19", true);
-    hsb__der_put(out, no_ca, sizeof no_ca);
+    hsb__der_put(out, self->is_ca ? is_ca : no_ca, self->is_ca ? sizeof is_ca : sizeof no_ca);
     hsb__selfsigned_close_extension(out, mark);
 
     mark = hsb__selfsigned_open_extension(out, "2.5.29.15", true);
-    hsb__der_put(out, signature_only, sizeof signature_only);
+    hsb__der_put(out, self->is_ca ? certs_and_lists : signature_only, sizeof signature_only);
     hsb__selfsigned_close_extension(out, mark);
-
+    if (self->is_ca)
+        return;
     mark = hsb__selfsigned_open_extension(out, "2.5.29.37", false);
     size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__der_put_oid(out, "1.3.6.1.5.5.7.3.1");
     hsb__der_close(out, list);
     hsb__selfsigned_close_extension(out, mark);
+}
 
-    mark = hsb__selfsigned_open_extension(out, "2.5.29.17", false);
-    hsb__selfsigned_put_san(out, self);
-    hsb__selfsigned_close_extension(out, mark);
-
-    mark = hsb__selfsigned_open_extension(out, "2.5.29.14", false);
+/* The identifiers of both keys: they tell this certificate from yesterday's, which has the
+   same name and another key.                                                          */
+static void hsb__selfsigned_put_ids(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    hsb_str signer = hsb__text_make((const char *)self->key_id, sizeof self->key_id);
+    hsb__selfsigned_mark mark = hsb__selfsigned_open_extension(out, "2.5.29.14", false);
     hsb__der_put_element(out, HSB__DER_OCTETS, self->key_id, sizeof self->key_id);
     hsb__selfsigned_close_extension(out, mark);
-
+    if (self->signer)
+        signer = self->issuer_id;
+    if (!signer.len)
+        return;
     mark = hsb__selfsigned_open_extension(out, "2.5.29.35", false);
-    list = hsb__der_open(out, HSB__DER_SEQUENCE);
-    hsb__der_put_element(out, HSB__DER_CONTEXT + 0, self->key_id, sizeof self->key_id);
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_element(out, HSB__DER_CONTEXT + 0, signer.ptr, signer.len);
     hsb__der_close(out, list);
+    hsb__selfsigned_close_extension(out, mark);
+}
+
+static void hsb__selfsigned_put_extensions(hsb__der_out *out, const hsb__selfsigned *self)
+{
+    hsb__selfsigned_put_purpose(out, self);
+    if (self->names.ptr)
+        hsb__selfsigned_put_san(out, self->names);
+    hsb__selfsigned_put_ids(out, self);
+    if (!self->acme.ptr)
+        return;
+    hsb__selfsigned_mark mark =
+        hsb__selfsigned_open_extension(out, "1.3.6.1.5.5.7.1.31", true);
+    hsb__der_put_element(out, HSB__DER_OCTETS, self->acme.ptr, self->acme.len);
     hsb__selfsigned_close_extension(out, mark);
 }
 
@@ -7713,10 +8057,13 @@ static void hsb__selfsigned_put_tbs(hsb__der_out *out, const hsb__selfsigned *se
     hsb__der_close(out, version);
     hsb__der_put_element(out, HSB__DER_INTEGER, self->serial, sizeof self->serial);
     hsb__selfsigned_put_signature_kind(out);
-    hsb__selfsigned_put_name(out, self->name);
-    hsb__selfsigned_put_validity(out, self->now);
-    hsb__selfsigned_put_name(out, self->name);
-    hsb__selfsigned_put_key(out, self);
+    if (self->signer)
+        hsb__der_put(out, self->issuer.ptr, self->issuer.len);
+    else
+        hsb__selfsigned_put_name(out, self->shown);
+    hsb__selfsigned_put_validity(out, self->from, self->until);
+    hsb__selfsigned_put_name(out, self->shown);
+    hsb__selfsigned_put_key(out, self->point, self->point_len);
     size_t wrapped = hsb__der_open(out, HSB__DER_EXPLICIT + 3);
     size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__selfsigned_put_extensions(out, self);
@@ -7727,26 +8074,10 @@ static void hsb__selfsigned_put_tbs(hsb__der_out *out, const hsb__selfsigned *se
 
 static void hsb__selfsigned_put(hsb__der_out *out, const hsb__selfsigned *self)
 {
-    unsigned char hash[br_sha256_SIZE], signature[160];
     size_t cert = hsb__der_open(out, HSB__DER_SEQUENCE);
     hsb__selfsigned_put_tbs(out, self);
-    hsb__x509_sha256(out->bytes + cert, out->len - cert, hash);
-    size_t len = br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
-                                                  &self->key->ec, signature);
-    hsb__selfsigned_put_signature_kind(out);
-    hsb__selfsigned_put_bits(out, signature, len);
+    hsb__selfsigned_sign(out, cert, self->signer ? self->signer : self->key);
     hsb__der_close(out, cert);
-}
-
-static bool hsb__selfsigned_read_name(hsb__selfsigned *self, const char *name)
-{
-    self->name = hsb__text_of(name);
-    if (hsb__address_parse(&self->address, name))
-        return true;
-    self->address.family = HSB_FAMILY_ANY;
-    bool good = hsb__host_normalise_pattern(self->host, self->name);
-    self->name = hsb__text_of(self->host);
-    return good && self->name.len <= 253;                       /* RFC 1035 2.3.4      */
 }
 
 /* RFC 5280 4.1.2.2: a serial number is positive and has 20 bytes at most.  RFC 7093 2 (1):
@@ -7765,28 +8096,24 @@ static bool hsb__selfsigned_prepare(hsb__selfsigned *self)
     return true;
 }
 
-/* k: from hsb__key_generate.                                                          */
-static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *k,
-                                   const char *name, int64_t now, hsb_error *err)
+/* One certificate, as a chain of its own.  Its keys are on P-256.                     */
+static bool hsb__selfsigned_issue(hsb__memory *m, hsb__chain *c, hsb__selfsigned *self,
+                                  hsb_error *err)
 {
-    unsigned char bytes[HSB__SELFSIGNED_MAX];
-    hsb__der_out out = { bytes, 0, sizeof bytes, false };
-    hsb__selfsigned self = { 0 };
-    HSB_ASSERT(k->type == BR_KEYTYPE_EC && k->ec.curve == BR_EC_secp256r1);
+    size_t size = HSB__SELFSIGNED_REST + self->names.len + self->issuer.len;
     memset(c, 0, sizeof *c);
-    self.key = k;
-    self.now = now;
-    if (!hsb__selfsigned_read_name(&self, name))
-        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
-                              "self-signed certificate: \"%.80s\" is no host name or address",
-                              name);
-    if (!hsb__selfsigned_prepare(&self))
+    HSB_ASSERT(self->key->type == BR_KEYTYPE_EC && self->key->ec.curve == BR_EC_secp256r1);
+    if (!hsb__selfsigned_prepare(self))
         return hsb__error_system(err, hsb__os_error(), "random bytes for a certificate");
-    hsb__selfsigned_put(&out, &self);
+    hsb__der_out out = { hsb__memory_alloc(m, size), 0, size, false };
+    if (!out.bytes)
+        return hsb__error_memory(err);
+    hsb__selfsigned_put(&out, self);
+    c->objects = out.full ? NULL : hsb__pem_object(m, "CERTIFICATE", out.bytes, out.len);
+    hsb__memory_free(m, out.bytes, size);
     if (out.full)
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
                               "self-signed certificate: the clock is wrong");
-    c->objects = hsb__pem_object(m, "CERTIFICATE", out.bytes, out.len);
     c->count = 1;
     c->key_type = BR_KEYTYPE_EC;
     if (c->objects && hsb__chain_list(m, c))
@@ -7795,11 +8122,284 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
     return hsb__error_memory(err);
 }
 
+/* k: from hsb__key_generate.  more: see hsb__san_make.                                */
+static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *k,
+                                 const char *name, const char *const *more, int64_t now,
+                                 hsb_error *err)
+{
+    hsb__san san;
+    hsb__selfsigned self;
+    memset(c, 0, sizeof *c);
+    if (!hsb__san_make(m, &san, name, more, err))
+        return false;
+    memset(&self, 0, sizeof self);
+    self.key = k;
+    self.shown = san.shown;
+    self.names = hsb__san_text(&san);
+    self.from = now - HSB__SELFSIGNED_SKEW;
+    self.until = now + HSB__SELFSIGNED_DAYS * INT64_C(86400);
+    bool ok = hsb__selfsigned_issue(m, c, &self, err);
+    hsb__san_free(m, &san);
+    return ok;
+}
+
+/* ===== >>localca =================================================================
+   Purpose  a CA of this machine, in a folder: a client that trusts it once accepts every
+            certificate that servers here make with it
+   Uses     >>platform >>memory >>text >>error >>address >>pem >>folder >>key >>x509
+            >>trust >>chain >>selfsigned
+   Names    hsb__localca_*
+   Tests    tests/unit/localca.c, tests/fault/folder.c, tests/check/trust.sh
+
+   The folder holds ca.key, ca.pem, and for each server NAME.pem: its certificate and key in
+   one file, so that a crash cannot leave two that do not belong together.  NAME is the
+   first name of the server.
+
+   What is good stays.  ca.key is made once.  ca.pem is made from it, and made anew with
+   the same key when less than 30 days are left; clients must trust it again then.  NAME.pem
+   is made anew if it cannot be read, if its names are others, if it does not come from this
+   ca.pem, or if less than 30 days are left.  A clock that is too slow, as on a machine that
+   has just started, changes nothing.                                                   */
+
+enum {
+    HSB__LOCALCA_DAYS = 3650,
+    HSB__LOCALCA_LEFT = 30              /* days                                         */
+};
+
+typedef struct hsb__localca {
+    hsb__memory  *memory;
+    hsb__folder   folder;
+    int64_t       now;
+    hsb__key      key;
+    hsb__chain    chain;
+    hsb__x509     cert;                 /* points into chain                            */
+} hsb__localca;
+
+static void hsb__localca_close(hsb__localca *ca)
+{
+    hsb__key_free(ca->memory, &ca->key);
+    hsb__chain_free(ca->memory, &ca->chain);
+    hsb__folder_close(&ca->folder);
+}
+
+static bool hsb__localca_is_fresh(const hsb__localca *ca, const hsb__x509 *cert)
+{
+    return ca->now + HSB__LOCALCA_LEFT * INT64_C(86400) < cert->not_after;
+}
+
+/* The certificate, and for a server its key, in one file.                              */
+static bool hsb__localca_write(const hsb__localca *ca, const char *name,
+                               const br_x509_certificate *cert, const hsb__key *key_or_null,
+                               hsb_error *err)
+{
+    hsb__memory *m = ca->memory;
+    size_t cert_len, key_len = 0;
+    char *shown = hsb__pem_encode(m, "CERTIFICATE", cert->data, cert->data_len, &cert_len);
+    char *secret = key_or_null ? hsb__key_encode(m, key_or_null, &key_len) : NULL;
+    size_t len = cert_len + key_len;
+    char *both = shown && (secret || !key_or_null) ? hsb__memory_alloc(m, len) : NULL;
+    if (both) {
+        memcpy(both, shown, cert_len);
+        if (key_len)
+            memcpy(both + cert_len, secret, key_len);
+    }
+    hsb__memory_free(m, shown, cert_len + 1);
+    hsb__memory_free_secret(m, secret, key_len + 1);
+    bool ok = both ? hsb__folder_write(&ca->folder, name, hsb__text_make(both, len), err)
+                   : hsb__error_memory(err);
+    hsb__memory_free_secret(m, both, len);
+    return ok;
+}
+
+/* --- the CA ------------------------------------------------------------------------------- */
+
+static bool hsb__localca_make_key(hsb__localca *ca, hsb_error *err)
+{
+    hsb__memory *m = ca->memory;
+    size_t len;
+    if (hsb__folder_has(&ca->folder, "ca.pem"))
+        return hsb__error_set(err, HSB_ERR_KEY, 0, 0, "%s: ca.pem is there, but not its ca.key",
+                              ca->folder.place);
+    if (!hsb__key_generate(m, &ca->key, err))
+        return false;
+    char *text = hsb__key_encode(m, &ca->key, &len);
+    bool ok = text ? hsb__folder_write(&ca->folder, "ca.key", hsb__text_make(text, len), err)
+                   : hsb__error_memory(err);
+    hsb__memory_free_secret(m, text, len + 1);
+    return ok;
+}
+
+/* Its name is its own, so that a client that trusts two machines cannot confuse them.  */
+static bool hsb__localca_make_cert(hsb__localca *ca, hsb_error *err)
+{
+    unsigned char random[4];
+    char shown[64];
+    hsb__selfsigned self;
+    hsb__chain fresh;
+    if (!hsb__os_entropy(random, sizeof random))
+        return hsb__error_system(err, hsb__os_error(), "random bytes for a certificate");
+    snprintf(shown, sizeof shown, "Local CA of httpsbind.h %02x%02x%02x%02x", random[0],
+             random[1], random[2], random[3]);
+    memset(&self, 0, sizeof self);
+    self.key = &ca->key;
+    self.shown = shown;
+    self.from = ca->now - HSB__SELFSIGNED_SKEW;
+    self.until = ca->now + HSB__LOCALCA_DAYS * INT64_C(86400);
+    self.is_ca = true;
+    if (!hsb__selfsigned_issue(ca->memory, &fresh, &self, err))
+        return false;
+    hsb__chain_free(ca->memory, &ca->chain);
+    ca->chain = fresh;
+    return hsb__localca_write(ca, "ca.pem", &fresh.certs[0], NULL, err);
+}
+
+static bool hsb__localca_load_key(hsb__localca *ca, hsb_error *err)
+{
+    char path[HSB__PATH_MAX];
+    hsb_pem pem;
+    memset(&pem, 0, sizeof pem);
+    pem.path = path;
+    if (!hsb__folder_has(&ca->folder, "ca.key"))
+        return hsb__localca_make_key(ca, err);
+    if (!hsb__folder_file(&ca->folder, "ca.key", path, err) ||
+        !hsb__key_load(ca->memory, &ca->key, &pem, NULL, err))
+        return false;
+    return (ca->key.type == BR_KEYTYPE_EC && ca->key.ec.curve == BR_EC_secp256r1) ||
+           hsb__error_set(err, HSB_ERR_KEY, 0, 0, "%s: ca.key is no key on P-256",
+                          ca->folder.place);
+}
+
+/* What a file that somebody else put there must not be.                                */
+static bool hsb__localca_check_cert(hsb__localca *ca, hsb_error *err)
+{
+    const br_x509_certificate *cert = &ca->chain.certs[0];
+    if (!hsb__chain_fits_key(&ca->chain, &ca->key, "ca.key", err))
+        return false;
+    if (!hsb__x509_walk(&ca->cert, cert->data, cert->data_len) || !ca->cert.is_ca ||
+        hsb__trust_check_issuer(&ca->cert))
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: ca.pem is no CA's certificate",
+                              ca->folder.place);
+    return true;
+}
+
+static bool hsb__localca_load_cert(hsb__localca *ca, hsb_error *err)
+{
+    char path[HSB__PATH_MAX];
+    hsb_pem pem;
+    memset(&pem, 0, sizeof pem);
+    pem.path = path;
+    if (!hsb__folder_has(&ca->folder, "ca.pem"))
+        return hsb__localca_make_cert(ca, err) && hsb__localca_check_cert(ca, err);
+    if (!hsb__folder_file(&ca->folder, "ca.pem", path, err) ||
+        !hsb__chain_load(ca->memory, &ca->chain, &pem, err) || !hsb__localca_check_cert(ca, err))
+        return false;
+    return hsb__localca_is_fresh(ca, &ca->cert) ||
+           (hsb__localca_make_cert(ca, err) && hsb__localca_check_cert(ca, err));
+}
+
+/* --- a server ------------------------------------------------------------------------------ */
+
+/* Whether the file is as a new one would be, but for its dates.                        */
+static bool hsb__localca_is_good(const hsb__localca *ca, const hsb__chain *c,
+                                 const hsb__key *k, const hsb__san *san)
+{
+    unsigned char digest[HSB__TRUST_DIGEST];
+    hsb__x509 cert;
+    br_x509_pkey signer;
+    if (!hsb__x509_walk(&cert, c->certs[0].data, c->certs[0].data_len) ||
+        hsb__x509_public_key(&ca->cert, &signer) ||
+        hsb__trust_check_algorithms(&cert.signed_part))
+        return false;
+    hsb__trust_hash(&cert.signed_part, digest);
+    return hsb__localca_is_fresh(ca, &cert) && !cert.is_ca &&
+           hsb__text_equal(cert.san, hsb__san_text(san)) &&
+           hsb__text_equal(cert.issuer.name, ca->cert.subject) &&
+           hsb__trust_verify(&cert.signed_part, digest, &signer) &&
+           hsb__chain_fits_key(c, k, "", NULL);
+}
+
+/* The certificate of the last time.  False, and HSB_OK: there is none, or not a good one. */
+static bool hsb__localca_load(const hsb__localca *ca, const char *file, const hsb__san *san,
+                              hsb__chain *c, hsb__key *k, hsb_error *err)
+{
+    char path[HSB__PATH_MAX];
+    hsb_pem pem;
+    memset(&pem, 0, sizeof pem);
+    pem.path = path;
+    memset(k, 0, sizeof *k);
+    memset(c, 0, sizeof *c);
+    hsb__error_clear(err);
+    if (!hsb__folder_has(&ca->folder, file))
+        return false;
+    if (hsb__folder_file(&ca->folder, file, path, err) &&
+        hsb__chain_load(ca->memory, c, &pem, err) &&
+        hsb__key_load(ca->memory, k, &pem, NULL, err) && hsb__localca_is_good(ca, c, k, san))
+        return true;
+    if (err->status != HSB_ERR_MEMORY && err->status != HSB_ERR_SYSTEM)
+        hsb__error_clear(err);                      /* what it says is no good: make it anew */
+    hsb__key_free(ca->memory, k);
+    hsb__chain_free(ca->memory, c);
+    return false;
+}
+
+static bool hsb__localca_sign(const hsb__localca *ca, const char *file, const hsb__san *san,
+                              hsb__chain *c, hsb__key *k, hsb_error *err)
+{
+    hsb__selfsigned self;
+    memset(&self, 0, sizeof self);
+    memset(c, 0, sizeof *c);
+    if (!hsb__key_generate(ca->memory, k, err))
+        return false;
+    self.key = k;
+    self.shown = san->shown;
+    self.names = hsb__san_text(san);
+    self.from = ca->now - HSB__SELFSIGNED_SKEW;
+    self.until = ca->now + HSB__SELFSIGNED_DAYS * INT64_C(86400);
+    if (self.until > ca->cert.not_after)
+        self.until = ca->cert.not_after;
+    self.signer = &ca->key;
+    self.issuer = ca->cert.subject;
+    self.issuer_id = ca->cert.key_id;
+    if (hsb__selfsigned_issue(ca->memory, c, &self, err) &&
+        hsb__localca_write(ca, file, &c->certs[0], k, err))
+        return true;
+    hsb__chain_free(ca->memory, c);
+    hsb__key_free(ca->memory, k);
+    return false;
+}
+
+/* A certificate and its key for these names (see hsb__san_make), from the CA in path.  Waits
+   for another process that does the same.                                              */
+static bool hsb__localca_make(hsb__memory *m, const char *path, hsb__chain *c, hsb__key *k,
+                              const char *name, const char *const *more, int64_t now,
+                              hsb_error *err)
+{
+    hsb__localca ca;
+    hsb__san san;
+    char file[HSB__HOST_SIZE + 8];
+    hsb_error why;
+    memset(&ca, 0, sizeof ca);
+    ca.memory = m;
+    ca.now = now;
+    if (!hsb__san_make(m, &san, name, more, err))
+        return false;
+    hsb__folder_name(file, sizeof file, san.shown, ".pem");
+    bool ok = hsb__folder_open(&ca.folder, path, true, &why) &&
+              hsb__localca_load_key(&ca, &why) && hsb__localca_load_cert(&ca, &why) &&
+              (hsb__localca_load(&ca, file, &san, c, k, &why) ||
+               (why.status == HSB_OK && hsb__localca_sign(&ca, file, &san, c, k, &why)));
+    if (!ok && err)
+        *err = why;
+    hsb__localca_close(&ca);
+    hsb__san_free(m, &san);
+    return ok;
+}
+
 /* ===== >>security ================================================================
    Purpose  the immutable, counted object behind hsb_security: identities by server
             name, trust, the fastest primitives of this CPU, and the session cache
    Uses     >>platform >>memory >>text >>error >>address >>pem >>key >>x509 >>chain >>crl
-            >>selfsigned
+            >>selfsigned >>localca
    Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
             hsb__suite_*, hsb__security_*
    Tests    tests/unit/security.c, tests/unit/sessions.c, tests/unit/wipes.c,
@@ -8303,11 +8903,15 @@ static bool hsb__security_load_identity(hsb_security *s, hsb__identity *out,
 }
 
 static bool hsb__security_make_identity(hsb_security *s, hsb__identity *out,
-                                        const char *name, hsb_error *err)
+                                        const hsb_security_desc *desc, hsb_error *err)
 {
     hsb__memory *m = &s->memory;
+    const char *name = desc->self_signed_for, *const *more = desc->self_signed_names;
+    if (desc->local_ca)
+        return hsb__localca_make(m, desc->local_ca, &out->chain, &out->key, name, more,
+                                 hsb__os_wall(), err);
     return hsb__key_generate(m, &out->key, err) &&
-           hsb__selfsigned_make(m, &out->chain, &out->key, name, hsb__os_wall(), err);
+           hsb__selfsigned_make(m, &out->chain, &out->key, name, more, hsb__os_wall(), err);
 }
 
 /* --- the table of names --------------------------------------------------------------- */
@@ -8425,7 +9029,7 @@ static bool hsb__security_load_default(hsb_security *s, hsb__identity *who,
 {
     if (!desc->self_signed_for)
         return hsb__security_load_one(s, who, &desc->identity, err);
-    return hsb__security_make_identity(s, who, desc->self_signed_for, err) &&
+    return hsb__security_make_identity(s, who, desc, err) &&
            hsb__security_add_own_names(s, who, err);
 }
 
@@ -8441,6 +9045,10 @@ static bool hsb__security_load_identities(hsb_security *s, const hsb_security_de
     if (loads && desc->self_signed_for)
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
                               "both identity and self_signed_for are set");
+    if ((desc->local_ca || desc->self_signed_names) && !desc->self_signed_for)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                              "%s is set, but self_signed_for, which it is about, is not",
+                              desc->local_ca ? "local_ca" : "self_signed_names");
     if (own + more == 0)
         return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
                               "no certificate: set identity or self_signed_for");
@@ -21973,6 +22581,8 @@ HSB_API int hsb_serve(const hsb_serve_desc *desc)
           on_error_page.
           hsb_serve: a whole program in one call, with signals, renewal, sockets of systemd,
           threads and a port that redirects.
+          self_signed_names, and local_ca: certificates that outlive a restart, from a CA of
+          this machine that a client trusts once.
           limits.per_address; timeouts.stream, after which a silent stream ends;
           hsb_server_closing.
           Unix sockets: "unix:/path" as a host, HSB_UNIX, and descriptors of them.

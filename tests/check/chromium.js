@@ -42,13 +42,16 @@ async function tab(debug, address) {
     return evaluate;
 }
 
-// use(open), where open(address) gives a tab; afterwards nothing of the browser is left.
-async function browse(chromium, use) {
+// use(open), where open(address) gives a tab; afterwards nothing of the browser is left.  With
+// trust, a home folder whose certificates it trusts, it looks at certificates as a user's would.
+async function browse(chromium, use, trust) {
     const home = fs.mkdtempSync(path.join(os.tmpdir(), 'chromium-'));
     const child = spawn(chromium, ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
         '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-        '--autoplay-policy=no-user-gesture-required', '--ignore-certificate-errors',
-        '--remote-debugging-port=0', '--user-data-dir=' + home, 'about:blank'], { stdio: 'ignore' });
+        '--autoplay-policy=no-user-gesture-required',
+        ...(trust ? ['--disable-features=ChromeRootStoreUsed'] : ['--ignore-certificate-errors']),
+        '--remote-debugging-port=0', '--user-data-dir=' + home, 'about:blank'],
+        { stdio: 'ignore', env: { ...process.env, ...(trust && { HOME: trust }) } });
     try {
         const ready = path.join(home, 'DevToolsActivePort');
         const debug = await within('Chromium starts', () => fs.existsSync(ready) &&

@@ -11,7 +11,7 @@ static X509 *self_signed(const char *name, int64_t now)
     hsb__key k;
     hsb__chain c;
     assert_true(hsb__key_generate(&m, &k, NULL));
-    assert_true(hsb__selfsigned_make(&m, &c, &k, name, now, NULL));
+    assert_true(hsb__selfsigned_make(&m, &c, &k, name, NULL, now, NULL));
     assert_int_equal(c.count, 1);
     assert_int_equal(c.key_type, BR_KEYTYPE_EC);
     assert_true(hsb__chain_fits_key(&c, &k, "", NULL));
@@ -137,7 +137,7 @@ static const char *no_self_signed(const char *name, int64_t now)
     hsb__key k;
     hsb__chain c;
     assert_true(hsb__key_generate(&m, &k, NULL));
-    assert_false(hsb__selfsigned_make(&m, &c, &k, name, now, &err));
+    assert_false(hsb__selfsigned_make(&m, &c, &k, name, NULL, now, &err));
     assert_int_equal(err.status, HSB_ERR_CERT);
     assert_int_equal(c.count, 0);
     hsb__key_free(&m, &k);
@@ -158,11 +158,11 @@ static void self_signed_refused(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(text, sizeof text,
-                 "self-signed certificate: \"%s\" is no host name or address", bad[i]);
+                 "certificate: \"%s\" is no host name or address", bad[i]);
         assert_string_equal(no_self_signed(bad[i], 0), text);
     }
     assert_string_equal(no_self_signed("a\n", 0),
-                        "self-signed certificate: \"a?\" is no host name or address");
+                        "certificate: \"a?\" is no host name or address");
     for (size_t i = 0; i < sizeof name; i++)
         name[i] = i % 2 ? '.' : 'a';
     name[253] = '\0';                           /* ends in a, 253 long                       */
@@ -186,7 +186,7 @@ static void self_signed_without_memory(void **state)
         hsb__memory m = help_memory_of(&help);
         hsb__chain c;
         hsb_error err = { 0 };
-        ok = hsb__selfsigned_make(&m, &c, &k, "localhost", 0, &err);
+        ok = hsb__selfsigned_make(&m, &c, &k, "localhost", NULL, 0, &err);
         assert_true(ok || err.status == HSB_ERR_MEMORY);
         hsb__chain_free(&m, &c);
         assert_int_equal(m.used, 0);

@@ -52,7 +52,7 @@ static void make(made *c, const parts *p)
     hsb__der_put(&out, "\xA0\x03\x02\x01\x02\x02\x01\x07", 8);          /* v3, serial 7      */
     hsb__selfsigned_put_signature_kind(&out);
     hsb__der_put(&out, "\x30\x00", 2);                                  /* issuer: empty     */
-    hsb__selfsigned_put_validity(&out, 1000000000);
+    hsb__selfsigned_put_validity(&out, 1000000000, 2000000000);
     hsb__der_put(&out, subject.ptr, subject.len);
     hsb__der_put_element(&out, HSB__DER_SEQUENCE, p->key.ptr, p->key.len);
     if (p->extensions.ptr) {
