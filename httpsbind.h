@@ -16,7 +16,7 @@
    }
 
    Build     cc hello.c -lbearssl           (Debian: apt-get install libbearssl-dev)
-   Does not  HTTP/2, compression, ACME, OCSP, Windows.  No cipher, hash, curve or big-number
+   Does not  HTTP/2, compression, OCSP, Windows.  No cipher, hash, curve or big-number
              arithmetic of its own.
    Licence   MIT, at the end of the file.
 
@@ -91,6 +91,11 @@
      >>route           a table of methods and paths
      >>answers         formatted answers, pages of the program, the access log
      >>serve           a whole program in one call
+     >>json            JSON of a CA: read strictly, written a little
+     >>jws             signed messages and requests for certificates
+     >>https           an HTTPS client for one question at a time
+     >>order           one order of a certificate, and when to renew it
+     >>acme            certificates by themselves
      >>changes         versions, and what is promised
      >>licence         MIT                                                              */
 
@@ -350,6 +355,8 @@
      HSB_MALLOC, HSB_FREE       default malloc and free
      HSB_USE_POLL               use poll(2) even if epoll or kqueue is available
      HSB_NO_THREADS             no locks: use one thread only, and no function from another
+     HTTPSBIND_ACME             certificates by themselves, for the implementation and for each
+                                file that uses them: see hsb_acme_new
 
    The implementation is C99 or later, the API part also C++11.  With -std=c99 (not gnu99)
    include httpsbind.h before any system header, or compile with -D_GNU_SOURCE; a compile
@@ -1187,6 +1194,90 @@ HSB_API hsb_flow       hsb_websocket_ping(hsb_websocket *ws, hsb_str payload);
    that on_close may get, no code is sent.  reason is UTF-8 and is cut after 123 bytes.           */
 HSB_API void           hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason);
 
+/* --- certificates by themselves (RFC 8555) ------------------------------------------------- */
+/* Only with HTTPSBIND_ACME, in every file that uses it.
+   An acme gets certificates from a CA and renews them.  It stores them in a folder, so that a
+   restart orders nothing.  It shows the stored certificate, or a self-signed one until the first
+   arrives.  A failure never takes a certificate away.
+     hsb_acme *acme = hsb_acme_new(&desc, &err);
+     hsb_server *server = hsb_bind_secure("::", 443, hsb_acme_security(acme), &options, &err);
+     hsb_server_set_acme(server, acme, &err);
+     ... start a thread that calls hsb_acme_run(acme, &err) ...
+     hsb_server_run(server, &err);
+     hsb_acme_stop(acme);  ... join the thread ...
+     hsb_server_free(server);
+     hsb_acme_free(acme);                                                                         */
+#ifdef HTTPSBIND_ACME
+typedef struct hsb_acme hsb_acme;
+
+typedef enum hsb_acme_challenge {   /* how the CA makes sure that a name is ours                  */
+    HSB_ACME_TLS_ALPN_01,       /* it connects to port 443 of the name (RFC 8737)                 */
+    HSB_ACME_HTTP_01            /* it connects to port 80 of the name, where a plain server that
+                                   has the acme, too, must listen (RFC 8555 8.3)                  */
+} hsb_acme_challenge;
+
+typedef enum hsb_acme_state {
+    HSB_ACME_GOOD,              /* the stored certificate is good                                 */
+    HSB_ACME_ORDERING,
+    HSB_ACME_ISSUED,            /* there is a new certificate, and servers show it                */
+    HSB_ACME_FAILED
+} hsb_acme_state;
+
+typedef struct hsb_acme_event {
+    hsb_acme_state state;
+    const char    *text;        /* one line for a person: which name, what the CA says, what comes
+                                   next.  Borrowed: this call                                     */
+    int64_t        next;        /* seconds since 1970: renewal or the next try; 0: now            */
+    int64_t        expires;     /* of the certificate; 0: there is none                           */
+} hsb_acme_event;
+
+typedef struct hsb_acme_desc {  /* everything in it is borrowed: until hsb_acme_free              */
+    const char *const *names;           /* host names and addresses of this server; NULL-ended, at
+                                           most 100, no wildcards.  One certificate has them all  */
+    const char        *directory;       /* URL of the CA's directory     (that of Let's Encrypt) */
+    const char        *contact;         /* "mailto:you@example.org"         (none)                */
+    bool               agree_to_terms;  /* you have read the CA's terms and agree; must be true   */
+    const char        *folder;          /* made with mode 0700 if it is missing.  It holds keys: one
+                                           acme at a time may use it                              */
+    hsb_pem            roots;           /* CAs that verify the CA's own server (the system's)     */
+    const char        *external_id, *external_key;  /* what a CA gave you where it wants an
+                                           account of yours; the key is base64url (none)          */
+    const char        *profile;         /* the CA's name for a kind of certificate: Let's Encrypt
+                                           has "shortlived", which addresses need      (the CA's) */
+    hsb_acme_challenge challenge;
+    hsb_security_desc  security;        /* all of it but identity, self_signed_for and
+                                           self_signed_names                                      */
+    void             (*on_event)(const hsb_acme_event *event, void *user);  /* on the thread of
+                                           hsb_acme_run                                           */
+    void              *user;
+    hsb_allocator      allocator;       /* called on every thread that uses the acme              */
+} hsb_acme_desc;
+
+/* Reads the folder; asks nobody.  NULL: HSB_ERR_CERT (a value in desc that cannot be),
+   HSB_ERR_SHARED (another acme has the folder), HSB_ERR_SYSTEM, _LIMIT or _MEMORY, or an error of
+   hsb_security_new.  Owned: hsb_acme_free.                                                       */
+HSB_API hsb_acme     *hsb_acme_new(const hsb_acme_desc *desc, hsb_error *err);
+/* What to bind with.  Borrowed: until hsb_acme_run.                                              */
+HSB_API hsb_security *hsb_acme_security(const hsb_acme *acme);
+/* Orders and renews, until hsb_acme_stop.  It blocks, so give it a thread of its own.  A name that
+   the system's resolver does not answer delays the stop by as long as that takes.
+   After a failure it tries again: after 1, 5, 15 and 60 minutes, 3 hours, then every 6 hours, and
+   never before the CA's Retry-After.  It renews when two thirds of a certificate's life are over,
+   or when the CA suggests it (RFC 9773).  False: HSB_ERR_MISUSE.                                 */
+HSB_API bool          hsb_acme_run(hsb_acme *acme, hsb_error *err);
+/* For good.                                                  [any thread] [signal handler]       */
+HSB_API void          hsb_acme_stop(hsb_acme *acme);
+/* After hsb_acme_run has returned, and after the servers that have it were freed or have another.
+   NULL does nothing.                                                                             */
+HSB_API void          hsb_acme_free(hsb_acme *acme);
+/* From now on the server's TLS listeners show the acme's certificate and answer the CA's
+   challenges; with HTTP-01 its plain ones answer them.  A challenge reaches no hooks but on_accept
+   and on_close.  Several servers may have one acme.  NULL: none, and the last certificate stays.
+   False: as hsb_server_set_security, or HSB_ERR_MEMORY.                                          */
+HSB_API bool          hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null,
+                                          hsb_error *err);
+#endif
+
 #ifdef __cplusplus
 }
 #endif
@@ -1996,6 +2087,48 @@ static void hsb__os_close_will_reset(hsb__socket s)
     struct linger reset = { 1, 0 };
     setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
+
+#ifdef HTTPSBIND_ACME
+/* --- connections that we open -------------------------------------------------------------- */
+
+/* A non-blocking socket that connects, or is connected once it is writable: then ask
+   hsb__os_socket_error.                                                              */
+static hsb__socket hsb__os_connect(const hsb_address *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = hsb__os_to_sockaddr(a, &ss);
+    hsb__socket s = hsb__os_socket_of(a->family == HSB_IPV4 ? AF_INET : AF_INET6);
+    if (s < 0)
+        return HSB__NO_SOCKET;
+    if (hsb__os_prepare(s) && !hsb__os_fails(HSB_FAULT("connect", NULL)) &&
+        (connect(s, (const struct sockaddr *)&ss, len) == 0 || errno == EINPROGRESS)) {
+        hsb__os_set_accepted(s, a->family);
+        return s;
+    }
+    hsb__os_close(s);
+    return HSB__NO_SOCKET;
+}
+
+typedef enum hsb__os_waited {
+    HSB__OS_WAIT_TIME, HSB__OS_WAIT_READY, HSB__OS_WAIT_WOKEN, HSB__OS_WAIT_FAILED
+} hsb__os_waited;
+
+/* Until the socket (or none) is ready, wake is rung, or so long.                     */
+static hsb__os_waited hsb__os_wait(hsb__socket s, bool to_write, const hsb__wake *wake, int ms)
+{
+    struct pollfd list[2] = {
+        { wake->read_fd, POLLIN, 0 },
+        { s, (short)(to_write ? POLLOUT : POLLIN), 0 }
+    };
+    if (hsb__os_fails(HSB_FAULT("wait", NULL)))
+        return HSB__OS_WAIT_FAILED;
+    int n = poll(list, s == HSB__NO_SOCKET ? 1 : 2, ms);
+    if (n < 0)
+        return errno == EINTR ? HSB__OS_WAIT_READY : HSB__OS_WAIT_FAILED;
+    return n == 0 ? HSB__OS_WAIT_TIME : list[0].revents ? HSB__OS_WAIT_WOKEN
+                                                        : HSB__OS_WAIT_READY;
+}
+#endif
 
 /* --- files ----------------------------------------------------------------------------- */
 enum { HSB__PATH_MAX = PATH_MAX };
@@ -7791,8 +7924,7 @@ static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, 
    Tests    tests/unit/selfsigned.c                                                    */
 
 /* --- names ----------------------------------------------------------------------------
-   What GeneralNames holds (RFC 5280 4.2.1.6): each name once, in the order given.
-   localhost gets the loopback addresses too.                                          */
+   What GeneralNames holds (RFC 5280 4.2.1.6): each name once, in the order given.     */
 enum { HSB__SAN_NAMES = 100 };
 
 typedef struct hsb__san {
@@ -7821,8 +7953,9 @@ static void hsb__san_put(hsb__san *san, unsigned kind, const void *bytes, size_t
     hsb__der_put_element(&san->der, HSB__DER_CONTEXT + kind, bytes, len);
 }
 
-/* False: neither an address nor a host name (RFC 1035 2.3.4: at most 253 bytes).      */
-static bool hsb__san_add(hsb__san *san, const char *name)
+/* False: neither an address nor a host name (RFC 1035 2.3.4: at most 253 bytes).  loopback:
+   localhost gets the loopback addresses too.                                          */
+static bool hsb__san_add(hsb__san *san, const char *name, bool loopback)
 {
     static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
     char host[HSB__HOST_SIZE];
@@ -7838,7 +7971,7 @@ static bool hsb__san_add(hsb__san *san, const char *name)
                      address.family == HSB_IPV4 ? sizeof v4 : sizeof v6);
     else
         hsb__san_put(san, HSB__X509_DNS, host, strlen(host));
-    if (!is_address && strcmp(host, "localhost") == 0) {
+    if (loopback && !is_address && strcmp(host, "localhost") == 0) {
         hsb__san_put(san, HSB__X509_IP, v4, sizeof v4);
         hsb__san_put(san, HSB__X509_IP, v6, sizeof v6);
     }
@@ -7848,7 +7981,7 @@ static bool hsb__san_add(hsb__san *san, const char *name)
 /* first may be NULL, and so may more, which is NULL-ended.  After false there is nothing
    to free.                                                                            */
 static bool hsb__san_make(hsb__memory *m, hsb__san *san, const char *first,
-                          const char *const *more, hsb_error *err)
+                          const char *const *more, bool loopback, hsb_error *err)
 {
     const char *name = first;
     size_t size = 64 + (first ? strlen(first) : 0), count = 0;
@@ -7862,9 +7995,9 @@ static bool hsb__san_make(hsb__memory *m, hsb__san *san, const char *first,
     san->der.size = san->der.bytes ? size : 0;
     if (!san->der.bytes)
         return hsb__error_memory(err);
-    bool good = !first || hsb__san_add(san, first);
+    bool good = !first || hsb__san_add(san, first, loopback);
     for (size_t i = 0; i < count && good; i++)
-        good = hsb__san_add(san, name = more[i]);
+        good = hsb__san_add(san, name = more[i], loopback);
     if (good)
         return true;
     hsb__san_free(m, san);
@@ -8130,7 +8263,7 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
     hsb__san san;
     hsb__selfsigned self;
     memset(c, 0, sizeof *c);
-    if (!hsb__san_make(m, &san, name, more, err))
+    if (!hsb__san_make(m, &san, name, more, true, err))
         return false;
     memset(&self, 0, sizeof self);
     self.key = k;
@@ -8381,7 +8514,7 @@ static bool hsb__localca_make(hsb__memory *m, const char *path, hsb__chain *c, h
     memset(&ca, 0, sizeof ca);
     ca.memory = m;
     ca.now = now;
-    if (!hsb__san_make(m, &san, name, more, err))
+    if (!hsb__san_make(m, &san, name, more, true, err))
         return false;
     hsb__folder_name(file, sizeof file, san.shown, ".pem");
     bool ok = hsb__folder_open(&ca.folder, path, true, &why) &&
@@ -10991,7 +11124,7 @@ static const br_x509_pkey *hsb__tls12_key(const br_x509_class *const *class, uns
     return hsb__verify_key(&hsb__tls12_of_x509(class)->verify);
 }
 
-/* --- life ------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------ */
 
 /* The generator is seeded here, once: an unused context stays seeded.  rng_os_rand_done
    keeps 0.6 from doing it again, by RDRAND behind a CPUID that a virtual machine traps, or
@@ -12413,10 +12546,25 @@ static void hsb__tls13_end(hsb__tls13 *t)
    the same for both: hsb__record, and this section.                                     */
 
 typedef struct hsb__tls hsb__tls;
+
+#ifdef HTTPSBIND_ACME
+/* What >>acme sets: the sections below know nothing else of it.  acme NULL: nothing is set. */
+typedef struct hsb__challenger {
+    void          *acme;
+    hsb_security *(*certificate)(void *acme, const char *name);  /* counted for the caller;
+                                                                    NULL: none is pending */
+    bool          (*response)(void *acme, hsb_str token, char *out, size_t size);
+    void          (*leave)(void *acme, hsb_server *server);     /* it ends                */
+} hsb__challenger;
+#endif
+
 typedef struct hsb__tls_pool {
     hsb__memory    *memory;
     hsb__pool      *blocks;
     hsb__tls12_pool engines;
+#ifdef HTTPSBIND_ACME
+    hsb__challenger challenger;
+#endif
 } hsb__tls_pool;
 
 typedef enum hsb__tls_phase {
@@ -12454,6 +12602,9 @@ struct hsb__tls {
     bool             ask, require;      /* for a client certificate                     */
     bool             update_owed;       /* the client asked us to change our keys       */
     bool             shut, peer_shut;   /* close_notify: sent, or came                  */
+#ifdef HTTPSBIND_ACME
+    bool             challenge;         /* a CA validates a name: no hook hears of it   */
+#endif
 };
 
 /* --- what went wrong ------------------------------------------------------------------ */
@@ -12722,7 +12873,7 @@ static void hsb__tls_advance12(hsb__tls *t)
         hsb__tls_complete12(t);
 }
 
-/* --- life -------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------ */
 static void hsb__tls_pool_close(hsb__tls_pool *pool)
 {
     hsb__tls12_pool_close(&pool->engines);
@@ -12867,6 +13018,35 @@ static hsb__tls13 *hsb__tls_new13(hsb__tls *t)
     return h;
 }
 
+#ifdef HTTPSBIND_ACME
+/* RFC 8737 3: acme-tls/1 as the only protocol asks for the certificate of a challenge.  It is a
+   security of its own, which replaces the connection's.  False: no such challenge is pending. */
+static bool hsb__tls_take_challenge(hsb__tls *t, const hsb__hello *hello)
+{
+    const hsb__challenger *c = &t->pool->challenger;
+    char name[HSB__HOST_SIZE];
+    hsb_security *security = NULL;
+    if (!c->acme || t->tls13 || !hsb__text_is(hello->protocols, "\012acme-tls/1"))
+        return true;
+    if (hello->server_name.ptr && hsb__choice_read_name(hello->server_name, name))
+        security = c->certificate(c->acme, name);
+    if (!security)
+        return false;
+    hsb__security_release(t->security);
+    t->security = security;
+    t->record.crypto = &security->crypto;
+    t->ask = t->require = false;
+    t->challenge = true;
+    return true;
+}
+
+/* Whether the connection was only a challenge, and ends with its handshake.                  */
+static bool hsb__tls_is_challenge(const hsb__tls *t)
+{
+    return t->challenge;
+}
+#endif
+
 /* All of a ClientHello is in t->hello.                                                       */
 static void hsb__tls_take_hello(hsb__tls *t)
 {
@@ -12880,6 +13060,12 @@ static void hsb__tls_take_hello(hsb__tls *t)
         error = hello.fault == HSB__HELLO_POINTS ? HSB__TLS_ERR_POINTS : HSB__TLS_ERR_PROTOCOLS;
     else if (hello.illegal)
         error = HSB__TLS_ERR_ILLEGAL;
+#ifdef HTTPSBIND_ACME
+    if (version && !hsb__tls_take_challenge(t, &hello)) {
+        error = HSB__TLS_ERR_ALPN;
+        version = 0;
+    }
+#endif
     if (version == HSB__TLS13) {
         if (!t->tls13)
             t->tls13 = hsb__tls_new13(t);
@@ -17833,7 +18019,7 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
 /* ===== >>http1 ===================================================================
    Purpose  HTTP/1 as a connection receives it: head, body, trailers, 100-continue, limits,
             refusals; from here the hooks of a request are called
-   Uses     >>list >>text >>buffer >>error >>loop >>head >>body >>frame >>channel
+   Uses     >>list >>text >>buffer >>error >>tls >>loop >>head >>body >>frame >>channel
             >>request >>response
    Names    hsb__http1_*
    Tests    tests/wire, tests/live/limits.c, tests/live/responses.c, tests/live/timeouts.c
@@ -18132,9 +18318,33 @@ static void hsb__http1_start_body(hsb_request *req)
         hsb__http1_refuse(req, 413, "Content-Length is over the limit");
 }
 
+#ifdef HTTPSBIND_ACME
+/* RFC 8555 8.3: what a CA asks for to validate a name.  No hook hears of it.                  */
+static bool hsb__http1_answer_challenge(hsb_request *req)
+{
+    static const char prefix[] = "/.well-known/acme-challenge/";
+    const hsb__challenger *c = &req->channel.loop->tls.challenger;
+    const hsb_str target = hsb__request_text(req, req->head.target);
+    char text[512];
+    if (!c->acme || target.len < sizeof prefix ||
+        memcmp(target.ptr, prefix, sizeof prefix - 1) != 0 ||
+        !hsb__text_is(hsb__request_text(req, req->head.method), "GET") ||
+        !c->response(c->acme, hsb__text_after(target, sizeof prefix - 1), text, sizeof text))
+        return false;
+    hsb__response_whole(req, 200, "application/octet-stream", hsb__text_of(text));
+    return true;
+}
+#endif
+
 static void hsb__http1_head_done(hsb_request *req)
 {
     const hsb_options *o = &req->channel.loop->options;
+#ifdef HTTPSBIND_ACME
+    if (hsb__http1_answer_challenge(req)) {
+        hsb__http1_start_body(req);
+        return;
+    }
+#endif
     req->opened = true;
     req->continue_due = req->head.expect_continue;
     if (o->limits.requests > 0 && req->earlier + 1 >= o->limits.requests)
@@ -18701,6 +18911,12 @@ static bool hsb__conn_turn_handshake(hsb_conn *c)
     if (phase == HSB__TLS_OPEN) {
         c->phase = HSB__HTTP;
         c->since = hsb__conn_now(c);
+#ifdef HTTPSBIND_ACME
+        if (hsb__tls_is_challenge(c->tls)) {
+            hsb__conn_close(c);
+            return true;
+        }
+#endif
         if (!hsb__conn_hook_bool(c, c->loop->options.hooks.on_handshake))
             hsb__conn_close(c);
         return true;
@@ -19865,6 +20081,10 @@ static void hsb__server_free(hsb_server *s)
     hsb__loop *loop = &s->loop;
     loop->depth++;
     hsb__loop_tick(loop);
+#ifdef HTTPSBIND_ACME
+    if (loop->tls.challenger.acme)
+        loop->tls.challenger.leave(loop->tls.challenger.acme, s);
+#endif
     hsb__server_begin_close(s);
     while (s->total) {
         hsb__server_force(s);
@@ -22560,6 +22780,2399 @@ HSB_API int hsb_serve(const hsb_serve_desc *desc)
 #  pragma clang diagnostic pop
 #endif
 #endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
+
+/* ===== >>json ====================================================================
+   Purpose  reads JSON (RFC 8259) of a CA, and writes a little.  Strict and bounded: no
+            allocation, at most HSB__JSON_DEPTH deep, nothing read beyond the text given
+   Uses     >>text >>der >>x509
+   Names    hsb__json_*
+   Tests    tests/unit/json.c, tests/fuzz/json.c
+
+   hsb__json_is_whole is asked once for a text.  Only then the others read in it: they find
+   values, which stay as they were sent until hsb__json_text decodes a string.          */
+#ifdef HTTPSBIND_ACME
+
+enum { HSB__JSON_DEPTH = 16 };
+
+static void hsb__json_blank(hsb_str *s)
+{
+    while (s->len && (hsb__byte_is_blank(s->ptr[0]) || s->ptr[0] == '\n' || s->ptr[0] == '\r'))
+        *s = hsb__text_after(*s, 1);
+}
+
+/* The character after blanks, which stays where it is; 0: the end.                     */
+static char hsb__json_peek(hsb_str *s)
+{
+    hsb__json_blank(s);
+    return s->len ? s->ptr[0] : '\0';
+}
+
+static bool hsb__json_take(hsb_str *s, char c)
+{
+    if (hsb__json_peek(s) != c || !s->len)
+        return false;
+    *s = hsb__text_after(*s, 1);
+    return true;
+}
+
+/* \uXXXX, after the \u.                                                                 */
+static bool hsb__json_unit(hsb_str *s, uint32_t *unit)
+{
+    *unit = 0;
+    for (size_t i = 0; i < 4; i++) {
+        int digit = i < s->len ? hsb__text_hex(s->ptr[i]) : -1;
+        if (digit < 0)
+            return false;
+        *unit = *unit * 16 + (uint32_t)digit;
+    }
+    *s = hsb__text_after(*s, 4);
+    return true;
+}
+
+/* What follows a backslash.  A surrogate needs its other half.                          */
+static bool hsb__json_escape(hsb_str *s, uint32_t *c)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    uint32_t low;
+    if (!s->len)
+        return false;
+    const char kind = s->ptr[0], *at = kind ? strchr(from, kind) : NULL;
+    *s = hsb__text_after(*s, 1);
+    if (at) {
+        *c = (uint32_t)to[at - from];
+        return true;
+    }
+    if (kind != 'u' || !hsb__json_unit(s, c))
+        return false;
+    if (*c < 0xD800 || *c > 0xDFFF)
+        return true;
+    if (*c > 0xDBFF || s->len < 2 || s->ptr[0] != '\\' || s->ptr[1] != 'u')
+        return false;
+    *s = hsb__text_after(*s, 2);
+    if (!hsb__json_unit(s, &low) || low < 0xDC00 || low > 0xDFFF)
+        return false;
+    *c = 0x10000 + ((*c - 0xD800) << 10) + (low - 0xDC00);
+    return true;
+}
+
+/* The next character of a string, after its first quote.  False: *c is 0 at the closing
+   quote, which is taken, and 1 if the string is malformed.                              */
+static bool hsb__json_char(hsb_str *s, uint32_t *c)
+{
+    *c = 1;
+    if (!s->len || (unsigned char)s->ptr[0] < ' ')
+        return false;
+    if (s->ptr[0] == '"') {
+        *s = hsb__text_after(*s, 1);
+        *c = 0;
+        return false;
+    }
+    if (s->ptr[0] != '\\')
+        return hsb__utf8_next(s, c);
+    *s = hsb__text_after(*s, 1);
+    return hsb__json_escape(s, c);
+}
+
+static bool hsb__json_string(hsb_str *s)
+{
+    uint32_t c;
+    if (!hsb__json_take(s, '"'))
+        return false;
+    while (hsb__json_char(s, &c))
+        ;
+    return c == 0;
+}
+
+static size_t hsb__json_digits(hsb_str *s)
+{
+    size_t n = hsb__byte_count(*s, HSB__BYTE_DIGIT);
+    *s = hsb__text_after(*s, n);
+    return n;
+}
+
+/* RFC 8259 6: no leading zeros, digits on both sides of a point.                        */
+static bool hsb__json_number(hsb_str *s)
+{
+    if (s->len && s->ptr[0] == '-')
+        *s = hsb__text_after(*s, 1);
+    bool zero = s->len && s->ptr[0] == '0';
+    size_t digits = hsb__json_digits(s);
+    if (digits == 0 || (zero && digits > 1))
+        return false;
+    if (s->len && s->ptr[0] == '.') {
+        *s = hsb__text_after(*s, 1);
+        if (!hsb__json_digits(s))
+            return false;
+    }
+    if (!s->len || (s->ptr[0] | 0x20) != 'e')
+        return true;
+    *s = hsb__text_after(*s, 1);
+    if (s->len && (s->ptr[0] == '+' || s->ptr[0] == '-'))
+        *s = hsb__text_after(*s, 1);
+    return hsb__json_digits(s) > 0;
+}
+
+static bool hsb__json_word(hsb_str *s)
+{
+    static const char *const words[] = { "true", "false", "null" };
+    for (size_t i = 0; i < 3; i++) {
+        size_t len = strlen(words[i]);
+        if (s->len >= len && memcmp(s->ptr, words[i], len) == 0) {
+            *s = hsb__text_after(*s, len);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One value, and all in it; depth: how many more may be around each other.  It calls itself
+   at most HSB__JSON_DEPTH times.                                                        */
+static bool hsb__json_skip(hsb_str *s, int depth)
+{
+    const char first = hsb__json_peek(s);
+    const bool object = first == '{', array = first == '[';
+    if (first == '"')
+        return hsb__json_string(s);
+    if (!object && !array)
+        return first == '-' || hsb__byte_is(first, HSB__BYTE_DIGIT) ? hsb__json_number(s)
+                                                                     : hsb__json_word(s);
+    if (depth == 0)
+        return false;
+    hsb__json_take(s, first);
+    if (hsb__json_take(s, object ? '}' : ']'))
+        return true;
+    do {
+        if (object && (!hsb__json_string(s) || !hsb__json_take(s, ':')))
+            return false;
+        if (!hsb__json_skip(s, depth - 1))
+            return false;
+    } while (hsb__json_take(s, ','));
+    return hsb__json_take(s, object ? '}' : ']');
+}
+
+/* Whether the text is one value and nothing else.                                       */
+static bool hsb__json_is_whole(hsb_str text)
+{
+    if (!hsb__json_skip(&text, HSB__JSON_DEPTH))
+        return false;
+    hsb__json_blank(&text);
+    return text.len == 0;
+}
+
+/* --- values ---------------------------------------------------------------------------- */
+
+/* The decoded text of a string, with a NUL.  False: no string, a NUL in it, or no room for it;
+   out is "" then.                                                                       */
+static bool hsb__json_text(hsb_str value, char *out, size_t size)
+{
+    uint32_t c;
+    size_t at = 0;
+    bool fits = hsb__json_take(&value, '"');
+    while (fits && hsb__json_char(&value, &c)) {
+        char bytes[4];
+        size_t len = c < 0x80 ? 1 : hsb__x509_utf8(bytes, c);
+        if (c < 0x80)
+            bytes[0] = (char)c;
+        fits = c != 0 && len < size - at;
+        if (fits)
+            memcpy(out + at, bytes, len);
+        at += fits ? len : 0;
+    }
+    out[fits ? at : 0] = '\0';
+    return fits;
+}
+
+/* Whether a value is that string.                                                       */
+static bool hsb__json_is(hsb_str value, const char *text)
+{
+    char decoded[128];
+    return value.ptr && hsb__json_text(value, decoded, sizeof decoded) &&
+           strcmp(decoded, text) == 0;
+}
+
+/* The next value of a list, or of an object its next name and value; rest starts as the list
+   or object.  False: there are no more, or it is no such thing.                         */
+static bool hsb__json_next(hsb_str *rest, hsb_str *name_or_null, hsb_str *value)
+{
+    const char open = name_or_null ? '{' : '[';
+    if (!hsb__json_take(rest, open) && !hsb__json_take(rest, ','))
+        return false;
+    if (hsb__json_peek(rest) == (name_or_null ? '}' : ']'))
+        return false;
+    hsb_str at = *rest;
+    if (name_or_null) {
+        if (!hsb__json_string(rest))
+            return false;
+        *name_or_null = hsb__text_make(at.ptr, at.len - rest->len);
+        if (!hsb__json_take(rest, ':'))
+            return false;
+        hsb__json_blank(rest);
+        at = *rest;
+    }
+    if (!hsb__json_skip(rest, HSB__JSON_DEPTH))
+        return false;
+    *value = hsb__text_make(at.ptr, at.len - rest->len);
+    return true;
+}
+
+/* The value of that name in an object.  Absent: it is not there, or is there twice.      */
+static hsb_str hsb__json_member(hsb_str object, const char *name)
+{
+    hsb_str key, value, found = hsb__text_absent();
+    while (hsb__json_next(&object, &key, &value))
+        if (hsb__json_is(key, name)) {
+            if (found.ptr)
+                return hsb__text_absent();
+            found = value;
+        }
+    return found;
+}
+
+/* The text of a member, "" if it has none; see hsb__json_text.                           */
+static bool hsb__json_member_text(hsb_str object, const char *name, char *out, size_t size)
+{
+    hsb_str value = hsb__json_member(object, name);
+    out[0] = '\0';
+    return value.ptr && hsb__json_text(value, out, size);
+}
+
+/* --- written ---------------------------------------------------------------------------- */
+
+static void hsb__json_put(hsb__der_out *out, const char *text)
+{
+    hsb__der_put(out, text, strlen(text));
+}
+
+/* A string, quotes included.                                                             */
+static void hsb__json_put_text(hsb__der_out *out, const char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+    hsb__der_put_byte(out, '"');
+    for (; *text; text++) {
+        const unsigned char c = (unsigned char)*text;
+        if (c < ' ') {
+            hsb__json_put(out, "\\u00");
+            hsb__der_put_byte(out, (unsigned char)digits[c >> 4]);
+            hsb__der_put_byte(out, (unsigned char)digits[c & 15]);
+            continue;
+        }
+        if (c == '"' || c == '\\')
+            hsb__der_put_byte(out, '\\');
+        hsb__der_put_byte(out, c);
+    }
+    hsb__der_put_byte(out, '"');
+}
+
+/* RFC 4648 5, without padding: as JWS wants it.                                          */
+static void hsb__json_put_base64(hsb__der_out *out, const void *bytes, size_t len)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const unsigned char *at = bytes;
+    for (; len; at += len < 3 ? len : 3, len -= len < 3 ? len : 3) {
+        const uint32_t n = (uint32_t)at[0] << 16 | (len > 1 ? (uint32_t)at[1] << 8 : 0) |
+                           (len > 2 ? at[2] : 0);
+        for (unsigned i = 0; i <= (len < 3 ? len : 3); i++)
+            hsb__der_put_byte(out, (unsigned char)letters[n >> (18 - 6 * i) & 63]);
+    }
+}
+
+/* The bytes of such a text, padded or not; 0: malformed, empty, or more than size.       */
+static size_t hsb__json_base64(hsb_str text, unsigned char *out, size_t size)
+{
+    uint32_t bits = 0;
+    size_t len = 0;
+    while (text.len && text.ptr[text.len - 1] == '=')
+        text.len--;
+    if (text.len % 4 == 1)
+        return 0;
+    for (size_t i = 0; i < text.len; i++) {
+        const char c = text.ptr[i];
+        int digit = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                  : c >= '0' && c <= '9' ? c - '0' + 52 : c == '-' || c == '+' ? 62
+                  : c == '_' || c == '/' ? 63 : -1;
+        if (digit < 0)
+            return 0;
+        bits = bits << 6 | (uint32_t)digit;
+        if (i % 4 == 0)
+            continue;
+        if (len == size)
+            return 0;
+        out[len++] = (unsigned char)(bits >> (6 - 2 * (i % 4)) & 0xFF);
+    }
+    return len;
+}
+
+#endif
+
+/* ===== >>jws =====================================================================
+   Purpose  what a CA reads from us: signed messages (RFC 7515, RFC 8555 6.2), the name of a
+            key (RFC 7638), external account bindings, requests for certificates (RFC 2986)
+   Uses     >>memory >>der >>key >>x509 >>selfsigned >>json
+   Names    hsb__jws_*
+   Tests    tests/unit/jws.c                                                             */
+#ifdef HTTPSBIND_ACME
+
+enum { HSB__JWS_THUMBPRINT = 44 };          /* text of a SHA-256, with the NUL           */
+
+/* RFC 7638 3.2: the members that are needed, in this order and without blanks; the same
+   serves as the key itself.                                                             */
+static void hsb__jws_put_key(hsb__der_out *out, const hsb__key *key)
+{
+    unsigned char point[BR_EC_KBUF_PUB_MAX_SIZE];
+    br_ec_public_key pub;
+    br_ec_compute_pub(br_ec_get_default(), &pub, point, &key->ec);
+    hsb__json_put(out, "{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"");
+    hsb__json_put_base64(out, point + 1, 32);
+    hsb__json_put(out, "\",\"y\":\"");
+    hsb__json_put_base64(out, point + 33, 32);
+    hsb__json_put(out, "\"}");
+}
+
+static void hsb__jws_sha256_text(const void *bytes, size_t len, char text[HSB__JWS_THUMBPRINT])
+{
+    unsigned char hash[br_sha256_SIZE];
+    hsb__der_out out = { (unsigned char *)text, 0, HSB__JWS_THUMBPRINT - 1, false };
+    hsb__x509_sha256(bytes, len, hash);
+    hsb__json_put_base64(&out, hash, sizeof hash);
+    text[out.len] = '\0';
+}
+
+static void hsb__jws_thumbprint(const hsb__key *key, char text[HSB__JWS_THUMBPRINT])
+{
+    unsigned char bytes[256];
+    hsb__der_out out = { bytes, 0, sizeof bytes, false };
+    hsb__jws_put_key(&out, key);
+    hsb__jws_sha256_text(bytes, out.len, text);
+}
+
+/* Who signs, and what the protected header says.                                        */
+typedef struct hsb__jws {
+    const hsb__key *key;                    /* of the account, on P-256                  */
+    const char     *kid;                    /* URL of the account; NULL: the key itself   */
+    const char     *nonce, *url;
+} hsb__jws;
+
+static void hsb__jws_put_protected(hsb__der_out *out, const hsb__jws *jws)
+{
+    hsb__json_put(out, "{\"alg\":\"ES256\",");
+    if (jws->kid) {
+        hsb__json_put(out, "\"kid\":");
+        hsb__json_put_text(out, jws->kid);
+    } else {
+        hsb__json_put(out, "\"jwk\":");
+        hsb__jws_put_key(out, jws->key);
+    }
+    hsb__json_put(out, ",\"nonce\":");
+    hsb__json_put_text(out, jws->nonce);
+    hsb__json_put(out, ",\"url\":");
+    hsb__json_put_text(out, jws->url);
+    hsb__json_put(out, "}");
+}
+
+/* Writes the two parts, a dot between them, where the caller then hashes them, and wraps them
+   in JSON afterwards.  Returns where they begin.                                         */
+static size_t hsb__jws_open(hsb__der_out *out, const void *header, size_t header_len,
+                            const char *payload, size_t payload_len)
+{
+    size_t at = out->len;
+    hsb__json_put_base64(out, header, header_len);
+    hsb__der_put_byte(out, '.');
+    hsb__json_put_base64(out, payload, payload_len);
+    return at;
+}
+
+/* Makes {"protected":...,"payload":...,"signature":...} of the parts since at.           */
+static void hsb__jws_close(hsb__der_out *out, size_t at, const unsigned char *signature,
+                           size_t signature_len)
+{
+    static const char begin[] = "{\"protected\":\"", middle[] = "\",\"payload\":\"";
+    const size_t more = sizeof begin - 1 + sizeof middle - 1 - 1;
+    const size_t len = out->len - at;
+    hsb__json_put(out, "                          ");           /* as many as more          */
+    HSB_ASSERT(more == 26);
+    if (out->full)
+        return;
+    unsigned char *text = out->bytes + at, *dot = memchr(text, '.', len);
+    const size_t header = (size_t)(dot - text);
+    memmove(dot + more + 1, dot + 1, len - header - 1);
+    memmove(text + sizeof begin - 1, text, header);
+    memcpy(text, begin, sizeof begin - 1);
+    memcpy(text + sizeof begin - 1 + header, middle, sizeof middle - 1);
+    hsb__json_put(out, "\",\"signature\":\"");
+    hsb__json_put_base64(out, signature, signature_len);
+    hsb__json_put(out, "\"}");
+}
+
+/* payload "": RFC 8555 6.3, a read.  False: it does not fit.                             */
+static bool hsb__jws_put(hsb__der_out *out, const hsb__jws *jws, const char *payload, size_t len)
+{
+    unsigned char header[2048], hash[br_sha256_SIZE], signature[64];
+    hsb__der_out h = { header, 0, sizeof header, false };
+    hsb__jws_put_protected(&h, jws);
+    size_t at = hsb__jws_open(out, header, h.len, payload, len);
+    if (h.full || out->full)
+        return false;
+    hsb__x509_sha256(out->bytes + at, out->len - at, hash);
+    if (br_ecdsa_sign_raw_get_default()(br_ec_get_default(), &br_sha256_vtable, hash,
+                                        &jws->key->ec, signature) != sizeof signature)
+        return false;
+    hsb__jws_close(out, at, signature, sizeof signature);
+    return !out->full;
+}
+
+/* RFC 8555 7.3.4: a MAC over the account's key, with what the CA gave out elsewhere.      */
+static bool hsb__jws_put_binding(hsb__der_out *out, const hsb__key *account, const char *id,
+                                 const char *url, const unsigned char *mac_key, size_t key_len)
+{
+    unsigned char header[2048], payload[256], mac[br_sha256_SIZE];
+    hsb__der_out h = { header, 0, sizeof header, false };
+    hsb__der_out p = { payload, 0, sizeof payload, false };
+    br_hmac_key_context key;
+    br_hmac_context hmac;
+    hsb__json_put(&h, "{\"alg\":\"HS256\",\"kid\":");
+    hsb__json_put_text(&h, id);
+    hsb__json_put(&h, ",\"url\":");
+    hsb__json_put_text(&h, url);
+    hsb__json_put(&h, "}");
+    hsb__jws_put_key(&p, account);
+    size_t at = hsb__jws_open(out, header, h.len, (const char *)payload, p.len);
+    if (h.full || out->full)
+        return false;
+    br_hmac_key_init(&key, &br_sha256_vtable, mac_key, key_len);
+    br_hmac_init(&hmac, &key, 0);
+    br_hmac_update(&hmac, out->bytes + at, out->len - at);
+    br_hmac_out(&hmac, mac);
+    hsb__memory_wipe(&key, sizeof key);
+    hsb__memory_wipe(&hmac, sizeof hmac);
+    hsb__jws_close(out, at, mac, sizeof mac);
+    return !out->full;
+}
+
+/* A request for a certificate: an empty subject, the key, and as an extension that is asked
+   for the names (of an hsb__san).  False: it does not fit.                               */
+static bool hsb__jws_put_csr(hsb__der_out *out, const hsb__key *key, hsb_str names)
+{
+    static const unsigned char version = 0;
+    unsigned char point[BR_EC_KBUF_PUB_MAX_SIZE];
+    br_ec_public_key pub;
+    size_t len = br_ec_compute_pub(br_ec_get_default(), &pub, point, &key->ec);
+    size_t csr = hsb__der_open(out, HSB__DER_SEQUENCE);
+    size_t info = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_element(out, HSB__DER_INTEGER, &version, 1);
+    hsb__der_close(out, hsb__der_open(out, HSB__DER_SEQUENCE));
+    hsb__selfsigned_put_key(out, point, len);
+    size_t attributes = hsb__der_open(out, HSB__DER_EXPLICIT + 0);
+    size_t attribute = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__der_put_oid(out, "1.2.840.113549.1.9.14");             /* RFC 2985 5.4.2           */
+    size_t set = hsb__der_open(out, HSB__DER_SET);
+    size_t list = hsb__der_open(out, HSB__DER_SEQUENCE);
+    hsb__selfsigned_put_san(out, names);
+    hsb__der_close(out, list);
+    hsb__der_close(out, set);
+    hsb__der_close(out, attribute);
+    hsb__der_close(out, attributes);
+    hsb__der_close(out, info);
+    if (out->full)
+        return false;
+    hsb__selfsigned_sign(out, csr, key);
+    hsb__der_close(out, csr);
+    return !out->full;
+}
+
+#endif
+
+/* ===== >>https ===================================================================
+   Purpose  an HTTPS client for one question at a time: over BearSSL's client engine, with
+            deadlines.  It believes nothing: every length is bounded
+   Uses     >>platform >>memory >>text >>error >>address >>resolver >>der >>pem >>x509
+            >>body
+   Names    hsb__https_*
+   Tests    tests/unit/https.c, tests/acme
+
+   TLS 1.2 with ECDHE and an AEAD, which every CA speaks.  A connection serves one question.
+   An answer ends where its length or its chunks say; without either, where close_notify
+   comes.  Redirects are not followed, so that nobody can send us elsewhere.               */
+#ifdef HTTPSBIND_ACME
+
+#ifndef HSB__HTTPS_MS
+#  define HSB__HTTPS_MS 60000           /* for a question and its answer                   */
+#endif
+
+enum {
+    HSB__HTTPS_URL = 1024,              /* with the NUL                                    */
+    HSB__HTTPS_HEAD = 16384,            /* bytes of an answer's head                       */
+    HSB__HTTPS_ANSWER = 256 << 10,      /* and of all of it                                */
+    HSB__HTTPS_ADDRESSES = 8
+};
+
+typedef struct hsb__https_answer {
+    int     status;
+    hsb_str body;                       /* until the next question                         */
+    char    type[64];
+    char    nonce[256];                 /* "": none                                        */
+    char    location[HSB__HTTPS_URL];
+    int64_t retry;                      /* Retry-After in seconds; -1: none                */
+} hsb__https_answer;
+
+/* Whom the client trusts.                                                                 */
+typedef struct hsb__https_roots {
+    br_x509_trust_anchor *list;
+    size_t                count, size;
+    hsb__object          *objects;
+} hsb__https_roots;
+
+typedef struct hsb__https {
+    hsb__memory            *memory;
+    const hsb__https_roots *roots;
+    const hsb__wake        *wake;       /* readable: give up                               */
+    hsb__socket             socket;
+    uint64_t                deadline;   /* hsb__os_now_us                                  */
+    hsb_error               why;
+    char                    host[HSB__HOST_SIZE];
+    int                     port;
+    br_ssl_client_context   tls;
+    br_x509_minimal_context x509;
+    unsigned char           io[BR_SSL_BUFSIZE_MONO];
+    size_t                  len;        /* of bytes                                        */
+    size_t                  head;       /* its length, the empty line included             */
+    char                    bytes[HSB__HTTPS_ANSWER];   /* the answer as it came           */
+} hsb__https;
+
+/* --- whom it trusts ------------------------------------------------------------------------ */
+
+static void hsb__https_roots_free(hsb__memory *m, hsb__https_roots *r)
+{
+    hsb__memory_free(m, r->list, r->size);
+    hsb__pem_free(m, r->objects);
+    memset(r, 0, sizeof *r);
+}
+
+/* A bundle of the system has roots of many kinds; those that cannot verify are left out.  */
+static bool hsb__https_roots_take(br_x509_trust_anchor *out, const hsb__object *o)
+{
+    hsb__x509 cert;
+    br_x509_pkey key;
+    if (!hsb__x509_walk(&cert, o->der, o->len) || !cert.is_ca ||
+        hsb__x509_public_key(&cert, &key))
+        return false;
+    out->dn.data = hsb__der_pointer(cert.subject);
+    out->dn.len = cert.subject.len;
+    out->flags = BR_X509_TA_CA;
+    out->pkey = key;
+    return true;
+}
+
+static bool hsb__https_roots_load(hsb__memory *m, hsb__https_roots *r, const hsb_pem *pem,
+                                  hsb_error *err)
+{
+    char buf[HSB__PEM_PLACE];
+    size_t count = 0;
+    memset(r, 0, sizeof *r);
+    if (!hsb__pem_load(m, pem, &r->objects, err))
+        return false;
+    hsb__pem_only(m, &r->objects, "CERTIFICATE");
+    for (const hsb__object *o = r->objects; o; o = o->next)
+        count++;
+    r->size = count * sizeof *r->list;
+    r->list = count ? hsb__memory_array(m, count, sizeof *r->list) : NULL;
+    for (const hsb__object *o = r->objects; o && r->list; o = o->next)
+        r->count += hsb__https_roots_take(&r->list[r->count], o);
+    if (r->count)
+        return true;
+    if (count && !r->list)
+        hsb__error_memory(err);
+    else
+        hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: no CA in it that can be used",
+                       hsb__pem_place(pem, buf));
+    hsb__https_roots_free(m, r);
+    return false;
+}
+
+/* --- URLs ---------------------------------------------------------------------------------- */
+
+/* "https://host:port/path", and nothing else: no user, no address, no fragment.  *path
+   points into url.                                                                        */
+static bool hsb__https_url(const char *url, char host[HSB__HOST_SIZE], int *port,
+                           const char **path)
+{
+    static const char scheme[] = "https://";
+    const size_t len = strlen(url);
+    if (len >= HSB__HTTPS_URL || strncmp(url, scheme, sizeof scheme - 1) != 0)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (url[i] <= ' ' || url[i] > '~' || strchr("\"<>\\^`{|}#", url[i]))
+            return false;
+    hsb_str rest = hsb__text_make(url + sizeof scheme - 1, len - (sizeof scheme - 1));
+    const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
+    if (!slash)
+        return false;
+    hsb_str authority = hsb__text_make(rest.ptr, (size_t)(slash - rest.ptr));
+    hsb_str name = hsb__text_cut(&authority, ':');
+    int64_t number = 443;
+    if (authority.ptr && (!hsb__text_decimal(authority, 65535, &number) || number == 0))
+        return false;
+    *port = (int)number;
+    *path = slash;
+    return hsb__host_normalise(host, name);
+}
+
+/* --- bytes ----------------------------------------------------------------------------------- */
+
+static bool hsb__https_fail(hsb__https *h, hsb_status status, const char *what)
+{
+    return hsb__error_set(&h->why, status, 0, 0, "%.80s: %s", h->host, what);
+}
+
+static bool hsb__https_fail_system(hsb__https *h, int code)
+{
+    return hsb__error_set(&h->why, HSB_ERR_SYSTEM, code, 0, "%.80s port %d: %s", h->host,
+                          h->port, hsb__os_error_text(code));
+}
+
+/* Until the socket takes or has bytes.  False: too late, or somebody wants us to end.       */
+static bool hsb__https_wait(hsb__https *h, bool to_write, uint64_t deadline)
+{
+    uint64_t now = hsb__os_now_us();
+    int ms = now < deadline ? (int)((deadline - now) / 1000) + 1 : 0;
+    switch (ms ? hsb__os_wait(h->socket, to_write, h->wake, ms) : HSB__OS_WAIT_TIME) {
+    case HSB__OS_WAIT_READY:
+        return true;
+    case HSB__OS_WAIT_WOKEN:
+        return hsb__https_fail(h, HSB_ERR_SHUTDOWN, "stopped");
+    case HSB__OS_WAIT_TIME:
+        return hsb__https_fail(h, HSB_ERR_TIMEOUT, "no answer in time");
+    default:
+        return hsb__https_fail_system(h, hsb__os_error());
+    }
+}
+
+static bool hsb__https_connect_to(hsb__https *h, const hsb_address *address, uint64_t deadline)
+{
+    h->socket = hsb__os_connect(address);
+    if (h->socket == HSB__NO_SOCKET)
+        return hsb__https_fail_system(h, hsb__os_error());
+    if (!hsb__https_wait(h, true, deadline))
+        return false;
+    int code = hsb__os_socket_error(h->socket);
+    return code == 0 || hsb__https_fail_system(h, code);
+}
+
+/* The addresses one after the other; each but the last gets its share of the time.          */
+static bool hsb__https_connect(hsb__https *h)
+{
+    hsb_address list[HSB__HTTPS_ADDRESSES];
+    int count = hsb__resolver_lookup(h->host, HSB_FAMILY_ANY, list, HSB__HTTPS_ADDRESSES, &h->why);
+    for (int i = 0; i < count; i++) {
+        uint64_t now = hsb__os_now_us();
+        uint64_t left = now < h->deadline ? h->deadline - now : 0;
+        list[i].port = (uint16_t)h->port;
+        if (hsb__https_connect_to(h, &list[i], now + left / (uint64_t)(count - i))) {
+            hsb__error_clear(&h->why);
+            return true;
+        }
+        hsb__os_close(h->socket);
+        h->socket = HSB__NO_SOCKET;
+        if (h->why.status == HSB_ERR_SHUTDOWN)
+            return false;
+    }
+    return false;
+}
+
+static const char *hsb__https_tls_text(int code)
+{
+    switch (code) {
+    case BR_ERR_X509_EXPIRED:
+        return "its certificate is out of date, or our clock is wrong";
+    case BR_ERR_X509_BAD_SERVER_NAME:
+        return "its certificate is for another name";
+    case BR_ERR_X509_NOT_TRUSTED:
+        return "its certificate comes from no CA that we trust";
+    case BR_ERR_X509_BAD_SIGNATURE:
+        return "its certificate has a wrong signature";
+    default:
+        return "TLS failed";
+    }
+}
+
+static bool hsb__https_fail_tls(hsb__https *h)
+{
+    int code = br_ssl_engine_last_error(&h->tls.eng);
+    if (code == 0)
+        return hsb__https_fail(h, HSB_ERR_CLOSED, "the connection ended early");
+    return hsb__error_set(&h->why, HSB_ERR_TLS, 0, code, "%.80s: %s (%d)", h->host,
+                          hsb__https_tls_text(code), code);
+}
+
+static bool hsb__https_send_records(hsb__https *h)
+{
+    size_t len;
+    unsigned char *at = br_ssl_engine_sendrec_buf(&h->tls.eng, &len);
+    ptrdiff_t n = hsb__os_send(h->socket, at, len);
+    if (n > 0)
+        br_ssl_engine_sendrec_ack(&h->tls.eng, (size_t)n);
+    else if (n < 0 && hsb__os_would_block())
+        return hsb__https_wait(h, true, h->deadline);
+    return n > 0 || hsb__https_fail_system(h, hsb__os_error());
+}
+
+static bool hsb__https_receive_records(hsb__https *h)
+{
+    size_t len;
+    unsigned char *at = br_ssl_engine_recvrec_buf(&h->tls.eng, &len);
+    ptrdiff_t n = hsb__os_recv(h->socket, at, len);
+    if (n > 0)
+        br_ssl_engine_recvrec_ack(&h->tls.eng, (size_t)n);
+    else if (n == 0)
+        return hsb__https_fail(h, HSB_ERR_CLOSED, "the connection ended early");
+    else if (hsb__os_would_block())
+        return hsb__https_wait(h, false, h->deadline);
+    return n > 0 || hsb__https_fail_system(h, hsb__os_error());
+}
+
+/* Moves records until the engine can do what is wanted (BR_SSL_SENDAPP or _RECVAPP).  False
+   with h->why HSB_OK: the peer's close_notify.                                             */
+static bool hsb__https_turn(hsb__https *h, unsigned wanted)
+{
+    for (;;) {
+        const unsigned state = br_ssl_engine_current_state(&h->tls.eng);
+        if (hsb__os_now_us() >= h->deadline)
+            return hsb__https_fail(h, HSB_ERR_TIMEOUT, "no answer in time");
+        if (state & wanted & BR_SSL_RECVAPP)
+            return true;
+        if (state & BR_SSL_CLOSED || state == 0)
+            return br_ssl_engine_last_error(&h->tls.eng) ? hsb__https_fail_tls(h) : false;
+        if (state & BR_SSL_SENDREC) {
+            if (!hsb__https_send_records(h))
+                return false;
+        } else if (state & wanted) {
+            return true;
+        } else if (state & BR_SSL_RECVAPP) {
+            return hsb__https_fail(h, HSB_ERR_HTTP, "it answers before it was asked");
+        } else if (!hsb__https_receive_records(h)) {
+            return false;
+        }
+    }
+}
+
+/* --- TLS ------------------------------------------------------------------------------------- */
+
+static void hsb__https_set_verifier(hsb__https *h)
+{
+    static const br_hash_class *const hashes[] = {
+        &br_sha256_vtable, &br_sha384_vtable, &br_sha512_vtable
+    };
+    static const int ids[] = { br_sha256_ID, br_sha384_ID, br_sha512_ID };
+    const int64_t now = hsb__os_wall();
+    br_x509_minimal_init(&h->x509, &br_sha256_vtable, h->roots->list, h->roots->count);
+    br_x509_minimal_set_rsa(&h->x509, br_rsa_pkcs1_vrfy_get_default());
+    br_x509_minimal_set_ecdsa(&h->x509, br_ec_get_default(), br_ecdsa_vrfy_asn1_get_default());
+    for (size_t i = 0; i < 3; i++) {
+        br_x509_minimal_set_hash(&h->x509, ids[i], hashes[i]);
+        br_ssl_engine_set_hash(&h->tls.eng, ids[i], hashes[i]);
+    }
+    br_x509_minimal_set_time(&h->x509, (uint32_t)(now / 86400 + 719528), (uint32_t)(now % 86400));
+    br_ssl_engine_set_x509(&h->tls.eng, &h->x509.vtable);
+}
+
+static bool hsb__https_start_tls(hsb__https *h)
+{
+    static const uint16_t suites[] = {
+        0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8     /* see >>security                 */
+    };
+    br_ssl_engine_context *eng = &h->tls.eng;
+    unsigned char seed[32];
+    br_ssl_client_zero(&h->tls);
+    br_ssl_engine_set_versions(eng, BR_TLS12, BR_TLS12);
+    br_ssl_engine_set_suites(eng, suites, sizeof suites / sizeof *suites);
+    br_ssl_engine_set_default_ec(eng);
+    br_ssl_engine_set_default_rsavrfy(eng);
+    br_ssl_engine_set_default_ecdsa(eng);
+    br_ssl_engine_set_default_aes_gcm(eng);
+    br_ssl_engine_set_default_chapol(eng);
+    br_ssl_engine_set_prf_sha256(eng, &br_tls12_sha256_prf);
+    br_ssl_engine_set_prf_sha384(eng, &br_tls12_sha384_prf);
+    hsb__https_set_verifier(h);
+    br_ssl_engine_add_flags(eng, BR_OPT_NO_RENEGOTIATION);
+    br_ssl_engine_set_buffer(eng, h->io, sizeof h->io, 0);
+    if (!hsb__os_entropy(seed, sizeof seed))
+        return hsb__error_system(&h->why, hsb__os_error(), "random bytes for TLS");
+    br_ssl_engine_inject_entropy(eng, seed, sizeof seed);
+    hsb__memory_wipe(seed, sizeof seed);
+    return br_ssl_client_reset(&h->tls, h->host, 0) || hsb__https_fail_tls(h);
+}
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+/* More bytes of the answer.  False: see hsb__https_turn.                                      */
+static bool hsb__https_more(hsb__https *h)
+{
+    size_t len;
+    if (!hsb__https_turn(h, BR_SSL_RECVAPP))
+        return false;
+    const unsigned char *at = br_ssl_engine_recvapp_buf(&h->tls.eng, &len);
+    if (len > sizeof h->bytes - h->len)
+        return hsb__https_fail(h, HSB_ERR_LIMIT, "its answer is larger than 256 KiB");
+    memcpy(h->bytes + h->len, at, len);
+    h->len += len;
+    br_ssl_engine_recvapp_ack(&h->tls.eng, len);
+    return true;
+}
+
+/* Seconds, or a date (RFC 9110 10.2.3).                                                       */
+static int64_t hsb__https_retry(hsb_str value)
+{
+    int64_t seconds, now = hsb__os_wall();
+    if (hsb__text_decimal(value, 1 << 30, &seconds))
+        return seconds;
+    if (!hsb__date_parse(value, now, &seconds))
+        return -1;
+    return seconds > now ? seconds - now : 0;
+}
+
+static void hsb__https_copy(char *out, size_t size, hsb_str value)
+{
+    size_t len = value.len < size ? value.len : 0;              /* too long: as if absent      */
+    if (len)
+        memcpy(out, value.ptr, len);
+    out[len] = '\0';
+}
+
+typedef struct hsb__https_frame { bool chunked, has_length; int64_t length; } hsb__https_frame;
+
+static bool hsb__https_field(hsb__https *h, hsb_str name, hsb_str value, hsb__https_answer *a,
+                             hsb__https_frame *frame)
+{
+    int64_t length;
+    if (!hsb__text_is_token(name) || !hsb__text_is_field_value(value))
+        return hsb__https_fail(h, HSB_ERR_HTTP, "malformed field in its answer");
+    if (hsb__text_is_nocase(name, "content-length")) {
+        if (frame->has_length || !hsb__text_decimal(value, HSB__HTTPS_ANSWER, &length))
+            return hsb__https_fail(h, HSB_ERR_LIMIT, "its answer has an impossible length");
+        frame->has_length = true;
+        frame->length = length;
+    } else if (hsb__text_is_nocase(name, "transfer-encoding")) {
+        if (frame->chunked || !hsb__text_is_nocase(value, "chunked"))
+            return hsb__https_fail(h, HSB_ERR_HTTP, "its answer has an unknown coding");
+        frame->chunked = true;
+    } else if (hsb__text_is_nocase(name, "replay-nonce")) {
+        hsb__https_copy(a->nonce, sizeof a->nonce, value);
+    } else if (hsb__text_is_nocase(name, "location")) {
+        hsb__https_copy(a->location, sizeof a->location, value);
+    } else if (hsb__text_is_nocase(name, "content-type")) {
+        hsb__https_copy(a->type, sizeof a->type, hsb__text_trim(hsb__text_cut(&value, ';')));
+    } else if (hsb__text_is_nocase(name, "retry-after")) {
+        a->retry = hsb__https_retry(value);
+    }
+    return true;
+}
+
+static bool hsb__https_status(hsb__https *h, hsb_str line, hsb__https_answer *a)
+{
+    int64_t status;
+    if (line.len < 12 || memcmp(line.ptr, "HTTP/1.", 7) != 0 || line.ptr[8] != ' ' ||
+        (line.len > 12 && line.ptr[12] != ' ') ||
+        !hsb__text_decimal(hsb__text_make(line.ptr + 9, 3), 999, &status) || status < 100)
+        return hsb__https_fail(h, HSB_ERR_HTTP, "it does not answer in HTTP/1.1");
+    a->status = (int)status;
+    return true;
+}
+
+/* The whole head is there.                                                                     */
+static bool hsb__https_read_head(hsb__https *h, hsb__https_answer *a, hsb__https_frame *frame)
+{
+    hsb_str rest = hsb__text_make(h->bytes, h->head - 2);
+    memset(a, 0, sizeof *a);
+    memset(frame, 0, sizeof *frame);
+    a->retry = -1;
+    for (bool first = true; rest.len; first = false) {
+        hsb_str line = hsb__text_cut(&rest, '\n');
+        if (!line.len || line.ptr[line.len - 1] != '\r')
+            return hsb__https_fail(h, HSB_ERR_HTTP, "malformed line in its answer");
+        line.len--;
+        if (first) {
+            if (!hsb__https_status(h, line, a))
+                return false;
+            continue;
+        }
+        hsb_str name = hsb__text_cut(&line, ':');
+        if (!line.ptr)
+            return hsb__https_fail(h, HSB_ERR_HTTP, "malformed field in its answer");
+        if (!hsb__https_field(h, name, hsb__text_trim(line), a, frame))
+            return false;
+    }
+    return !(frame->chunked && frame->has_length) ||
+           hsb__https_fail(h, HSB_ERR_HTTP, "its answer has two lengths");
+}
+
+/* Until the empty line.                                                                        */
+static bool hsb__https_find_head(hsb__https *h)
+{
+    size_t at = 0;
+    for (;;) {
+        for (; at + 4 <= h->len; at++)
+            if (memcmp(h->bytes + at, "\r\n\r\n", 4) == 0) {
+                h->head = at + 4;
+                return true;
+            }
+        if (h->len > HSB__HTTPS_HEAD)
+            return hsb__https_fail(h, HSB_ERR_LIMIT, "the head of its answer is too large");
+        if (!hsb__https_more(h))
+            return h->why.status != HSB_OK ? false :
+                   hsb__https_fail(h, HSB_ERR_CLOSED, "the connection ended early");
+    }
+}
+
+/* A body with a length or in chunks.  Its parts are moved together, over what framed them.     */
+static bool hsb__https_framed(hsb__https *h, hsb__https_answer *a, const hsb__https_frame *frame)
+{
+    hsb__body body;
+    size_t at = h->head, len = 0;
+    hsb__body_start(&body, frame->chunked, frame->length, HSB__HTTPS_HEAD);
+    for (;;) {
+        size_t used;
+        hsb_str part;
+        hsb__body_event event = hsb__body_read(&body, h->bytes + at, h->len - at, &used, &part);
+        at += used;
+        if (event == HSB__BODY_DATA) {
+            memmove(h->bytes + h->head + len, part.ptr, part.len);
+            len += part.len;
+        }
+        if (event == HSB__BODY_BAD)
+            return hsb__https_fail(h, HSB_ERR_HTTP, "malformed chunks in its answer");
+        if (event == HSB__BODY_TRAILERS || event == HSB__BODY_DONE)
+            break;                                  /* trailers say nothing that we need         */
+        if (used == 0 && at == h->len && !hsb__https_more(h))
+            return h->why.status != HSB_OK ? false :
+                   hsb__https_fail(h, HSB_ERR_CLOSED, "its answer was cut short");
+    }
+    a->body = hsb__text_make(h->bytes + h->head, len);
+    return true;
+}
+
+static bool hsb__https_read(hsb__https *h, bool bodiless, hsb__https_answer *a)
+{
+    hsb__https_frame frame;
+    if (!hsb__https_find_head(h) || !hsb__https_read_head(h, a, &frame))
+        return false;
+    if (a->status < 200)
+        return hsb__https_fail(h, HSB_ERR_HTTP, "it answers what was not asked");
+    a->body = hsb__text_make(h->bytes + h->head, 0);
+    if (bodiless || a->status == 204 || a->status == 304 || (frame.has_length && !frame.length))
+        return true;
+    if (frame.has_length || frame.chunked)
+        return hsb__https_framed(h, a, &frame);
+    while (hsb__https_more(h))
+        ;
+    a->body = hsb__text_make(h->bytes + h->head, h->len - h->head);
+    return h->why.status == HSB_OK;
+}
+
+/* --- a question ---------------------------------------------------------------------------- */
+
+static bool hsb__https_write(hsb__https *h, hsb_str text)
+{
+    while (text.len) {
+        size_t len;
+        if (!hsb__https_turn(h, BR_SSL_SENDAPP))
+            return h->why.status != HSB_OK ? false : hsb__https_fail_tls(h);
+        unsigned char *at = br_ssl_engine_sendapp_buf(&h->tls.eng, &len);
+        if (len > text.len)
+            len = text.len;
+        memcpy(at, text.ptr, len);
+        br_ssl_engine_sendapp_ack(&h->tls.eng, len);
+        text = hsb__text_after(text, len);
+    }
+    br_ssl_engine_flush(&h->tls.eng, 0);
+    return true;
+}
+
+static bool hsb__https_exchange(hsb__https *h, const char *method, const char *path,
+                                hsb_str body, hsb__https_answer *a)
+{
+    char head[HSB__HTTPS_URL + 512], port[16] = "", length[128] = "";
+    if (h->port != 443)
+        snprintf(port, sizeof port, ":%d", h->port);
+    if (body.ptr)
+        snprintf(length, sizeof length, "Content-Type: application/jose+json\r\n"
+                 "Content-Length: %zu\r\n", body.len);
+    int len = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: %s%s\r\n"
+                       "User-Agent: httpsbind.h/" HSB_VERSION "\r\nAccept: */*\r\n"
+                       "Connection: close\r\n%s\r\n", method, path, h->host, port, length);
+    if (len < 0 || (size_t)len >= sizeof head)
+        return hsb__https_fail(h, HSB_ERR_LIMIT, "the question is too long");
+    return hsb__https_connect(h) && hsb__https_start_tls(h) &&
+           hsb__https_write(h, hsb__text_make(head, (size_t)len)) &&
+           hsb__https_write(h, body) &&
+           hsb__https_read(h, strcmp(method, "HEAD") == 0, a);
+}
+
+/* One question: method is HEAD, GET or POST, body absent without one.  False: h->why says
+   why; *a is not set then.                                                                    */
+static bool hsb__https_ask(hsb__https *h, const char *method, const char *url, hsb_str body,
+                           hsb__https_answer *a)
+{
+    const char *path;
+    memset(a, 0, sizeof *a);
+    hsb__error_clear(&h->why);
+    h->len = h->head = 0;
+    h->socket = HSB__NO_SOCKET;
+    h->deadline = hsb__os_now_us() + (uint64_t)HSB__HTTPS_MS * 1000;
+    if (!hsb__https_url(url, h->host, &h->port, &path))
+        return hsb__error_set(&h->why, HSB_ERR_HTTP, 0, 0, "%.100s: no URL of the kind "
+                              "https://host/path", url);
+    bool ok = hsb__https_exchange(h, method, path, body, a);
+    hsb__os_close(h->socket);
+    h->socket = HSB__NO_SOCKET;
+    hsb__memory_wipe(&h->tls, sizeof h->tls);
+    return ok;
+}
+
+#endif
+
+/* ===== >>order ===================================================================
+   Purpose  one order of a certificate from a CA (RFC 8555): account, order, challenges,
+            certificate; and when it is to be renewed (RFC 9773)
+   Uses     >>platform >>memory >>text >>error >>address >>der >>pem >>folder >>key >>x509
+            >>chain >>selfsigned >>security >>json >>jws >>https
+   Names    hsb__order_*
+   Tests    tests/acme
+
+   All of this runs on the thread that calls hsb_acme_run; only pending, security and servers
+   are shared with the threads of servers, under the lock.  Nothing that the CA sends is
+   believed: its URLs are checked, its answers bounded, the certificate must have our names
+   and our key, or the old one stays.                                                    */
+#ifdef HTTPSBIND_ACME
+
+#ifndef HSB__ORDER_POLL_MS
+#  define HSB__ORDER_POLL_MS 1000            /* the first wait for the CA, then longer     */
+#endif
+
+enum {
+    HSB__ORDER_TRIES = 6,                    /* with new nonces, if the CA refuses them    */
+    HSB__ORDER_POLLS = 40,                   /* of one thing that is not ready yet         */
+    HSB__ORDER_TOKEN = 256,                  /* with the NUL                               */
+    HSB__ORDER_QUESTION = 128 << 10,         /* bytes of a signed message                  */
+    HSB__ORDER_WHY = 512
+};
+
+/* What a server's threads ask for while the CA validates a name.                         */
+typedef struct hsb__order_pending {
+    char          name[HSB__HOST_SIZE];     /* as the CA's SNI has it; "": none           */
+    char          token[HSB__ORDER_TOKEN];
+    char          response[HSB__ORDER_TOKEN + HSB__JWS_THUMBPRINT];
+    hsb_security *certificate;              /* counted; NULL with HTTP-01                 */
+} hsb__order_pending;
+
+typedef struct hsb__order_server {
+    struct hsb__order_server *next;
+    hsb_server              *server;
+    bool                     stale;         /* it has not been told of the last certificate */
+} hsb__order_server;
+
+/* What an order needs and nothing else: freed after it.                                  */
+typedef struct hsb__order_work {
+    hsb__https        https;
+    hsb__https_roots  roots;
+    hsb__key          account, key;
+    char              kid[HSB__HTTPS_URL];
+    char              nonce[256];
+    char              new_nonce[HSB__HTTPS_URL], new_account[HSB__HTTPS_URL];
+    char              new_order[HSB__HTTPS_URL], renewal_info[HSB__HTTPS_URL];
+    bool              needs_binding;
+    char              order_url[HSB__HTTPS_URL], finalize[HSB__HTTPS_URL];
+    char              certificate[HSB__HTTPS_URL];
+    size_t            order_len;
+    char              order[HSB__HTTPS_ANSWER];         /* the order as the CA sent it      */
+    unsigned char     csr[HSB__ORDER_QUESTION / 4];
+    unsigned char     payload[HSB__ORDER_QUESTION / 2];
+    unsigned char     question[HSB__ORDER_QUESTION];
+    hsb__https_answer answer;
+} hsb__order_work;
+
+/* Of the certificate that is shown; zero: there is none.                                 */
+typedef struct hsb__order_times {
+    int64_t begins, ends;
+    int64_t renew;                          /* when it is to be renewed                   */
+    char    id[128];                        /* RFC 9773 4.1: names it to the CA; "": unknown */
+    int64_t window_start, window_end;       /* what the CA suggested last                 */
+    int64_t ask_window;                     /* when to ask again                          */
+} hsb__order_times;
+
+struct hsb_acme {
+    hsb__memory       memory;
+    hsb_acme_desc     desc;
+    hsb__folder       folder;
+    hsb__san          names;
+    char              file[HSB__HOST_SIZE + 8];
+    hsb_pem           roots;
+    hsb__wake         wake;
+    int               stop;                 /* atomic; set in signal handlers             */
+    bool              running;
+
+    hsb__mutex        lock;                 /* guards the next three                      */
+    hsb__order_pending pending;
+    hsb_security     *security;             /* what servers show; counted                 */
+    hsb__order_server *servers;
+
+    /* Only the thread in hsb_acme_run uses these.                                        */
+    hsb__order_work  *work;
+    hsb__order_times  times;
+    unsigned          failures;             /* in a row                                   */
+    int64_t           next_try;             /* not before; 0: at once                     */
+    char              why[HSB__ORDER_WHY];   /* of the last failure                        */
+    int64_t           retry;                /* seconds that the CA asked for; -1: none    */
+};
+
+/* --- what goes wrong --------------------------------------------------------------------- */
+
+/* The text may have bytes of the CA's in it.                                              */
+static bool hsb__order_fail(hsb_acme *a, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(a->why, sizeof a->why, format, args);
+    va_end(args);
+    hsb__error_make_printable(a->why);
+    return false;
+}
+
+static bool hsb__order_fail_error(hsb_acme *a, const hsb_error *err)
+{
+    return hsb__order_fail(a, "%s", err->text);
+}
+
+/* RFC 8555 6.7: why the CA refuses, in its words.                                         */
+static bool hsb__order_problem(hsb_acme *a, const char *what, hsb_str document)
+{
+    static const char prefix[] = "urn:ietf:params:acme:error:";
+    char type[128], detail[320];
+    const char *kind = type;
+    hsb__json_member_text(document, "type", type, sizeof type);
+    if (!hsb__json_member_text(document, "detail", detail, sizeof detail))
+        snprintf(detail, sizeof detail, "no details");
+    if (strncmp(type, prefix, sizeof prefix - 1) == 0)
+        kind = type + sizeof prefix - 1;
+    if (strcmp(kind, "rateLimited") == 0 && a->retry < 3600)
+        a->retry = 3600;
+    if (strcmp(kind, "accountDoesNotExist") == 0 || strcmp(kind, "unauthorized") == 0)
+        return hsb__order_fail(a, "%s: the CA refuses (%s): %s.  If the account was closed, remove "
+                              "account.key from the folder to open another", what, kind, detail);
+    return hsb__order_fail(a, "%s: the CA refuses (%s): %s", what, *kind ? kind : "no reason",
+                          detail);
+}
+
+/* An answer that is no success.                                                            */
+static bool hsb__order_refused(hsb_acme *a, const char *what)
+{
+    const hsb__https_answer *answer = &a->work->answer;
+    hsb_str body = answer->body;
+    if (answer->status >= 300 && answer->status < 400)
+        return hsb__order_fail(a, "%s: the CA answers with a redirect (%d), which is not followed",
+                              what, answer->status);
+    if (!hsb__json_is_whole(body) || hsb__json_peek(&body) != '{')
+        return hsb__order_fail(a, "%s: the CA answers %d without a reason (%s)", what,
+                              answer->status, answer->type[0] ? answer->type : "no type");
+    return hsb__order_problem(a, what, body);
+}
+
+/* --- questions --------------------------------------------------------------------------- */
+
+static bool hsb__order_ask(hsb_acme *a, const char *method, const char *url, hsb_str body)
+{
+    hsb__order_work *w = a->work;
+    if (!hsb__https_ask(&w->https, method, url, body, &w->answer))
+        return hsb__order_fail_error(a, &w->https.why);
+    if (w->answer.retry >= 0)
+        a->retry = w->answer.retry;
+    /* RFC 8555 6.5.1: base64url, or it is no nonce                                         */
+    if (w->answer.nonce[0] && hsb__byte_count(hsb__text_of(w->answer.nonce), HSB__BYTE_LETTER |
+            HSB__BYTE_DIGIT | HSB__BYTE_LABEL) == strlen(w->answer.nonce))
+        memcpy(w->nonce, w->answer.nonce, sizeof w->nonce);
+    return true;
+}
+
+/* A document of the CA: valid JSON, an object.                                             */
+static bool hsb__order_is_object(hsb_acme *a, const char *what)
+{
+    hsb_str body = a->work->answer.body;
+    return (hsb__json_is_whole(body) && hsb__json_peek(&body) == '{') ||
+           hsb__order_fail(a, "%s: the CA's answer is no JSON object (%.60s)", what,
+                          a->work->answer.type[0] ? a->work->answer.type : "no type");
+}
+
+static bool hsb__order_get(hsb_acme *a, const char *what, const char *url)
+{
+    if (!hsb__order_ask(a, "GET", url, hsb__text_absent()))
+        return false;
+    return a->work->answer.status == 200 ? hsb__order_is_object(a, what)
+                                         : hsb__order_refused(a, what);
+}
+
+/* RFC 8555 7.2, unless the last answer brought one.                                        */
+static bool hsb__order_fetch_nonce(hsb_acme *a)
+{
+    hsb__order_work *w = a->work;
+    if (w->nonce[0])
+        return true;
+    if (!hsb__order_ask(a, "HEAD", w->new_nonce, hsb__text_absent()))
+        return false;
+    return w->nonce[0] || hsb__order_fail(a, "new nonce: the CA answers %d and gives none",
+                                         w->answer.status);
+}
+
+static bool hsb__order_nonce_was_bad(const hsb__order_work *w)
+{
+    return w->answer.status == 400 && hsb__json_is_whole(w->answer.body) &&
+           hsb__json_is(hsb__json_member(w->answer.body, "type"),
+                        "urn:ietf:params:acme:error:badNonce");
+}
+
+/* One signed message, what w->payload holds in len bytes; RFC 8555 6.5: again with the new
+   nonce if the CA did not like the old one.  kid NULL: signed by the key itself.            */
+static bool hsb__order_post(hsb_acme *a, const char *what, const char *url, const char *kid,
+                           size_t len)
+{
+    hsb__order_work *w = a->work;
+    for (int i = 0; i < HSB__ORDER_TRIES; i++) {
+        hsb__der_out out = { w->question, 0, sizeof w->question, false };
+        if (!hsb__order_fetch_nonce(a))
+            return false;
+        const hsb__jws jws = { &w->account, kid, w->nonce, url };
+        bool fits = hsb__jws_put(&out, &jws, (const char *)w->payload, len);
+        w->nonce[0] = '\0';
+        if (!fits)
+            return hsb__order_fail(a, "%s: the message is too large", what);
+        if (!hsb__order_ask(a, "POST", url, hsb__text_make((const char *)w->question, out.len)))
+            return false;
+        if (w->answer.status >= 200 && w->answer.status < 300)
+            return true;
+        if (!hsb__order_nonce_was_bad(w))
+            return hsb__order_refused(a, what);
+    }
+    return hsb__order_fail(a, "%s: the CA refuses every nonce that it gave", what);
+}
+
+/* RFC 8555 6.3: POST-as-GET of an object.                                                    */
+static bool hsb__order_read(hsb_acme *a, const char *what, const char *url)
+{
+    return hsb__order_post(a, what, url, a->work->kid, 0) && hsb__order_is_object(a, what);
+}
+
+/* A URL in an answer.                                                                        */
+static bool hsb__order_url(hsb_acme *a, const char *what, hsb_str object, const char *name,
+                          char out[HSB__HTTPS_URL])
+{
+    char host[HSB__HOST_SIZE];
+    const char *path;
+    int port;
+    return (hsb__json_member_text(object, name, out, HSB__HTTPS_URL) &&
+            hsb__https_url(out, host, &port, &path)) ||
+           hsb__order_fail(a, "%s: the CA's answer has no usable URL \"%s\"", what, name);
+}
+
+/* For so long, or until hsb_acme_stop, which is false.                                      */
+static bool hsb__order_wait(hsb_acme *a, int64_t ms)
+{
+    const uint64_t until = hsb__os_now_us() + (uint64_t)ms * 1000;
+    for (;;) {
+        const uint64_t now = hsb__os_now_us();
+        if (hsb__atomic_flags(&a->stop))
+            return hsb__order_fail(a, "stopped");
+        if (now >= until)
+            return true;
+        hsb__os_wait(HSB__NO_SOCKET, false, &a->wake, (int)((until - now) / 1000) + 1);
+        if (!hsb__atomic_flags(&a->stop) && hsb__os_is_readable(a->wake.read_fd)) {
+            hsb__wake_hush(&a->wake);
+            return true;                            /* rung to look again                    */
+        }
+    }
+}
+
+/* Before the next look at something that is not ready, the nth; as the CA says, or longer
+   and longer.                                                                                */
+static bool hsb__order_wait_poll(hsb_acme *a, int n)
+{
+    int64_t ms = HSB__ORDER_POLL_MS * (int64_t)(n < 10 ? n + 1 : 10);
+    if (a->work->answer.retry > 0)
+        ms = (a->work->answer.retry < 60 ? a->work->answer.retry : 60) * INT64_C(1000);
+    return hsb__order_wait(a, ms);
+}
+
+/* --- directory and account --------------------------------------------------------------- */
+
+static bool hsb__order_read_directory(hsb_acme *a)
+{
+    static const char what[] = "directory";
+    hsb__order_work *w = a->work;
+    if (!hsb__order_get(a, what, a->desc.directory))
+        return false;
+    const hsb_str body = w->answer.body, meta = hsb__json_member(body, "meta");
+    const hsb_str wants = meta.ptr ? hsb__json_member(meta, "externalAccountRequired") : meta;
+    w->needs_binding = hsb__text_is(wants, "true");
+    w->renewal_info[0] = '\0';
+    if (hsb__json_member(body, "renewalInfo").ptr &&
+        !hsb__order_url(a, what, body, "renewalInfo", w->renewal_info))
+        return false;
+    return hsb__order_url(a, what, body, "newNonce", w->new_nonce) &&
+           hsb__order_url(a, what, body, "newAccount", w->new_account) &&
+           hsb__order_url(a, what, body, "newOrder", w->new_order);
+}
+
+static bool hsb__order_make_account_key(hsb_acme *a, hsb_error *err)
+{
+    size_t len;
+    hsb__key *key = &a->work->account;
+    if (!hsb__key_generate(&a->memory, key, err))
+        return false;
+    char *text = hsb__key_encode(&a->memory, key, &len);
+    bool ok = text ? hsb__folder_write(&a->folder, "account.key", hsb__text_make(text, len), err)
+                   : hsb__error_memory(err);
+    hsb__memory_free_secret(&a->memory, text, len + 1);
+    return ok;
+}
+
+/* account.key, made if it is not there.                                                      */
+static bool hsb__order_load_account_key(hsb_acme *a)
+{
+    char path[HSB__PATH_MAX];
+    hsb__key *key = &a->work->account;
+    hsb_error err;
+    hsb_pem pem;
+    memset(&pem, 0, sizeof pem);
+    pem.path = path;
+    if (!hsb__folder_has(&a->folder, "account.key"))
+        return hsb__order_make_account_key(a, &err) || hsb__order_fail_error(a, &err);
+    if (!hsb__folder_file(&a->folder, "account.key", path, &err) ||
+        !hsb__key_load(&a->memory, key, &pem, NULL, &err))
+        return hsb__order_fail_error(a, &err);
+    return (key->type == BR_KEYTYPE_EC && key->ec.curve == BR_EC_secp256r1) ||
+           hsb__order_fail(a, "%s: account.key is no key on P-256", a->folder.place);
+}
+
+/* RFC 8555 7.3: opens the account, or finds that of the key.                                 */
+static bool hsb__order_open_account(hsb_acme *a)
+{
+    static const char what[] = "account";
+    hsb__order_work *w = a->work;
+    const hsb_acme_desc *d = &a->desc;
+    unsigned char mac_key[256];
+    hsb__der_out out = { w->payload, 0, sizeof w->payload, false };
+    if (w->needs_binding && !d->external_id)
+        return hsb__order_fail(a, "account: this CA wants an external account; set external_id and "
+                              "external_key to what it gave you");
+    hsb__json_put(&out, "{\"termsOfServiceAgreed\":true");
+    if (d->contact) {
+        hsb__json_put(&out, ",\"contact\":[");
+        hsb__json_put_text(&out, d->contact);
+        hsb__json_put(&out, "]");
+    }
+    if (d->external_id) {
+        size_t len = hsb__json_base64(hsb__text_of(d->external_key), mac_key, sizeof mac_key);
+        hsb__json_put(&out, ",\"externalAccountBinding\":");
+        hsb__jws_put_binding(&out, &w->account, d->external_id, w->new_account, mac_key, len);
+        hsb__memory_wipe(mac_key, sizeof mac_key);
+    }
+    hsb__json_put(&out, "}");
+    if (!hsb__order_post(a, what, w->new_account, NULL, out.len))
+        return false;
+    char host[HSB__HOST_SIZE];
+    const char *path;
+    int port;
+    if (!hsb__https_url(w->answer.location, host, &port, &path))
+        return hsb__order_fail(a, "account: the CA gives it no URL");
+    memcpy(w->kid, w->answer.location, sizeof w->kid);
+    return true;
+}
+
+/* --- order --------------------------------------------------------------------------------- */
+
+/* The text of an element of hsb__san, as an identifier of RFC 8555 9.7.7 and RFC 8738 3.     */
+static const char *hsb__order_identifier(unsigned tag, hsb_str bytes, char out[HSB__HOST_SIZE])
+{
+    if (tag == HSB__DER_CONTEXT + HSB__X509_IP) {
+        hsb__os_ip_print(bytes.len == 4 ? HSB_IPV4 : HSB_IPV6, (const uint8_t *)bytes.ptr, out);
+        return "ip";
+    }
+    size_t len = bytes.len < HSB__HOST_SIZE ? bytes.len : 0;
+    memcpy(out, bytes.ptr, len);
+    out[len] = '\0';
+    return "dns";
+}
+
+static void hsb__order_put_identifiers(const hsb_acme *a, hsb__der_out *out)
+{
+    hsb_str rest = hsb__san_text(&a->names), bytes;
+    unsigned tag;
+    const char *between = "\"identifiers\":[";
+    char text[HSB__HOST_SIZE];
+    while (rest.len && hsb__der_next(&rest, &tag, &bytes)) {
+        const char *type = hsb__order_identifier(tag, bytes, text);
+        hsb__json_put(out, between);
+        hsb__json_put(out, "{\"type\":\"");
+        hsb__json_put(out, type);
+        hsb__json_put(out, "\",\"value\":");
+        hsb__json_put_text(out, text);
+        hsb__json_put(out, "}");
+        between = ",";
+    }
+    hsb__json_put(out, "]");
+}
+
+/* Keeps the answer, which is an order.                                                       */
+static bool hsb__order_keep_order(hsb_acme *a)
+{
+    hsb__order_work *w = a->work;
+    if (!hsb__order_is_object(a, "order"))
+        return false;
+    memcpy(w->order, w->answer.body.ptr, w->answer.body.len);
+    w->order_len = w->answer.body.len;
+    return true;
+}
+
+static hsb_str hsb__order_text(const hsb_acme *a)
+{
+    return hsb__text_make(a->work->order, a->work->order_len);
+}
+
+static bool hsb__order_post_order(hsb_acme *a, bool replaces)
+{
+    hsb__order_work *w = a->work;
+    hsb__der_out out = { w->payload, 0, sizeof w->payload, false };
+    hsb__json_put(&out, "{");
+    hsb__order_put_identifiers(a, &out);
+    if (a->desc.profile) {
+        hsb__json_put(&out, ",\"profile\":");
+        hsb__json_put_text(&out, a->desc.profile);
+    }
+    if (replaces) {
+        hsb__json_put(&out, ",\"replaces\":");
+        hsb__json_put_text(&out, a->times.id);
+    }
+    hsb__json_put(&out, "}");
+    return hsb__order_post(a, "order", w->new_order, w->kid, out.len);
+}
+
+/* RFC 8555 7.4.  RFC 9773 5: an order says which certificate it replaces; a CA that does not
+   like that (it was replaced before) may still take the order without.                        */
+static bool hsb__order_new_order(hsb_acme *a)
+{
+    hsb__order_work *w = a->work;
+    const bool replaces = a->times.id[0] && w->renewal_info[0];
+    char host[HSB__HOST_SIZE];
+    const char *path;
+    int port;
+    if (!hsb__order_post_order(a, replaces) &&
+        (!replaces || w->answer.status < 400 || !hsb__order_post_order(a, false)))
+        return false;
+    if (!hsb__https_url(w->answer.location, host, &port, &path))
+        return hsb__order_fail(a, "order: the CA gives it no URL");
+    memcpy(w->order_url, w->answer.location, sizeof w->order_url);
+    return hsb__order_keep_order(a) &&
+           hsb__order_url(a, "order", hsb__order_text(a), "finalize", w->finalize);
+}
+
+/* --- challenges ------------------------------------------------------------------------------ */
+
+/* RFC 8738 6: for an address the CA's SNI has its name for reverse lookups.                    */
+static void hsb__order_sni(char out[HSB__HOST_SIZE], unsigned tag, hsb_str bytes)
+{
+    static const char digits[] = "0123456789abcdef";
+    if (tag != HSB__DER_CONTEXT + HSB__X509_IP) {
+        hsb__order_identifier(tag, bytes, out);
+        return;
+    }
+    size_t at = 0;
+    for (size_t i = bytes.len; i-- > 0;) {
+        const unsigned byte = hsb__der_byte(bytes, i);
+        if (bytes.len == 4) {
+            at += hsb__text_print(out + at, byte);
+        } else {
+            out[at++] = digits[byte & 15];
+            out[at++] = '.';
+            out[at++] = digits[byte >> 4];
+        }
+        out[at++] = '.';
+    }
+    snprintf(out + at, HSB__HOST_SIZE - at, "%s", bytes.len == 4 ? "in-addr.arpa" : "ip6.arpa");
+}
+
+static void hsb__order_set_pending(hsb_acme *a, const hsb__order_pending *pending)
+{
+    hsb__mutex_lock(&a->lock);
+    hsb_security *old = a->pending.certificate;
+    a->pending = *pending;
+    hsb__mutex_unlock(&a->lock);
+    hsb__security_release(old);
+}
+
+static void hsb__order_clear_pending(hsb_acme *a)
+{
+    hsb__order_pending none;
+    memset(&none, 0, sizeof none);
+    hsb__order_set_pending(a, &none);
+}
+
+/* RFC 8737 3: the certificate that shows the CA that we know the account's key.  As a security
+   of its own, which resumes nothing and speaks nothing but acme-tls/1.                         */
+static hsb_security *hsb__order_make_challenge(hsb_acme *a, const char *name, const char *response,
+                                              hsb_error *err)
+{
+    static const char *const alpn[] = { "acme-tls/1", NULL };
+    unsigned char hash[br_sha256_SIZE];
+    hsb__san san;
+    hsb__key key;
+    hsb__chain chain;
+    hsb__selfsigned self;
+    hsb_security *made = NULL;
+    size_t cert_len = 0, key_len = 0;
+    if (!hsb__san_make(&a->memory, &san, name, NULL, false, err))
+        return NULL;
+    memset(&chain, 0, sizeof chain);
+    memset(&self, 0, sizeof self);
+    hsb__x509_sha256(response, strlen(response), hash);
+    self.key = &key;
+    self.shown = san.shown;
+    self.names = hsb__san_text(&san);
+    self.acme = hsb__text_make((const char *)hash, sizeof hash);
+    self.from = hsb__os_wall() - 86400;
+    self.until = hsb__os_wall() + 7 * 86400;
+    if (hsb__key_generate(&a->memory, &key, err) &&
+        hsb__selfsigned_issue(&a->memory, &chain, &self, err)) {
+        const br_x509_certificate *cert = &chain.certs[0];
+        char *shown = hsb__pem_encode(&a->memory, "CERTIFICATE", cert->data, cert->data_len,
+                                      &cert_len);
+        char *secret = hsb__key_encode(&a->memory, &key, &key_len);
+        hsb_security_desc d;
+        memset(&d, 0, sizeof d);
+        d.alpn = alpn;
+        d.session_cache_bytes = -1;
+        d.allocator = a->desc.allocator;
+        d.identity.chain.text = hsb__text_make(shown, cert_len);
+        d.identity.key.text = hsb__text_make(secret, key_len);
+        made = shown && secret ? hsb__security_new(&d, err) : NULL;
+        if (!shown || !secret)
+            hsb__error_memory(err);
+        hsb__memory_free(&a->memory, shown, cert_len + 1);
+        hsb__memory_free_secret(&a->memory, secret, key_len + 1);
+    }
+    hsb__chain_free(&a->memory, &chain);
+    hsb__key_free(&a->memory, &key);
+    hsb__san_free(&a->memory, &san);
+    return made;
+}
+
+/* The challenge of our kind in an authorization: its URL, and its token, which goes into a path
+   and a certificate and so is checked (RFC 8555 8.3: base64url).                                */
+static bool hsb__order_find_challenge(hsb_acme *a, const char *name, char url[HSB__HTTPS_URL],
+                                     char token[HSB__ORDER_TOKEN])
+{
+    const char *kind = a->desc.challenge == HSB_ACME_HTTP_01 ? "http-01" : "tls-alpn-01";
+    hsb_str list = hsb__json_member(a->work->answer.body, "challenges"), one;
+    while (list.ptr && hsb__json_next(&list, NULL, &one)) {
+        if (!hsb__json_is(hsb__json_member(one, "type"), kind))
+            continue;
+        if (!hsb__json_member_text(one, "token", token, HSB__ORDER_TOKEN) || !token[0] ||
+            hsb__byte_count(hsb__text_of(token), HSB__BYTE_LETTER | HSB__BYTE_DIGIT |
+                                                 HSB__BYTE_LABEL) != strlen(token))
+            return hsb__order_fail(a, "%s: the CA's token is malformed", name);
+        return hsb__order_url(a, name, one, "url", url);
+    }
+    return hsb__order_fail(a, "%s: the CA does not offer the challenge %s", name, kind);
+}
+
+/* The reason that the CA gives in a challenge that failed.                                       */
+static bool hsb__order_challenge_failed(hsb_acme *a, const char *name)
+{
+    hsb_str list = hsb__json_member(a->work->answer.body, "challenges"), one;
+    while (list.ptr && hsb__json_next(&list, NULL, &one)) {
+        hsb_str error = hsb__json_member(one, "error");
+        if (error.ptr)
+            return hsb__order_problem(a, name, error);
+    }
+    return hsb__order_fail(a, "%s: the CA could not validate it, and does not say why", name);
+}
+
+/* The name that an authorization is for must be one of ours.                                     */
+static bool hsb__order_read_identifier(hsb_acme *a, char name[HSB__HOST_SIZE],
+                                      char sni[HSB__HOST_SIZE])
+{
+    const hsb_str identifier = hsb__json_member(a->work->answer.body, "identifier");
+    hsb_str rest = hsb__san_text(&a->names), bytes;
+    char sent[HSB__HOST_SIZE];
+    unsigned tag;
+    hsb__json_member_text(identifier, "value", sent, sizeof sent);
+    while (rest.len && hsb__der_next(&rest, &tag, &bytes)) {
+        const char *type = hsb__order_identifier(tag, bytes, name);
+        hsb__order_sni(sni, tag, bytes);
+        if (hsb__json_is(hsb__json_member(identifier, "type"), type) &&
+            hsb__text_is_nocase(hsb__text_of(sent), name))
+            return true;
+    }
+    return hsb__order_fail(a, "the CA wants to validate a name that was not asked for: %.80s",
+                           sent);
+}
+
+/* Polls until the authorization is no longer pending.                                            */
+static bool hsb__order_await_authorization(hsb_acme *a, const char *url, const char *name)
+{
+    for (int i = 0; i < HSB__ORDER_POLLS; i++) {
+        if (!hsb__order_read(a, name, url))
+            return false;
+        const hsb_str status = hsb__json_member(a->work->answer.body, "status");
+        if (hsb__json_is(status, "valid"))
+            return true;
+        if (!hsb__json_is(status, "pending"))
+            return hsb__order_challenge_failed(a, name);
+        if (!hsb__order_wait_poll(a, i))
+            return false;
+    }
+    return hsb__order_fail(a, "%s: the CA does not come to validate it", name);
+}
+
+static bool hsb__order_answer_challenge(hsb_acme *a, const char *authorization, const char *name,
+                                       const char *sni)
+{
+    hsb__order_work *w = a->work;
+    hsb__order_pending pending;
+    char url[HSB__HTTPS_URL], thumbprint[HSB__JWS_THUMBPRINT];
+    hsb_error err;
+    memset(&pending, 0, sizeof pending);
+    if (!hsb__order_find_challenge(a, name, url, pending.token))
+        return false;
+    hsb__jws_thumbprint(&w->account, thumbprint);
+    snprintf(pending.name, sizeof pending.name, "%s", sni);
+    snprintf(pending.response, sizeof pending.response, "%s.%s", pending.token, thumbprint);
+    if (a->desc.challenge == HSB_ACME_TLS_ALPN_01) {
+        pending.certificate = hsb__order_make_challenge(a, name, pending.response, &err);
+        if (!pending.certificate)
+            return hsb__order_fail_error(a, &err);
+    }
+    hsb__order_set_pending(a, &pending);
+    memcpy(w->payload, "{}", 2);
+    bool ok = hsb__order_post(a, name, url, w->kid, 2) &&
+              hsb__order_await_authorization(a, authorization, name);
+    hsb__order_clear_pending(a);
+    return ok;
+}
+
+static bool hsb__order_authorize_one(hsb_acme *a, const char *url)
+{
+    char name[HSB__HOST_SIZE], sni[HSB__HOST_SIZE];
+    if (!hsb__order_read(a, "authorization", url) || !hsb__order_read_identifier(a, name, sni))
+        return false;
+    const hsb_str status = hsb__json_member(a->work->answer.body, "status");
+    if (hsb__json_is(status, "valid"))                  /* of an earlier order                  */
+        return true;
+    if (!hsb__json_is(status, "pending"))
+        return hsb__order_challenge_failed(a, name);
+    return hsb__order_answer_challenge(a, url, name, sni);
+}
+
+static bool hsb__order_authorize(hsb_acme *a)
+{
+    hsb_str list = hsb__json_member(hsb__order_text(a), "authorizations"), one;
+    char url[HSB__HTTPS_URL], host[HSB__HOST_SIZE];
+    const char *path;
+    int port, count = 0;
+    while (list.ptr && hsb__json_next(&list, NULL, &one)) {
+        if (++count > HSB__SAN_NAMES)
+            return hsb__order_fail(a, "order: the CA wants more authorizations than names");
+        if (!hsb__json_text(one, url, sizeof url) || !hsb__https_url(url, host, &port, &path))
+            return hsb__order_fail(a, "order: the URL of an authorization cannot be used");
+        if (!hsb__order_authorize_one(a, url))
+            return false;
+    }
+    return true;
+}
+
+/* --- certificate ----------------------------------------------------------------------------- */
+
+/* Polls until the order is no longer pending (before it is finalized) or processing (after).     */
+static bool hsb__order_await_order(hsb_acme *a, const char *waits, const char *wanted)
+{
+    for (int i = 0; i < HSB__ORDER_POLLS; i++) {
+        const hsb_str order = hsb__order_text(a), status = hsb__json_member(order, "status");
+        const hsb_str error = hsb__json_member(order, "error");
+        if (hsb__json_is(status, wanted) || hsb__json_is(status, "valid"))
+            return true;
+        if (error.ptr)
+            return hsb__order_problem(a, "order", error);
+        if (!hsb__json_is(status, waits))
+            return hsb__order_fail(a, "order: the CA gave it up (%.*s)",
+                                  (int)(status.len < 40 ? status.len : 40),
+                                  status.ptr ? status.ptr : "");
+        if (!hsb__order_wait_poll(a, i) ||
+            !hsb__order_read(a, "order", a->work->order_url) || !hsb__order_keep_order(a))
+            return false;
+    }
+    return hsb__order_fail(a, "order: the CA does not finish it");
+}
+
+/* RFC 8555 7.4: a new key, and the request for its certificate.                                  */
+static bool hsb__order_finalize(hsb_acme *a)
+{
+    hsb__order_work *w = a->work;
+    hsb__der_out csr = { w->csr, 0, sizeof w->csr, false };
+    hsb__der_out out = { w->payload, 0, sizeof w->payload, false };
+    hsb_error err;
+    if (!hsb__key_generate(&a->memory, &w->key, &err))
+        return hsb__order_fail_error(a, &err);
+    if (!hsb__jws_put_csr(&csr, &w->key, hsb__san_text(&a->names)))
+        return hsb__order_fail(a, "order: too many names for a request");
+    hsb__json_put(&out, "{\"csr\":\"");
+    hsb__json_put_base64(&out, csr.bytes, csr.len);
+    hsb__json_put(&out, "\"}");
+    return hsb__order_post(a, "order", w->finalize, w->kid, out.len) && hsb__order_keep_order(a);
+}
+
+/* RFC 8555 7.4.2.                                                                                */
+static bool hsb__order_download(hsb_acme *a)
+{
+    static const char what[] = "certificate", type[] = "application/pem-certificate-chain";
+    hsb__order_work *w = a->work;
+    if (!hsb__order_url(a, what, hsb__order_text(a), "certificate", w->certificate) ||
+        !hsb__order_post(a, what, w->certificate, w->kid, 0))
+        return false;
+    return hsb__text_is_nocase(hsb__text_of(w->answer.type), type) ||
+           hsb__order_fail(a, "certificate: the CA sends another type (%.60s)", w->answer.type);
+}
+
+static bool hsb__order_all(hsb_acme *a)
+{
+    return hsb__order_read_directory(a) && hsb__order_load_account_key(a) &&
+           hsb__order_open_account(a) && hsb__order_new_order(a) && hsb__order_authorize(a) &&
+           hsb__order_await_order(a, "pending", "ready") && hsb__order_finalize(a) &&
+           hsb__order_await_order(a, "processing", "valid") && hsb__order_download(a);
+}
+
+/* --- the work's memory --------------------------------------------------------------------- */
+
+static void hsb__order_end_work(hsb_acme *a)
+{
+    hsb__order_work *w = a->work;
+    if (!w)
+        return;
+    hsb__https_roots_free(&a->memory, &w->roots);
+    hsb__key_free(&a->memory, &w->account);
+    hsb__key_free(&a->memory, &w->key);
+    hsb__memory_free_secret(&a->memory, w, sizeof *w);
+    a->work = NULL;
+}
+
+static bool hsb__order_begin_work(hsb_acme *a)
+{
+    hsb_error err;
+    a->why[0] = '\0';
+    a->retry = -1;
+    a->work = hsb__memory_zeroed(&a->memory, sizeof *a->work);
+    if (!a->work)
+        return hsb__order_fail(a, "out of memory");
+    if (!hsb__https_roots_load(&a->memory, &a->work->roots, &a->roots, &err)) {
+        hsb__order_end_work(a);
+        return hsb__order_fail_error(a, &err);
+    }
+    a->work->https.memory = &a->memory;
+    a->work->https.roots = &a->work->roots;
+    a->work->https.wake = &a->wake;
+    return true;
+}
+
+/* --- when to renew (RFC 9773) ----------------------------------------------------------------- */
+
+/* RFC 3339: "2027-01-02T03:04:05Z", with fractions that do not matter, or a zone.                */
+static bool hsb__order_time(hsb_str s, int64_t *seconds)
+{
+    static const char form[] = "dddd-dd-ddTdd:dd:dd";
+    int64_t n[6] = { 0, 0, 0, 0, 0, 0 };
+    size_t field = 0;
+    if (s.len < sizeof form)
+        return false;
+    for (size_t i = 0; i < sizeof form - 1; i++) {
+        const bool digit = hsb__byte_is(s.ptr[i], HSB__BYTE_DIGIT);
+        if (form[i] == 'd' ? !digit : s.ptr[i] != form[i])
+            return false;
+        if (digit)
+            n[field] = n[field] * 10 + (s.ptr[i] - '0');
+        else
+            field++;
+    }
+    if (n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > 31 || n[3] > 23 || n[4] > 59 || n[5] > 60)
+        return false;
+    *seconds = hsb__date_days(n[0], (int)n[1], (int)n[2]) * 86400 + n[3] * 3600 + n[4] * 60 + n[5];
+    s = hsb__text_after(s, sizeof form - 1);
+    if (s.ptr[0] == '.') {
+        s = hsb__text_after(s, 1);
+        s = hsb__text_after(s, hsb__byte_count(s, HSB__BYTE_DIGIT));
+    }
+    if (hsb__text_is(s, "Z"))
+        return true;
+    if (s.len != 6 || (s.ptr[0] != '+' && s.ptr[0] != '-') || s.ptr[3] != ':')
+        return false;
+    int64_t hours, minutes;
+    if (!hsb__text_decimal(hsb__text_make(s.ptr + 1, 2), 23, &hours) ||
+        !hsb__text_decimal(hsb__text_make(s.ptr + 4, 2), 59, &minutes))
+        return false;
+    *seconds -= (s.ptr[0] == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
+    return true;
+}
+
+static bool hsb__order_member_time(hsb_str object, const char *name, int64_t *seconds)
+{
+    char text[64];
+    return hsb__json_member_text(object, name, text, sizeof text) &&
+           hsb__order_time(hsb__text_of(text), seconds);
+}
+
+/* Asks the CA for the time that it suggests.  A CA without an answer, or with a nonsensical one,
+   changes nothing.                                                                               */
+static void hsb__order_ask_window(hsb_acme *a)
+{
+    char url[HSB__HTTPS_URL + 160];
+    const int64_t now = hsb__os_wall();
+    int64_t start = 0, end = 0;
+    uint32_t random = 0;
+    a->times.ask_window = now + 6 * 3600;
+    if (!a->times.id[0] || !hsb__order_begin_work(a))
+        return;
+    bool known = hsb__order_read_directory(a) && a->work->renewal_info[0];
+    if (known) {
+        snprintf(url, sizeof url, "%s/%s", a->work->renewal_info, a->times.id);
+        known = hsb__order_get(a, "renewal information", url);
+    }
+    if (known) {
+        const hsb_str window = hsb__json_member(a->work->answer.body, "suggestedWindow");
+        known = window.ptr && hsb__order_member_time(window, "start", &start) &&
+                hsb__order_member_time(window, "end", &end) && start < end && start < a->times.ends;
+    }
+    if (a->retry > 0)
+        a->times.ask_window = now + (a->retry < 60 ? 60 : a->retry < 86400 ? a->retry : 86400);
+    hsb__order_end_work(a);
+    if (!known || (start == a->times.window_start && end == a->times.window_end))
+        return;
+    hsb__os_entropy(&random, sizeof random);
+    a->times.window_start = start;
+    a->times.window_end = end;
+    a->times.renew = start + (int64_t)(random % (uint64_t)(end - start));
+}
+
+#endif
+
+/* ===== >>acme ====================================================================
+   Purpose  certificates by themselves: the stored one, the loop that renews it, and what
+            servers show meanwhile
+   Uses     >>platform >>memory >>text >>error >>address >>inbox >>der >>pem >>folder
+            >>key >>x509 >>selfsigned >>security >>tls >>server >>public >>json >>https
+            >>order
+   Names    hsb__acme_*, hsb_acme_*, hsb_server_set_acme
+   Tests    tests/acme, tests/fuzz/acme.c
+
+   The folder holds account.key and NAME.pem: the directory's URL in a first line, the key, the
+   chain.  One file, so that a crash cannot leave a key and a chain that do not belong together;
+   it is written only after the chain has proved to be ours.  An order leaves nothing behind
+   but that file: after a crash in the middle of one, the next start orders again, and the CA
+   does not validate again what it validated.
+
+   Due        there is no good certificate; or two thirds of its life are over; or the time is
+              there that the CA suggested
+   Failed     an event says why and when the next try comes: after 1 minute, 5, 15, 60, 3 hours,
+              then every 6, and not before the CA's Retry-After.  The old certificate stays     */
+#ifdef HTTPSBIND_ACME
+
+/* --- the certificate ------------------------------------------------------------------- */
+
+/* The line before the certificate: one of a CA for tests is no good once the real one is asked. */
+static void hsb__acme_origin(const hsb_acme *a, char out[HSB__HTTPS_URL + 16])
+{
+    snprintf(out, HSB__HTTPS_URL + 16, "# from %s\n", a->desc.directory);
+}
+
+/* NULL, or why this leaf is not what we want to show now.                                        */
+static const char *hsb__acme_judge(const hsb_acme *a, const hsb__x509 *cert)
+{
+    hsb_str wanted = hsb__san_text(&a->names), name, rest, one;
+    unsigned tag, kind;
+    if (cert->not_after <= hsb__os_wall())
+        return "it has expired";
+    if (cert->not_after <= cert->not_before)
+        return "its dates are no dates";
+    while (wanted.len && hsb__der_next(&wanted, &tag, &name)) {
+        bool found = false;
+        for (rest = cert->san; rest.len && !found && hsb__der_next(&rest, &kind, &one);)
+            found = kind == tag && hsb__text_equal_nocase(one, name);
+        if (!found)
+            return "it does not have all the names that were asked for";
+    }
+    return NULL;
+}
+
+/* RFC 9773 4.1: the key identifier of the CA and the serial number.                              */
+static void hsb__acme_set_id(hsb_acme *a, const hsb__x509 *cert)
+{
+    hsb__der_out out = { (unsigned char *)a->times.id, 0, sizeof a->times.id - 1, false };
+    if (cert->issuer.key_id.len) {
+        hsb__json_put_base64(&out, cert->issuer.key_id.ptr, cert->issuer.key_id.len);
+        hsb__json_put(&out, ".");
+        hsb__json_put_base64(&out, cert->serial.ptr, cert->serial.len);
+    }
+    a->times.id[out.full ? 0 : out.len] = '\0';
+}
+
+static void hsb__acme_set_times(hsb_acme *a, const hsb__x509 *cert)
+{
+    hsb__order_times *t = &a->times;
+    memset(t, 0, sizeof *t);
+    t->begins = cert->not_before;
+    t->ends = cert->not_after;
+    t->renew = t->begins + (t->ends - t->begins) / 3 * 2;
+    hsb__acme_set_id(a, cert);
+}
+
+/* A security that shows this, with all that desc.security says; text absent: a self-signed
+   certificate, until the first one of the CA is there.                                           */
+static hsb_security *hsb__acme_security(hsb_acme *a, hsb_str text, hsb_error *err)
+{
+    hsb_security_desc d = a->desc.security;
+    memset(&d.identity, 0, sizeof d.identity);
+    d.self_signed_for = text.ptr ? NULL : a->desc.names[0];
+    d.self_signed_names = text.ptr ? NULL : a->desc.names + 1;
+    if (text.ptr) {
+        d.local_ca = NULL;
+        d.identity.chain.text = d.identity.key.text = text;
+    }
+    return hsb__security_new(&d, err);
+}
+
+/* The security of a file's text, if it is good; *why: why it is not.                             */
+static hsb_security *hsb__acme_accept(hsb_acme *a, hsb_str text, hsb_error *why)
+{
+    hsb__x509 cert;
+    hsb_security *s = hsb__acme_security(a, text, why);
+    if (!s)
+        return NULL;
+    const br_x509_certificate *leaf = &s->identities[0].chain.certs[0];
+    const char *reason = hsb__x509_walk(&cert, leaf->data, leaf->data_len)
+                             ? hsb__acme_judge(a, &cert) : hsb__x509_malformed;
+    if (!reason) {
+        hsb__acme_set_times(a, &cert);
+        return s;
+    }
+    hsb__security_release(s);
+    hsb__error_set(why, HSB_ERR_CERT, 0, 0, "certificate: %s", reason);
+    return NULL;
+}
+
+/* --- servers --------------------------------------------------------------------------- */
+
+static void hsb__acme_show(hsb_server *server, void *arg)
+{
+    hsb__server_set_security(server, -1, arg, NULL);
+    hsb__security_release(arg);
+}
+
+/* Tells those servers that have not been told.  False: one has no memory for it now.        */
+static bool hsb__acme_tell_servers(hsb_acme *a)
+{
+    bool all = true;
+    hsb__mutex_lock(&a->lock);
+    for (hsb__order_server *s = a->servers; s; s = s->next) {
+        if (!s->stale)
+            continue;
+        hsb__security_retain(a->security);
+        s->stale = !hsb__inbox_post(s->server->loop.inbox, 0, hsb__acme_show, a->security);
+        if (s->stale)
+            hsb__security_release(a->security);
+        all = all && !s->stale;
+    }
+    hsb__mutex_unlock(&a->lock);
+    return all;
+}
+
+/* From now on servers show this; takes the caller's count.                                   */
+static void hsb__acme_install(hsb_acme *a, hsb_security *fresh)
+{
+    hsb__mutex_lock(&a->lock);
+    hsb_security *old = a->security;
+    a->security = fresh;
+    for (hsb__order_server *s = a->servers; s; s = s->next)
+        s->stale = true;
+    hsb__mutex_unlock(&a->lock);
+    hsb__security_release(old);
+    hsb__acme_tell_servers(a);
+}
+
+/* The three that a server's thread calls: see hsb__challenger.                                   */
+static hsb_security *hsb__acme_certificate(void *acme, const char *name)
+{
+    hsb_acme *a = acme;
+    hsb__mutex_lock(&a->lock);
+    hsb_security *found = strcmp(a->pending.name, name) == 0 ? a->pending.certificate : NULL;
+    if (found)
+        hsb__security_retain(found);
+    hsb__mutex_unlock(&a->lock);
+    return found;
+}
+
+static bool hsb__acme_response(void *acme, hsb_str token, char *out, size_t size)
+{
+    hsb_acme *a = acme;
+    hsb__mutex_lock(&a->lock);
+    bool found = a->pending.token[0] && !a->pending.certificate &&
+                 hsb__text_is(token, a->pending.token);
+    snprintf(out, size, "%s", found ? a->pending.response : "");
+    hsb__mutex_unlock(&a->lock);
+    return found;
+}
+
+static void hsb__acme_leave(void *acme, hsb_server *server)
+{
+    hsb_acme *a = acme;
+    hsb__mutex_lock(&a->lock);
+    hsb__order_server **link = &a->servers, *s;
+    while (*link && (*link)->server != server)
+        link = &(*link)->next;
+    s = *link;
+    if (s)
+        *link = s->next;
+    hsb__mutex_unlock(&a->lock);
+    memset(&server->loop.tls.challenger, 0, sizeof server->loop.tls.challenger);
+    hsb__memory_free(&a->memory, s, sizeof *s);
+}
+
+static bool hsb__acme_join(hsb_acme *a, hsb_server *server, hsb_error *err)
+{
+    hsb__challenger *c = &server->loop.tls.challenger;
+    hsb__order_server *s = hsb__memory_zeroed(&a->memory, sizeof *s);
+    if (!s)
+        return hsb__error_memory(err);
+    s->server = server;
+    hsb__mutex_lock(&a->lock);
+    hsb_security *shown = a->security;
+    hsb__security_retain(shown);
+    s->next = a->servers;
+    a->servers = s;
+    hsb__mutex_unlock(&a->lock);
+    c->acme = a;
+    c->certificate = hsb__acme_certificate;
+    c->response = hsb__acme_response;
+    c->leave = hsb__acme_leave;
+    bool ok = hsb__server_set_security(server, -1, shown, err);
+    hsb__security_release(shown);
+    if (!ok)
+        hsb__acme_leave(a, server);
+    return ok;
+}
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+static void hsb__acme_tell(hsb_acme *a, hsb_acme_state state, int64_t next, const char *format, ...)
+{
+    char text[HSB__ORDER_WHY + 128], date[HSB__DATE_TEXT];
+    hsb_acme_event event;
+    va_list args;
+    if (!a->desc.on_event)
+        return;
+    va_start(args, format);
+    int len = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (next && len > 0 && (size_t)len < sizeof text - 40) {
+        hsb__date_print(date, next);
+        snprintf(text + len, sizeof text - (size_t)len, "; %s %s",
+                 state == HSB_ACME_FAILED ? "next try" : "to be renewed", date);
+    }
+    memset(&event, 0, sizeof event);
+    event.state = state;
+    event.text = text;
+    event.next = next;
+    event.expires = a->times.ends;
+    a->desc.on_event(&event, a->desc.user);
+}
+
+/* --- the loop -------------------------------------------------------------------------- */
+
+/* Seconds until the next try.                                                                    */
+static int64_t hsb__acme_pause(const hsb_acme *a)
+{
+    static const int pauses[] = { 60, 300, 900, 3600, 3 * 3600, 6 * 3600 };
+    const size_t last = sizeof pauses / sizeof *pauses - 1;
+    int64_t pause = pauses[a->failures < last ? a->failures : last];
+    const int64_t most = 7 * 86400;
+    if (a->retry > pause)
+        pause = a->retry < most ? a->retry : most;
+    return pause;
+}
+
+/* The file's text: origin, key, chain.  Owned: *len bytes, secret.                               */
+static char *hsb__acme_file_text(hsb_acme *a, hsb_str chain, size_t *len)
+{
+    char origin[HSB__HTTPS_URL + 16];
+    size_t key_len;
+    hsb__acme_origin(a, origin);
+    char *key = hsb__key_encode(&a->memory, &a->work->key, &key_len);
+    const size_t origin_len = strlen(origin);
+    *len = origin_len + key_len + chain.len;
+    char *text = key ? hsb__memory_alloc(&a->memory, *len) : NULL;
+    if (text) {
+        memcpy(text, origin, origin_len);
+        memcpy(text + origin_len, key, key_len);
+        memcpy(text + origin_len + key_len, chain.ptr, chain.len);
+    }
+    hsb__memory_free_secret(&a->memory, key, key_len + 1);
+    return text;
+}
+
+/* What the CA has sent becomes what we show, if it is what we asked for.                         */
+static bool hsb__acme_take(hsb_acme *a)
+{
+    const hsb_str chain = a->work->answer.body;
+    hsb_error err;
+    size_t len;
+    if (!chain.len || memchr(chain.ptr, '\0', chain.len))
+        return hsb__order_fail(a, "certificate: the CA sends an empty or binary one");
+    char *text = hsb__acme_file_text(a, chain, &len);
+    if (!text)
+        return hsb__order_fail(a, "out of memory");
+    const hsb__order_times old = a->times;
+    hsb_security *fresh = hsb__acme_accept(a, hsb__text_make(text, len), &err);
+    bool ok = fresh && hsb__folder_write(&a->folder, a->file, hsb__text_make(text, len), &err);
+    hsb__memory_free_secret(&a->memory, text, len);
+    if (ok) {
+        hsb__acme_install(a, fresh);
+        return true;
+    }
+    hsb__security_release(fresh);
+    a->times = old;
+    return hsb__order_fail(a, "%s", err.text);
+}
+
+static void hsb__acme_try(hsb_acme *a)
+{
+    hsb__acme_tell(a, HSB_ACME_ORDERING, 0, "%s: ordering a certificate", a->desc.names[0]);
+    bool ok = hsb__order_begin_work(a) && hsb__order_all(a) && hsb__acme_take(a);
+    hsb__order_clear_pending(a);
+    hsb__order_end_work(a);
+    if (hsb__atomic_flags(&a->stop))
+        return;
+    if (ok) {
+        a->failures = 0;
+        a->next_try = 0;
+        hsb__acme_tell(a, HSB_ACME_ISSUED, a->times.renew, "%s: a new certificate",
+                       a->desc.names[0]);
+        return;
+    }
+    a->next_try = hsb__os_wall() + hsb__acme_pause(a);
+    a->failures++;
+    hsb__acme_tell(a, HSB_ACME_FAILED, a->next_try, "%s: %s", a->desc.names[0], a->why);
+}
+
+/* Does what is due, and returns how many seconds there is nothing to do.                         */
+static int64_t hsb__acme_turn(hsb_acme *a)
+{
+    const int64_t now = hsb__os_wall();
+    hsb__order_times *t = &a->times;
+    if (a->next_try > now + 8 * 86400)
+        a->next_try = 0;                        /* the clock was set back                         */
+    if (t->ends && now >= t->ask_window && now < t->renew)
+        hsb__order_ask_window(a);
+    const int64_t due = t->ends > now && t->renew > a->next_try ? t->renew : a->next_try;
+    const bool told = hsb__acme_tell_servers(a);
+    if (now < due && told)
+        return due - now < 3600 ? due - now : 3600; /* looks again: clocks may leap */
+    if (now >= due)
+        hsb__acme_try(a);
+    return 1;
+}
+
+static bool hsb__acme_run(hsb_acme *a)
+{
+    if (a->times.ends)
+        hsb__acme_tell(a, HSB_ACME_GOOD, a->times.renew, "%s: the stored certificate is good",
+                       a->desc.names[0]);
+    while (!hsb__atomic_flags(&a->stop))
+        hsb__order_wait(a, hsb__acme_turn(a) * 1000);
+    return true;
+}
+
+/* --- life ------------------------------------------------------------------------------ */
+
+/* The certificate of an earlier run, or a self-signed one.                                       */
+static bool hsb__acme_load(hsb_acme *a, hsb_error *err)
+{
+    char path[HSB__PATH_MAX], origin[HSB__HTTPS_URL + 16];
+    hsb__pem_file file = { NULL, 0, 0 };
+    hsb_error why;
+    hsb__acme_origin(a, origin);
+    const size_t len = strlen(origin);
+    if (!hsb__folder_file(&a->folder, a->file, path, err))
+        return false;
+    if (hsb__folder_has(&a->folder, a->file) &&
+        hsb__pem_read_file(&a->memory, &file, path, a->folder.place, &why) &&
+        file.len > len && memcmp(file.bytes, origin, len) == 0)
+        a->security = hsb__acme_accept(a, hsb__text_make(file.bytes, file.len), &why);
+    hsb__memory_free_secret(&a->memory, file.bytes, file.size);
+    if (!a->security)
+        a->security = hsb__acme_security(a, hsb__text_absent(), err);
+    return a->security != NULL;
+}
+
+/* NULL, or the reason why it cannot be.                                                          */
+static const char *hsb__acme_check(const hsb_acme *a)
+{
+    const hsb_acme_desc *d = &a->desc;
+    unsigned char key[256];
+    char host[HSB__HOST_SIZE];
+    const char *path;
+    int port;
+    if (!d->names || !d->names[0])
+        return "names is empty";
+    for (size_t i = 0; d->names[i]; i++)
+        if (d->names[i][0] == '*')
+            return "a wildcard needs a challenge (dns-01) that is not supported";
+    if (!d->agree_to_terms)
+        return "agree_to_terms is false: read the terms of the CA, then set it";
+    if (!d->folder)
+        return "folder is NULL";
+    if (!hsb__https_url(d->directory, host, &port, &path))
+        return "directory is no URL of the kind https://host/path";
+    if (!d->external_id != !d->external_key)
+        return "external_id and external_key belong together";
+    if (d->external_key && !hsb__json_base64(hsb__text_of(d->external_key), key, sizeof key))
+        return "external_key is no base64url text of at most 256 bytes";
+    return NULL;
+}
+
+/* Where systems keep the roots that they trust.                                                  */
+static void hsb__acme_find_roots(hsb_acme *a)
+{
+    static const char *const places[] = {
+        "/etc/ssl/certs/ca-certificates.crt",               /* Debian, Alpine, Arch               */
+        "/etc/pki/tls/certs/ca-bundle.crt",                 /* Fedora                             */
+        "/etc/ssl/ca-bundle.pem",                           /* SUSE                               */
+        "/usr/local/share/certs/ca-root-nss.crt",           /* FreeBSD                            */
+        "/etc/ssl/cert.pem"                                 /* OpenBSD, macOS                     */
+    };
+    a->roots = a->desc.roots;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !hsb__pem_is_set(&a->roots); i++) {
+        int fd = hsb__os_open_file(places[i]);
+        if (fd < 0)
+            continue;
+        hsb__os_close_file(fd);
+        a->roots.path = places[i];
+    }
+    if (!hsb__pem_is_set(&a->roots))
+        a->roots.path = places[0];
+}
+
+static void hsb__acme_free(hsb_acme *a)
+{
+    hsb__memory m = a->memory;
+    hsb__security_release(a->security);
+    hsb__folder_close(&a->folder);
+    hsb__san_free(&m, &a->names);
+    hsb__wake_close(&a->wake);
+    hsb__mutex_done(&a->lock);
+    hsb__memory_free_secret(&m, a, sizeof *a);
+}
+
+static bool hsb__acme_open(hsb_acme *a, hsb_error *err)
+{
+    const char *reason = hsb__acme_check(a);
+    if (reason)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "acme: %s", reason);
+    if (!hsb__san_make(&a->memory, &a->names, NULL, a->desc.names, false, err))
+        return false;
+    hsb__folder_name(a->file, sizeof a->file, a->names.shown, ".pem");
+    hsb__acme_find_roots(a);
+    if (!hsb__wake_open(&a->wake))
+        return hsb__error_system(err, hsb__os_error(), "acme");
+    return hsb__folder_open(&a->folder, a->desc.folder, false, err) && hsb__acme_load(a, err);
+}
+
+static hsb_acme *hsb__acme_new(const hsb_acme_desc *desc, hsb_error *err)
+{
+    hsb__memory m = { desc->allocator, 0 };
+    hsb_acme *a = hsb__memory_zeroed(&m, sizeof *a);
+    if (!a) {
+        hsb__error_memory(err);
+        return NULL;
+    }
+    a->memory = m;
+    a->desc = *desc;
+    if (!a->desc.directory)
+        a->desc.directory = "https://acme-v02.api.letsencrypt.org/directory";
+    a->folder.lock = -1;
+    a->wake.read_fd = a->wake.write_fd = HSB__NO_SOCKET;
+    a->retry = -1;
+    hsb__mutex_init(&a->lock);
+    if (hsb__acme_open(a, err))
+        return a;
+    hsb__acme_free(a);
+    return NULL;
+}
+
+/* --- public ---------------------------------------------------------------------------- */
+
+HSB_API hsb_acme *hsb_acme_new(const hsb_acme_desc *desc, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (desc)
+        return hsb__acme_new(desc, err);
+    HSB__MISUSE(hsb__public_refuse, err, "hsb_acme_new: desc is NULL");
+    return NULL;
+}
+
+HSB_API hsb_security *hsb_acme_security(const hsb_acme *acme)
+{
+    HSB_ASSERT(acme && "hsb_acme_security: acme is NULL");
+    return acme ? acme->security : NULL;
+}
+
+HSB_API bool hsb_acme_run(hsb_acme *acme, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (!acme)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_acme_run: acme is NULL");
+    else if (acme->running)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_acme_run: it runs already");
+    else {
+        acme->running = true;
+        hsb__acme_run(acme);
+        acme->running = false;
+        return true;
+    }
+    return false;
+}
+
+HSB_API void hsb_acme_stop(hsb_acme *acme)
+{
+    HSB_ASSERT(acme && "hsb_acme_stop: acme is NULL");
+    if (!acme)
+        return;
+    hsb__atomic_set_flags(&acme->stop, 1);
+    hsb__wake_ring(&acme->wake);
+}
+
+HSB_API void hsb_acme_free(hsb_acme *acme)
+{
+    HSB_ASSERT((!acme || !acme->running) && "hsb_acme_free: hsb_acme_run has not returned");
+    HSB_ASSERT((!acme || !acme->servers) && "hsb_acme_free: a server has it");
+    if (acme && !acme->running && !acme->servers)
+        hsb__acme_free(acme);
+}
+
+HSB_API bool hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null, hsb_error *err)
+{
+    hsb__error_clear(err);
+    if (!server) {
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_set_acme: server is NULL");
+        return false;
+    }
+    if (server->loop.tls.challenger.acme)
+        hsb__acme_leave(server->loop.tls.challenger.acme, server);
+    return !acme_or_null || hsb__acme_join(acme_or_null, server, err);
+}
+
+#endif
 
 /* ===== >>changes =================================================================
    0.2.0, 2026-11-27
