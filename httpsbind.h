@@ -789,6 +789,12 @@ typedef struct hsb_serve_desc {
                                        hooks of several run at the same time; 1..64     (1)     */
     hsb_security_desc security;     /* without an identity: self-signed, for host               */
     hsb_options       options;      /* without on_error: errors go to standard error            */
+    const struct hsb_acme_desc *acme;   /* only with HTTPSBIND_ACME: certificates by themselves, on
+                                       a thread of their own.  Without names: one for host.  Its
+                                       security is not used, but the one above, which has no
+                                       identity then; without on_event, events go to standard
+                                       error.  The CA connects to port 443, or with HTTP-01 to 80,
+                                       which redirect_port may be.  SIGHUP is left alone  (none) */
     void            (*on_ready)(hsb_server *, hsb_security *, void *user);  /* for each server,
                                        before the line is printed and before any of them runs, on
                                        the thread of the call; user is options.hooks.user.  The
@@ -22306,6 +22312,13 @@ typedef struct hsb__serve {
     hsb__serve_worker     workers[HSB__SERVE_THREADS + 1];     /* [count]: the one that redirects;
                                            [0] has no thread of its own                    */
     size_t                running;      /* threads that were started and have not ended    */
+#ifdef HTTPSBIND_ACME
+    hsb_acme_desc         renewal;      /* desc's, with its defaults                       */
+    const char           *names[2];     /* its names, if it has none                       */
+    hsb_acme             *acme;         /* NULL: none                                      */
+    hsb__thread           renewer;      /* runs it                                         */
+    bool                  renews;       /* was started                                     */
+#endif
 } hsb__serve;
 
 /* --- printing ----------------------------------------------------------------------- */
@@ -22507,6 +22520,16 @@ static bool hsb__serve_bind_all(hsb__serve *s, hsb_error *err)
 }
 
 /* --- certificates ------------------------------------------------------------------- */
+/* A certificate for the host; for all addresses, or no address, there is no such name.    */
+static const char *hsb__serve_name(const char *host)
+{
+    hsb_address a;
+    static const uint8_t any[16];
+    bool numeric = hsb__address_parse(&a, host);
+    bool is_any = numeric && memcmp(a.bytes, any, a.family == HSB_IPV4 ? 4 : 16) == 0;
+    return is_any || hsb__serve_is_unix(host) ? "localhost" : host;
+}
+
 static bool hsb__serve_has_files(const hsb_security_desc *d)
 {
     bool files = d->identity.chain.path || d->identity.key.path || d->trusted.path ||
@@ -22557,6 +22580,78 @@ static void hsb__serve_reload(hsb__serve *s)
     s->security = fresh;
     hsb__serve_print_certificate(fresh);
 }
+
+/* --- certificates by themselves ------------------------------------------------------ */
+#ifdef HTTPSBIND_ACME
+static void hsb__serve_on_event(const hsb_acme_event *event, void *user)
+{
+    (void)user;
+    hsb__serve_print(HSB__ERRORS, "%s", event->text);
+}
+
+static void *hsb__serve_renewals(void *serve)
+{
+    hsb__serve *s = serve;
+    hsb_acme_run(s->acme, NULL);
+    return NULL;
+}
+
+/* The acme with the program's security, before the first server is bound with it.         */
+static bool hsb__serve_open_acme(hsb__serve *s, hsb_error *err)
+{
+    hsb_acme_desc *d = &s->renewal;
+    *d = *s->desc->acme;
+    d->security = s->wanted;
+    s->names[0] = hsb__serve_name(s->host);
+    if (!d->names)
+        d->names = s->names;
+    if (!d->on_event)
+        d->on_event = hsb__serve_on_event;
+    if (s->desc->security.identity.chain.path || s->desc->security.identity.chain.text.ptr)
+        return hsb__error_set(err, HSB_ERR_CERT, 0, 0, "both acme and security.identity are set");
+    s->acme = hsb_acme_new(d, err);
+    s->security = s->acme ? hsb_acme_security(s->acme) : NULL;
+    if (s->security)
+        hsb__security_retain(s->security);
+    return s->acme != NULL;
+}
+
+static bool hsb__serve_start_acme(hsb__serve *s, hsb_error *err)
+{
+    for (int i = 0; i <= s->count && s->acme; i++)
+        if (s->workers[i].server && !hsb_server_set_acme(s->workers[i].server, s->acme, err))
+            return false;
+    s->renews = s->acme && hsb__thread_start(&s->renewer, hsb__serve_renewals, s);
+    return s->renews || !s->acme ||
+           hsb__error_set(err, HSB_ERR_SYSTEM, hsb__os_error(), 0, "cannot start a thread: %s",
+                          hsb__os_error_text(hsb__os_error()));
+}
+
+/* Before the servers are freed, and after.                                                 */
+static void hsb__serve_stop_acme(hsb__serve *s)
+{
+    if (s->acme)
+        hsb_acme_stop(s->acme);
+    if (s->renews)
+        hsb__thread_join(s->renewer);
+}
+
+static void hsb__serve_close_acme(hsb__serve *s)
+{
+    hsb_acme_free(s->acme);
+}
+#else
+static bool hsb__serve_open_acme(hsb__serve *s, hsb_error *err)
+{
+    (void)s;
+    return hsb__error_set(err, HSB_ERR_CERT, 0, 0,
+                          "acme is set: compile the implementation with HTTPSBIND_ACME");
+}
+
+static bool hsb__serve_start_acme(hsb__serve *s, hsb_error *err) { (void)s; (void)err; return true; }
+static void hsb__serve_stop_acme(hsb__serve *s) { (void)s; }
+static void hsb__serve_close_acme(hsb__serve *s) { (void)s; }
+#endif
 
 /* --- signals ------------------------------------------------------------------------ */
 static void hsb__serve_close_all(hsb__serve *s, bool force)
@@ -22667,8 +22762,10 @@ static void hsb__serve_run(hsb__serve *s)
 
 static bool hsb__serve_open(hsb__serve *s, hsb_error *err)
 {
-    s->security = hsb_security_new(&s->wanted, err);
-    if (!s->security || !hsb__serve_bind_all(s, err))
+    if (s->desc->acme ? !hsb__serve_open_acme(s, err)
+                      : (s->security = hsb_security_new(&s->wanted, err)) == NULL)
+        return false;
+    if (!hsb__serve_bind_all(s, err))
         return false;
     s->signals.fd = hsb__signals_of_process.wake.read_fd;
     s->signals.ready = hsb__serve_signalled;
@@ -22678,12 +22775,13 @@ static bool hsb__serve_open(hsb__serve *s, hsb_error *err)
     if (s->desc->on_ready)
         for (int i = 0; i < s->count; i++)
             s->desc->on_ready(s->workers[i].server, s->security, s->options.hooks.user);
-    return hsb__serve_start(s, err);
+    return hsb__serve_start_acme(s, err) && hsb__serve_start(s, err);
 }
 
 static void hsb__serve_close(hsb__serve *s)
 {
     hsb__serve_close_all(s, true);              /* those that run after a failure             */
+    hsb__serve_stop_acme(s);
     for (int i = 1; i <= s->count; i++)
         if (s->workers[i].started)
             hsb__thread_join(s->workers[i].thread);
@@ -22692,20 +22790,11 @@ static void hsb__serve_close(hsb__serve *s)
             hsb__poller_drop(&s->workers[0].server->loop.poller, &s->signals);
         hsb_server_free(s->workers[i].server);
     }
+    hsb__serve_close_acme(s);
     hsb_security_free(s->security);
 }
 
 /* --- all of it ---------------------------------------------------------------------- */
-/* A certificate for the host; for all addresses, or no address, there is no such name.    */
-static const char *hsb__serve_name(const char *host)
-{
-    hsb_address a;
-    static const uint8_t any[16];
-    bool numeric = hsb__address_parse(&a, host);
-    bool is_any = numeric && memcmp(a.bytes, any, a.family == HSB_IPV4 ? 4 : 16) == 0;
-    return is_any || hsb__serve_is_unix(host) ? "localhost" : host;
-}
-
 static bool hsb__serve_resolve(hsb__serve *s, const hsb_serve_desc *desc, hsb_error *err)
 {
     memset(s, 0, sizeof *s);
@@ -22741,7 +22830,7 @@ static bool hsb__serve_enter(bool running)
 
 static bool hsb__serve_whole(hsb__serve *s, hsb_error *err)
 {
-    bool hangup = hsb__serve_has_files(&s->wanted);
+    bool hangup = !s->desc->acme && hsb__serve_has_files(&s->wanted);
     s->passed = hsb__process_passed_sockets();
     if (!hsb__process_open_standard())
         return hsb__error_system(err, hsb__os_error(), "/dev/null");
@@ -22775,11 +22864,6 @@ HSB_API int hsb_serve(const hsb_serve_desc *desc)
     hsb__serve_enter(false);
     return good ? 0 : 1;
 }
-
-#if defined(__clang__)
-#  pragma clang diagnostic pop
-#endif
-#endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
 
 /* ===== >>json ====================================================================
    Purpose  reads JSON (RFC 8259) of a CA, and writes a little.  Strict and bounded: no
@@ -25174,6 +25258,11 @@ HSB_API bool hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null, hsb
 
 #endif
 
+#if defined(__clang__)
+#  pragma clang diagnostic pop
+#endif
+#endif /* HTTPSBIND_IMPLEMENTATION or HTTPSBIND_STATIC */
+
 /* ===== >>changes =================================================================
    0.2.0, 2026-11-27
           TLS 1.3, beside TLS 1.2 and by default: versions, ticket_key, ml_kem_768,
@@ -25194,6 +25283,8 @@ HSB_API bool hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null, hsb
           on_error_page.
           hsb_serve: a whole program in one call, with signals, renewal, sockets of systemd,
           threads and a port that redirects.
+          hsb_acme_new, with HTTPSBIND_ACME: certificates by themselves, from a CA that speaks
+          ACME (RFC 8555).
           self_signed_names, and local_ca: certificates that outlive a restart, from a CA of
           this machine that a client trusts once.
           limits.per_address; timeouts.stream, after which a silent stream ends;
