@@ -25,7 +25,7 @@ BEARSSL ?=
 # What `make run` hands to serve besides the folder: make run ARGS='--port 9000'
 ARGS ?=
 # Which test programs `make test` builds and runs: make test WHICH='unit/head tls/*'
-WHICH ?= unit/* wire/* live/* tls/*
+WHICH ?= unit/* wire/* live/* tls/* acme/*
 # Another build of the tests is another OUT with other FLAGS: see check below.
 OUT ?= build/tests
 FLAGS ?=
@@ -47,7 +47,7 @@ DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-
              $(if $(filter x86_64,$(shell uname -m)),gcc-multilib) \
              libevent-dev libuv1-dev valgrind strace \
              chromium firefox-esr nginx-light libnginx-mod-stream haproxy wrk wget \
-             gnutls-bin sslscan testssl.sh libnss3-tools golang-go default-jdk-headless \
+             gnutls-bin sslscan testssl.sh libnss3-tools pebble golang-go default-jdk-headless \
              python3 python3-requests python3-websockets node-ws mandoc
 
 deps:
@@ -134,7 +134,7 @@ check-asan:
 	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)' WHICH='$(reuse)'
 	$(MAKE) fuzz-hooks T=30 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
 check-tsan:
-	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* live/serve unit/listener'
+	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* live/serve acme/pebble unit/listener'
 check-poll:
 	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/* unit/poller unit/listener'
 check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim

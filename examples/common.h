@@ -87,6 +87,7 @@ static inline void common_print(int fd, const char *format, ...)
 }
 
 /* --- flags ------------------------------------------------------------------------------ */
+enum { COMMON_PORT = 8443 };                /* if no flag says another                      */
 
 /* The value in "--flag value" or "--flag=value"; NULL: argv[*i] is something else.       */
 static inline const char *common_value(char **argv, int *i, const char *flag)
@@ -192,7 +193,7 @@ static inline void common_flags(common *c, int argc, char **argv)
         common_program = slash ? slash + 1 : argv[0];
     common_descriptors();
     signal(SIGPIPE, SIG_IGN);           /* serve | head                                   */
-    c->port = 8443;
+    c->port = COMMON_PORT;
     for (int i = 1; i < argc; i++)
         common_flag(c, argv, &i);
     if (!c->cert != !c->key)

@@ -3,7 +3,12 @@
    --auth it asks for a password.  With --upload it takes files too, by PUT or from the listing;
    then every folder has a listing, and nothing that is in them runs as a page of the site.
 
-   cc -I. -o serve examples/serve.c -lbearssl && ./serve ~/photos                          */
+   cc -I. -o serve examples/serve.c -lbearssl && ./serve ~/photos
+
+   On a machine that www.example.org leads to, with a certificate that browsers trust:
+   ./serve --acme www.example.org ~/photos
+   On a LAN, where clients trust a CA of this machine: ./serve --local-ca ca ~/photos     */
+#define HTTPSBIND_ACME
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
 #include <dirent.h>
@@ -18,6 +23,17 @@ static int  upload_mib;                 /* the largest file that may come; 0: no
 static int  quota_mib;                  /* all that may come while we run                  */
 static char unix_host[PATH_MAX];        /* "unix:/path"; "": a port                        */
 static const char *credentials;         /* "user:password"; NULL: nobody is asked          */
+
+enum { NAMES = 32 };                    /* of one certificate                              */
+
+static const char *acme_names[NAMES + 1];   /* of --acme; none: no ACME                    */
+static int         acme_count;
+static hsb_acme_desc acme = { .names = acme_names, .folder = "acme", .agree_to_terms = true };
+static const char *local_ca;            /* a folder; NULL: none                            */
+static bool        trust;               /* only say how it is trusted                      */
+static char        lan_text[NAMES][HOST_NAME_MAX + 8];
+static const char *lan_names[NAMES + 1];    /* of this machine                             */
+static int         lan_count;
 
 /* What a request has for itself, from hsb_request_set_user to on_finish.                   */
 typedef enum task { UPLOAD, LISTING } task;
@@ -1129,6 +1145,71 @@ static void print_where(const common *c, hsb_server *server)
         common_print(2, "  open         https://localhost:%d/\n", bound.port);
 }
 
+/* --- names for a LAN ------------------------------------------------------------------------------ */
+static void add_lan_name(const char *name)
+{
+    if (lan_count == NAMES || !*name || strchr(name, '%'))
+        return;
+    snprintf(lan_text[lan_count], sizeof lan_text[0], "%s", name);
+    lan_names[lan_count] = lan_text[lan_count];
+    lan_count++;
+}
+
+/* This machine's name, as such and as mDNS has it, and its addresses that do not change by
+   themselves.                                                                              */
+static void find_lan_names(void)
+{
+    char name[HOST_NAME_MAX + 1] = "", text[HSB_ADDRESS_TEXT_MAX];
+    struct ifaddrs *all = NULL;
+    if (gethostname(name, sizeof name - 1) == 0 && strspn(name, "0123456789.") != strlen(name)) {
+        add_lan_name(name);
+        if (!strchr(name, '.')) {
+            char local[HOST_NAME_MAX + 8];
+            snprintf(local, sizeof local, "%s.local", name);
+            add_lan_name(local);
+        }
+    }
+    if (getifaddrs(&all) == 0)
+        for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+            hsb_address a = { .family = HSB_IPV4 };
+            if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP))
+                continue;
+            memcpy(a.bytes, bytes_of(i->ifa_addr, false), 4);
+            add_lan_name(hsb_address_text(&a, text));
+        }
+    freeifaddrs(all);
+}
+
+/* How a client of another make trusts the CA: its system's store, and that of Chromium and Firefox
+   on Linux.                                                                                */
+static void print_trust(void)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/ca.pem", local_ca);
+    printf("Copy %s, and never ca.key, to each client, and there:\n"
+           "  Debian, curl       sudo cp ca.pem /usr/local/share/ca-certificates/serve.crt &&"
+           " sudo update-ca-certificates\n"
+           "  Fedora             sudo trust anchor ca.pem\n"
+           "  Chromium on Linux  certutil -A -d sql:$HOME/.pki/nssdb -t C,, -n serve -i ca.pem\n"
+           "  macOS              sudo security add-trusted-cert -d -k"
+           " /Library/Keychains/System.keychain ca.pem\n"
+           "  Windows            certutil -addstore Root ca.pem\n"
+           "  once, for curl     curl --cacert %s https://localhost:8443/\n", path, path);
+}
+
+static void print_certificate(const common *c)
+{
+    if (acme_count)
+        common_print(2, "  certificate  by itself, for %s%s\n", acme_names[0],
+                     acme_count > 1 ? " and others" : "");
+    else if (local_ca)
+        common_print(2, "  certificate  from the CA in %s; --trust says how to trust it\n", local_ca);
+    else if (c->cert)
+        common_print(2, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
+    else
+        common_print(2, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
+}
+
 /* An on_ready: once, whatever the number of threads.                                       */
 static void banner(hsb_server *server, hsb_security *security, void *user)
 {
@@ -1140,10 +1221,7 @@ static void banner(hsb_server *server, hsb_security *security, void *user)
     done = true;
     common_print(2, "serve: sharing %s\n\n", root);
     print_where(c, server);
-    if (c->cert)
-        common_print(2, "  certificate  %s (kill -HUP %ld reads it again)\n", c->cert, (long)getpid());
-    else
-        common_print(2, "  certificate  self-signed for localhost: a browser asks whether to trust it\n");
+    print_certificate(c);
     common_print(2, "  SHA-256      %s\n", fingerprint(sha256, security, "\n               "));
     if (credentials)
         common_print(2, "  user         %.*s\n", (int)strcspn(credentials, ":"), credentials);
@@ -1171,8 +1249,38 @@ static void set_credentials(const char *text)
         common_die("--auth needs USER:PASSWORD, or @FILE with that in it");
 }
 
+/* --acme and its like, and --local-ca; how many arguments, or 0.                          */
+static int certificate_flag(const char *argument, const char *next)
+{
+    if (strcmp(argument, "--trust") == 0) {
+        trust = true;
+        return 1;
+    }
+    if (!next)
+        return 0;
+    if (strcmp(argument, "--acme") == 0) {
+        if (acme_count == NAMES)
+            common_die("--acme: at most %d names", NAMES);
+        acme_names[acme_count++] = next;
+    } else if (strcmp(argument, "--acme-directory") == 0) {
+        acme.directory = next;
+    } else if (strcmp(argument, "--acme-folder") == 0) {
+        acme.folder = next;
+    } else if (strcmp(argument, "--acme-roots") == 0) {
+        acme.roots = hsb_pem_file(next);
+    } else if (strcmp(argument, "--local-ca") == 0) {
+        local_ca = next;
+    } else {
+        return 0;
+    }
+    return 2;
+}
+
 static int flag(const char *argument, const char *next)
 {
+    int used = certificate_flag(argument, next);
+    if (used)
+        return used;
     if (strcmp(argument, "--unix") == 0 && next) {
         snprintf(unix_host, sizeof unix_host, "unix:%s", next);
         return 2;
@@ -1205,6 +1313,14 @@ int main(int argc, char **argv)
                          "  --auth USER:PASSWORD   for those who know it only; or @FILE with it\n"
                          "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
                          "  --quota N              and N MiB in all while it runs (10 times --upload)\n"
+                         "  --acme NAME            a certificate of Let's Encrypt for NAME, which leads\n"
+                         "                         to this machine; may come again.  You agree to its\n"
+                         "                         terms by this.  The port is 443 then, on all addresses\n"
+                         "  --acme-directory URL   of another CA\n"
+                         "  --acme-roots FILE      CAs that its own certificate may come from\n"
+                         "  --acme-folder F        where key and certificate are kept (acme)\n"
+                         "  --local-ca F           certificates from a CA in the folder F, made there\n"
+                         "  --trust                only say how clients trust that CA\n"
                          "  DIR                    the folder (the one you are in)\n\n"
                          "Nothing outside DIR is ever sent.  SIGHUP reads --cert and --key again.\n" };
     hsb_options options = { .hooks = { .user = &c, .on_head = on_head, .on_body = on_body,
@@ -1213,6 +1329,12 @@ int main(int argc, char **argv)
                             .limits.queued_bytes = 16384 };
     struct stat st;
     common_flags(&c, argc, argv);
+    if ((acme_count != 0) + (local_ca != NULL) + (c.cert != NULL) > 1)
+        common_die("--acme, --local-ca and --cert exclude each other");
+    if (trust && !local_ca)
+        common_die("--trust is about --local-ca");
+    if (local_ca)
+        find_lan_names();
     quota_mib = quota_mib ? quota_mib : 10 * upload_mib;
     upload_room = (int64_t)quota_mib << 20;
     options.limits.stream_bytes = (int64_t)upload_mib << 20;
@@ -1226,6 +1348,25 @@ int main(int argc, char **argv)
     hsb_serve_desc desc = common_desc(&c, &options);
     desc.host = *unix_host ? unix_host : desc.host;
     desc.on_ready = banner;
+    if (acme_count) {
+        desc.acme = &acme;
+        desc.host = *unix_host || c.address ? desc.host : "::";
+        desc.port = c.port == COMMON_PORT ? 443 : desc.port;
+    }
+    if (local_ca) {
+        desc.security.self_signed_for = "localhost";
+        desc.security.self_signed_names = lan_names;
+        desc.security.local_ca = local_ca;
+    }
+    if (trust) {
+        hsb_error err;
+        hsb_security *made = hsb_security_new(&desc.security, &err);
+        if (!made)
+            common_die("%s", err.text);
+        hsb_security_free(made);
+        print_trust();
+        return 0;
+    }
     int status = hsb_serve(&desc) ? 2 : 0;
     flush_log();
     return status;

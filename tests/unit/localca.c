@@ -322,7 +322,7 @@ static void a_strange_ca_is_an_error(void **state)
 static void too_many_names(void **state)
 {
     const char *names[103];
-    char text[102][16];
+    char text[102][24];
     hsb_error err;
     (void)state;
     for (int i = 0; i < 102; i++) {
