@@ -25,19 +25,21 @@ function connect(url, ...options) {
 }
 
 // One tab: called with an expression, it gives its value, or undefined between two documents, when
-// there is nothing to evaluate in; shut() closes it.
+// there is nothing to evaluate in; ask(method, parameters) is any other request of the protocol, and
+// shut() closes it.
 async function tab(debug, address) {
     const made = await (await fetch(`http://127.0.0.1:${debug}/json/new?${address}`, { method: 'PUT' })).json();
     const ws = await connect(made.webSocketDebuggerUrl, { perMessageDeflate: false });
     let id = 0;
-    const evaluate = expression => {
+    const ask = (method, params) => {
         const mine = ++id;
-        ws.send(JSON.stringify({ id: mine, method: 'Runtime.evaluate', params: { expression, returnByValue: true } }));
-        return within(expression, () => {
-            const answer = ws.heard.map(m => JSON.parse(m)).find(m => m.id === mine);
-            return answer && { value: answer.result?.result.value };
-        }).then(r => r.value);
+        ws.send(JSON.stringify({ id: mine, method, params }));
+        return within(method + ' ' + JSON.stringify(params),
+                      () => ws.heard.map(m => JSON.parse(m)).find(m => m.id === mine));
     };
+    const evaluate = expression => ask('Runtime.evaluate', { expression, returnByValue: true })
+        .then(answer => answer.result?.result.value);
+    evaluate.ask = ask;
     evaluate.shut = () => fetch(`http://127.0.0.1:${debug}/json/close/${made.id}`);
     return evaluate;
 }
