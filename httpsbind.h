@@ -22648,7 +22648,11 @@ static bool hsb__serve_open_acme(hsb__serve *s, hsb_error *err)
                           "acme is set: compile the implementation with HTTPSBIND_ACME");
 }
 
-static bool hsb__serve_start_acme(hsb__serve *s, hsb_error *err) { (void)s; (void)err; return true; }
+static bool hsb__serve_start_acme(hsb__serve *s, hsb_error *err)
+{
+    (void)s, (void)err;
+    return true;
+}
 static void hsb__serve_stop_acme(hsb__serve *s) { (void)s; }
 static void hsb__serve_close_acme(hsb__serve *s) { (void)s; }
 #endif
