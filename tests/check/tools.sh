@@ -110,7 +110,7 @@ printf '{"id":2,"text":"a\\"\\\\/\\u0008\\u000c\\u000a\\u000d\\u0009ä€😀<"}
 for bad in '' '{' '{}' '[]' '"text"' '{"text":1}' '{"text":"x"' '{"text":"x"}}' '{"text":"x",}' '{"text":"\q"}' \
     '{"text":"\u00e"}' '{"text":"\ud83d"}' '{"text":"\ud83d\u0041"}' '{"text":"\ude00"}' '{"text":"\u0000"}' \
     '{"texts":"x"}' '{"text":"x' '{"text":"x
-"}' '{"text":"x\' '{"text":"\u' '{"text":"x"}{"text":"y"}' "$(printf '{"text":"\377"}')" \
+"}' "$(printf '{"text":"x\134')" '{"text":"\u' '{"text":"x"}{"text":"y"}' "$(printf '{"text":"\377"}')" \
     "$(printf '{"text":"\300\200"}')" "$(printf '{"text":"\355\240\200"}')"; do
     note 400 "$bad" "$site/notes"
 done
@@ -188,6 +188,15 @@ expect 507 -F name=Ann -F message=x -F "files=@$out/large" -F "files=@$out/large
 has_stored 4 || fail "form: $(stored) are stored"
 rm -r "$out"/form/form-*
 if "$out/bin/form" --port 0 "$out/form" 2>/dev/null; then fail "two of them write to one folder"; fi
+# Killed in the middle of one: the next run removes what is left of it.
+get -m 5 --limit-rate 200000 -F name=Ann -F message=x -F "files=@$out/large" "$site/" 2>/dev/null &
+half=$!
+within has_stored 1
+kill -9 "$pid"
+wait $half || true
+has_stored 1 || fail "form: $(stored) are there after it was killed"
+start form --port 0 --limit 2 --quota 5 "$out/form"
+has_stored 0 || fail "form: $(ls -a "$out/form")"
 form=$port form_pid=$pid
 echo "ok: form"
 
