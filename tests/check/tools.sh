@@ -269,7 +269,7 @@ two_events() { [ "$(grep -c '^data: [0-9]* [0-9]* [0-9]*$' "$out/$1")" -ge 2 ]; 
 within two_events reader1
 within two_events reader2
 expect 403 -b "$out/jar" -d "form=wrong" "$site/"
-get -I -b "$out/jar" "$site/events" | grep -q '^HTTP/1.1 200' || fail "dashboard: HEAD"
+[ "$(get -m 5 -I -b "$out/jar" "$site/events" "$site/events" | grep -c '^HTTP/1.1 200')" = 2 ] || fail "dashboard: HEAD"
 expect 303 -b "$out/jar" -d "form=$form_token" "$site/"
 wait $one $two || fail "dashboard: a reader's end"
 expect 403 -b "$out/jar" "$site/events"
