@@ -105,7 +105,8 @@ $(OUT)/live/examples $(addprefix $(OUT)/live/examples_,echo serve trouble upload
 
 # --- more tests -----------------------------------------------------------------------
 
-sanitize = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# Not optimised, as a program then takes a third of the time to build, and that is most of it.
+sanitize = -O0 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 each     = @set -e; for script in $(wildcard $(1)); do echo "$$script"; $$script; done
 
 check: | $(first)     # one after the other: each of them uses all processors
@@ -132,13 +133,13 @@ check-asan:
 	        WHICH='$(filter-out $(reuse),$(patsubst tests/%.c,%,$(wildcard \
 	                 $(patsubst %,tests/%.c,$(WHICH)))))'
 	$(MAKE) test OUT=build/asan FLAGS='$(sanitize)' WHICH='$(reuse)'
-	$(MAKE) fuzz-hooks T=30 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
+	$(MAKE) fuzz-hooks T=20 FUZZ=build/noreuse/fuzz FLAGS=-DHSB__POOL_KEEP=0
 check-tsan:
-	$(MAKE) test OUT=build/tsan FLAGS=-fsanitize=thread WHICH='live/threads* live/shared* live/serve acme/pebble unit/listener'
+	$(MAKE) test OUT=build/tsan FLAGS='-O0 -fsanitize=thread' WHICH='live/threads* live/shared* live/serve acme/pebble unit/listener'
 check-poll:
-	$(MAKE) test OUT=build/poll FLAGS=-DHSB_USE_POLL WHICH='live/* unit/poller unit/listener'
+	$(MAKE) test OUT=build/poll FLAGS='-O0 -DHSB_USE_POLL' WHICH='live/* unit/poller unit/listener'
 check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim
-	$(MAKE) test OUT=build/kqueue FLAGS='-DHSB_USE_KQUEUE -Itests/compile/shim' \
+	$(MAKE) test OUT=build/kqueue FLAGS='-O0 -DHSB_USE_KQUEUE -Itests/compile/shim' \
 	        WHICH='unit/poller unit/listener live/responses live/blocked'
 check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
@@ -148,7 +149,7 @@ check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests
 	    valgrind --quiet --error-exitcode=9 $$program >$$program.memcheck 2>&1 || \
 	        { cat $$program.memcheck; exit 1; }; done
 check-fuzz:
-	$(MAKE) fuzz T=30
+	$(MAKE) fuzz T=20
 check-soak: build/examples/echo
 	T=15 tests/bench/soak.sh
 
