@@ -302,7 +302,7 @@
    One thread runs a server.  The server, its connections, requests and streams may be used
    on that thread only.  These functions may be called from any thread:
 
-     hsb_server_close   hsb_server_wake            also from a signal handler
+     hsb_server_close   hsb_server_wake   hsb_acme_stop         also from a signal handler
      hsb_server_post    hsb_ticket_resume   hsb_ticket_drop   hsb_stream_ticket_resume
      hsb_security_new   hsb_security_free   hsb_lookup, and every function without an object
 
@@ -310,6 +310,7 @@
    options.shared to the same address, port and v6_only, and with the same security.  The
    system spreads connections over them.  A security never changes, except for its session
    cache, which has a lock.
+   hsb_acme_run wants a thread of its own; hsb_serve starts one for it.
    The allocator of a server is also called on other threads: by hsb_server_post, and by the
    use of its last ticket if that comes after hsb_server_free.  The allocator of a security
    is called on the thread of every server that uses it.
@@ -23154,14 +23155,13 @@ static void hsb__json_put_text(hsb__der_out *out, const char *text)
 /* RFC 4648 5, without padding: as JWS wants it.                                          */
 static void hsb__json_put_base64(hsb__der_out *out, const void *bytes, size_t len)
 {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    enum { PIECE = 48 };                    /* a multiple of 3, so that nothing is padded     */
     const unsigned char *at = bytes;
-    for (; len; at += len < 3 ? len : 3, len -= len < 3 ? len : 3) {
-        const uint32_t n = (uint32_t)at[0] << 16 | (len > 1 ? (uint32_t)at[1] << 8 : 0) |
-                           (len > 2 ? at[2] : 0);
-        for (unsigned i = 0; i <= (len < 3 ? len : 3); i++)
-            hsb__der_put_byte(out, (unsigned char)letters[n >> (18 - 6 * i) & 63]);
+    char text[PIECE / 3 * 4 + 1];
+    for (size_t n; len; at += n, len -= n) {
+        n = len < PIECE ? len : PIECE;
+        hsb__base64_print(text, at, n, true);
+        hsb__json_put(out, text);
     }
 }
 
@@ -23176,9 +23176,7 @@ static size_t hsb__json_base64(hsb_str text, unsigned char *out, size_t size)
         return 0;
     for (size_t i = 0; i < text.len; i++) {
         const char c = text.ptr[i];
-        int digit = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26
-                  : c >= '0' && c <= '9' ? c - '0' + 52 : c == '-' || c == '+' ? 62
-                  : c == '_' || c == '/' ? 63 : -1;
+        int digit = c == '-' ? 62 : c == '_' ? 63 : hsb__base64_value(c);
         if (digit < 0)
             return 0;
         bits = bits << 6 | (uint32_t)digit;

@@ -5,14 +5,14 @@
 
 #include <time.h>
 
-static volatile long leap;              /* how far ahead the wall clock is, in seconds        */
+static long leap;                       /* how far ahead the wall clock is, in seconds        */
 
 #ifndef HTTPSBIND_H                     /* tests/fault has included it already, with its own clock */
 static inline int moved_clock(clockid_t which, struct timespec *t)
 {
     int result = clock_gettime(which, t);
     if (which == CLOCK_REALTIME)
-        t->tv_sec += leap;
+        t->tv_sec += __atomic_load_n(&leap, __ATOMIC_RELAXED);
     return result;
 }
 
@@ -33,6 +33,11 @@ static inline int moved_clock(clockid_t which, struct timespec *t)
 #include <pthread.h>
 #include <sys/wait.h>
 
+static inline void set_leap(long seconds)
+{
+    __atomic_store_n(&leap, seconds, __ATOMIC_RELAXED);
+}
+
 static char place[64];                  /* everything of one test                             */
 
 static inline const char *inside(const char *name)
@@ -47,7 +52,7 @@ static inline const char *inside(const char *name)
 static inline int make_place(void **state)
 {
     (void)state;
-    leap = 0;
+    set_leap(0);
     snprintf(place, sizeof place, "build/acme-XXXXXX");
     return mkdtemp(place) ? 0 : -1;
 }
@@ -191,6 +196,7 @@ typedef struct site {
     pthread_t     serves, renews;
     int           tls_port, http_port;
     bool          renewing;
+    int64_t       shorten;                              /* what is issued holds so many seconds */
     pthread_mutex_t lock;
     int           good, ordering, issued, failed;       /* events                              */
     char          last[700];
@@ -211,6 +217,10 @@ static inline void site_event(const hsb_acme_event *event, void *user)
     snprintf(s->last, sizeof s->last, "%s", event->text);
     size_t len = strlen(s->all);
     snprintf(s->all + len, sizeof s->all - len, "%s\n", event->text);
+    if (s->shorten && event->state == HSB_ACME_ISSUED) {
+        s->acme->times.ends = s->acme->times.begins + s->shorten;
+        s->acme->times.renew = s->acme->times.begins + s->shorten / 3 * 2;
+    }
     if (getenv("ACME_EVENTS"))
         fprintf(stderr, "%s\n", event->text);
     pthread_mutex_unlock(&s->lock);
@@ -229,6 +239,11 @@ static inline bool site_handshake(hsb_conn *conn, void *user)
     (void)conn;
     __atomic_fetch_add(&s->hooks, 1, __ATOMIC_RELAXED);
     return true;
+}
+
+static inline int site_hooks(site *s)
+{
+    return __atomic_load_n(&s->hooks, __ATOMIC_RELAXED);
 }
 
 static inline void *site_serve(void *user)

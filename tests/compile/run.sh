@@ -179,6 +179,9 @@ for cc in gcc clang; do
             pass "$cc $o" $cc -std=c99 $o $strict $include -c -o $dir/o.o $dir/first.c
         done
         pass "$cc -DNDEBUG" $cc -std=c99 -DNDEBUG $strict $include -fsyntax-only $dir/first.c
+        pass "$cc -DHTTPSBIND_ACME" $cc -std=c99 -DHTTPSBIND_ACME $strict $include -fsyntax-only $dir/first.c
+        pass "$cc -DHTTPSBIND_ACME -DNDEBUG -DHTTPSBIND_STATIC" \
+            $cc -std=c99 -DHTTPSBIND_ACME -DNDEBUG $strict $include -fsyntax-only $dir/static1.c
         pass "$cc -DHTTPSBIND_STATIC" $cc -std=c99 $strict $include -fsyntax-only $dir/static1.c
         pass "$cc -DHSB_USE_POLL" $cc -std=c99 -DHSB_USE_POLL $strict $include -fsyntax-only $dir/first.c
         pass "$cc -DHSB_NO_THREADS" $cc -std=c99 -DHSB_NO_THREADS $strict $include -fsyntax-only $dir/first.c
