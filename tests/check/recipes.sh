@@ -1,6 +1,6 @@
 #!/bin/sh
 # What some recipes of examples/README.md promise besides, with curl as their user: an upload takes whole files
-# only, systemd may pass several sockets, an event source does not hold up a graceful stop.
+# only, systemd may pass several sockets, events do not hold up a graceful stop.
 set -eu
 tmp=$(mktemp -d)
 pid=
@@ -79,20 +79,26 @@ kill -TERM $pid
 wait $pid || fail "systemd: exit status $?"
 echo "ok: systemd passes two sockets"
 
-build events 'Server-sent events'
-"$tmp/events" &
-pid=$!
-curl -skN -m 60 --retry 20 --retry-connrefused --retry-delay 1 "https://127.0.0.1:$port/" >"$tmp/heard" &
-curl=$!
-for _ in $(seq 100); do
-    ! grep -q 'data: 1 seconds' "$tmp/heard" || break
-    sleep 0.1
-done
-before=$(date +%s)
-kill -TERM $pid
-wait $pid || fail "events: exit status $?"
-[ $(($(date +%s) - before)) -lt 10 ] || fail "the event source held up the stop"
-pid=
-wait $curl || fail "the event source was cut: curl says $?"
-grep -q 'data: 1 seconds' "$tmp/heard" || fail "no events"
-echo "ok: an event source ends with its server"
+# stop_while_reading RECIPE ANSWER [POST]: with an open reader that has got this answer.
+stop_while_reading() {
+    build events "$1"
+    "$tmp/events" >"$tmp/events.log" 2>&1 &
+    pid=$!
+    curl -skN -m 60 --retry 20 --retry-connrefused --retry-delay 1 "https://localhost:$port/" >"$tmp/heard" &
+    curl=$!
+    for _ in $(seq 100); do
+        ! grep -q "$2" "$tmp/heard" || break
+        [ -z "${3:-}" ] || curl -sk -m 10 -d "$3" "https://localhost:$port/" || true
+        sleep 0.1
+    done
+    before=$(date +%s)
+    kill -TERM $pid
+    wait $pid || fail "$1: exit status $?"
+    [ $(($(date +%s) - before)) -lt 10 ] || fail "$1: the reader held up the stop"
+    pid=
+    wait $curl || fail "$1: the reader was cut: curl says $?"
+    grep -q "$2" "$tmp/heard" || fail "$1: no events"
+    echo "ok: $1 end with their server"
+}
+stop_while_reading 'Server-sent events' 'data: 1 seconds'
+stop_while_reading 'Events to many' 'data: news' news
