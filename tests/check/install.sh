@@ -28,7 +28,7 @@ done
 
 man=$tmp/usr/local/share/man
 printf '#define HTTPSBIND_IMPLEMENTATION\n#include "httpsbind.h"\n' >"$tmp/alone.c"
-cc -O0 ${bearssl:+"-I$bearssl/inc"} -I. -c -o "$tmp/alone.o" "$tmp/alone.c"
+cc -O0 ${bearssl:+"-I$bearssl/inc"} -I. -DHTTPSBIND_ACME -c -o "$tmp/alone.o" "$tmp/alone.c"
 nm -g --defined-only "$tmp/alone.o" | awk '$3 !~ /^hsb_version_/ { print $3 }' >"$tmp/names"
 sed -n '/HTTPSBIND_DONE/q; s/^typedef \(struct\|enum\) \(hsb_[a-z0-9_]*\).*/\2/p' httpsbind.h >>"$tmp/names"
 while read -r name; do

@@ -7,14 +7,19 @@ tmp=$(mktemp -d) pids=
 trap '[ -z "$pids" ] || kill $pids 2>/dev/null || true; rm -rf "$tmp"' EXIT
 fail() { echo "FAILED: $*"; exit 1; }
 
+# heading PAGE ANCHOR: as GitHub makes it, lower case, without punctuation, "-" for a space.
+heading() {
+    sed -n 's/^##* //p' "$1" | tr '[:upper:] ' '[:lower:]-' | tr -cd 'a-z0-9\n_-' | grep -qxF -e "$2" ||
+        fail "$1: no heading $2"
+}
+
 [ "$(wc -l <README.md)" -le 250 ] || fail "README.md has more than 250 lines"
 for page in README.md examples/README.md; do
     grep -o '](\([^)]*\))' $page | sed 's/^](//; s/)$//' | while read -r link; do
         case $link in
         http*) ;;
-        '#'*)   # GitHub's name of a heading: lower case, without punctuation, "-" for a space
-            sed -n 's/^##* //p' $page | tr '[:upper:] ' '[:lower:]-' | tr -cd 'a-z0-9\n_-' | grep -qxF -e "${link#?}" ||
-                fail "$page: no heading $link" ;;
+        '#'*) heading $page "${link#?}" ;;
+        *'#'*) heading examples/README.md "${link#*#}" ;;
         *) [ -e "$(dirname $page)/$link" ] || fail "$page: no file $link" ;;
         esac
     done
@@ -60,10 +65,14 @@ while read -r line <&3; do
         pids= ;;
     'make deps test') ;;                                # this suite
     'build/examples/serve --help') $line >/dev/null ;;
+    'build/examples/serve --local-ca ca --trust')
+        build/examples/serve --local-ca "$tmp/ca" --trust | grep -q 'ca\.pem' || fail "--trust" ;;
+    'sudo build/examples/serve --acme '*) ;;            # acme.sh, with a CA for tests
     'build/examples/serve '*)
         # shellcheck disable=SC2086,SC2046  # words
         set -- $(echo "$line" | sed "s,~/[a-z]*,$tmp/photos,; s,fullchain.pem,tests/data/server-p256.pem,
-                                     s,privkey.pem,tests/data/server-p256.key,")
+                                     s,privkey.pem,tests/data/server-p256.key,
+                                     s,--local-ca ca,--local-ca $tmp/ca,")
         start "$@" --port "$port"
         ask '' >/dev/null || fail "$line: $(cat "$tmp/log")"
         stop ;;
