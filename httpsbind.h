@@ -16,7 +16,8 @@
    }
 
    Build     cc hello.c -lbearssl           (Debian: apt-get install libbearssl-dev)
-   Does not  HTTP/2, compression, OCSP, Windows.  No cipher, hash, curve or big-number
+             Windows: gcc hello.c -lbearssl -lws2_32 -lbcrypt    (see >>build)
+   Does not  HTTP/2, compression, OCSP.  No cipher, hash, curve or big-number
              arithmetic of its own.
    Licence   MIT, at the end of the file.
 
@@ -33,8 +34,12 @@
      >>api             all that a user calls
    How it works, bottom-up
      >>config          build macros' defaults, includes, checks
-     >>platform        the only code that knows the system
+     >>atomic          counters and flags shared by threads, bits
+     >>devices         names that Windows takes for devices
+     >>platform        the only code that knows the system: POSIX
      >>process         threads, standard descriptors, signals
+     >>windows         the same for Windows
+     >>windows-files   files on Windows
      >>memory          allocator, wiping, pool of blocks
      >>arena           memory that is released all at once
      >>list            lists whose links are part of their elements
@@ -44,7 +49,7 @@
      >>timer           deadlines
      >>address         addresses and host names: parse, print, compare
      >>resolver        names to addresses
-     >>poller          epoll, kqueue, poll
+     >>poller          epoll, kqueue, poll, WSAPoll
      >>listener        sockets that listen, and who shares them
      >>inbox           what other threads leave for the server
      >>der             reading and writing DER
@@ -363,13 +368,26 @@
    include httpsbind.h before any system header, or compile with -D_GNU_SOURCE; a compile
    error says so if it is needed.  On 32-bit systems the same is true of
    -D_FILE_OFFSET_BITS=64.  It needs BearSSL 0.6 or later; compile with the headers of the
-   library that you link.                                                               */
+   library that you link.
+
+   Windows 7 and later, with mingw-w64: link with -lws2_32 -lbcrypt.  The system is asked with
+   WSAPoll, so hsb_server_fd returns -1.  Paths are UTF-8.  hsb_respond_dir follows no links
+   there, and answers 404 for names that are no names of files: of devices, of streams, with a
+   dot or a space at the end, short names.  There are no Unix sockets, zones of IPv6 addresses
+   are numbers, and a descriptor is a SOCKET that fits in an int, as all do.  hsb_serve ends
+   after Ctrl-C, or when the window is closed; there is no SIGHUP, and no socket of systemd.  */
 
 #ifndef HTTPSBIND_H
 #define HTTPSBIND_H
 #if defined(HTTPSBIND_IMPLEMENTATION) || defined(HTTPSBIND_STATIC)
 #  ifndef _GNU_SOURCE
 #    define _GNU_SOURCE 1     /* before the first system header: see >>config             */
+#  endif
+#  if defined(_WIN32) && !defined(_WIN32_WINNT)
+#    define _WIN32_WINNT 0x0601         /* Windows 7 and later                              */
+#  endif
+#  if defined(__MINGW32__) && !defined(__USE_MINGW_ANSI_STDIO)
+#    define __USE_MINGW_ANSI_STDIO 1    /* C99's printf                                     */
 #  endif
 #  ifndef _FILE_OFFSET_BITS
 #    define _FILE_OFFSET_BITS 64        /* files beyond 2 GiB also where off_t has 32 bits  */
@@ -393,7 +411,11 @@ extern "C" {
 
 #ifndef HSB_API
 #  ifdef HTTPSBIND_STATIC
-#    define HSB_API static __attribute__((unused))
+#    ifdef __GNUC__
+#      define HSB_API static __attribute__((unused))
+#    else
+#      define HSB_API static
+#    endif
 #  else
 #    define HSB_API extern
 #  endif
@@ -401,7 +423,9 @@ extern "C" {
 
 /* Has the compiler check the arguments of a function like printf; empty where it cannot.  */
 #ifndef HSB_PRINTF
-#  ifdef __GNUC__
+#  if defined(__MINGW32__) && !defined(__clang__)       /* its printf is Microsoft's         */
+#    define HSB_PRINTF(text, first) __attribute__((format(gnu_printf, text, first)))
+#  elif defined(__GNUC__)
 #    define HSB_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #  else
 #    define HSB_PRINTF(text, first)
@@ -1302,43 +1326,47 @@ HSB_API bool          hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_
 #ifdef __cplusplus
 #  error "httpsbind.h: the implementation is C; put it in one .c file and link that"
 #endif
-#if defined(_WIN32)
-#  error "httpsbind.h: POSIX systems only"
-#endif
 #if defined(__clang__)      /* glibc 2.43 brings _Generic into our lines, by memchr and others    */
 #  pragma clang diagnostic push
 #  pragma clang diagnostic ignored "-Wc11-extensions"
 #endif
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/types.h>
-#include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
-#include <arpa/inet.h>
-#include <net/if.h>
-#include <sys/file.h>
+#if defined(_WIN32)
+#  include <winsock2.h>
+#  include <ws2tcpip.h>
+#  include <windows.h>
+#  include <bcrypt.h>
+#else
+#  include <errno.h>
+#  include <fcntl.h>
+#  include <netdb.h>
+#  include <netinet/in.h>
+#  include <netinet/tcp.h>
+#  include <poll.h>
+#  include <signal.h>
+#  include <sys/ioctl.h>
+#  include <sys/mman.h>
+#  include <sys/resource.h>
+#  include <sys/socket.h>
+#  include <sys/stat.h>
+#  include <sys/types.h>
+#  include <sys/un.h>
+#  include <time.h>
+#  include <unistd.h>
+#  include <arpa/inet.h>
+#  include <net/if.h>
+#  include <sys/file.h>
+#endif
 
 /* -std=c99 hides POSIX, and a feature macro cannot bring it back once a system header
    was read: httpsbind.h defines it for itself when it comes first.                   */
-#if !defined(CLOCK_MONOTONIC) || !defined(AT_FDCWD) || !defined(AI_ADDRCONFIG) || \
-    !defined(MAP_ANONYMOUS) || !defined(O_CLOEXEC)
+#if !defined(_WIN32) && (!defined(CLOCK_MONOTONIC) || !defined(AT_FDCWD) || \
+    !defined(AI_ADDRCONFIG) || !defined(MAP_ANONYMOUS) || !defined(O_CLOEXEC))
 #  error "httpsbind.h: include it before any system header, or compile with -D_GNU_SOURCE"
 #endif
 
@@ -1347,7 +1375,7 @@ HSB_API bool          hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_
 #  error "httpsbind.h: this BearSSL is older than 0.6"
 #endif
 
-#ifndef HSB_NO_THREADS
+#if !defined(HSB_NO_THREADS) && !defined(_WIN32)
 #  include <pthread.h>
 #endif
 #if defined(__linux__)
@@ -1394,7 +1422,7 @@ HSB_API bool          hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_
 #  define HSB__PUBLIC(value) (value)
 #endif
 
-#ifdef HTTPSBIND_STATIC
+#if defined(HTTPSBIND_STATIC) && defined(__GNUC__)
 #  define HSB__UNUSED __attribute__((unused))
 #else
 #  define HSB__UNUSED
@@ -1404,19 +1432,176 @@ HSB_API bool          hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_
 HSB__ASSERT_STATIC(char_is_a_byte, CHAR_BIT == 8);
 HSB__ASSERT_STATIC(int_has_32_bits, sizeof(int) >= 4);
 HSB__ASSERT_STATIC(size_holds_unsigned, sizeof(size_t) >= sizeof(unsigned));
+#if !defined(_WIN32)
 HSB__ASSERT_STATIC(files_are_large, sizeof(off_t) >= 8);   /* -D_FILE_OFFSET_BITS=64 */
 HSB__ASSERT_STATIC(unix_paths_fit, sizeof ((struct sockaddr_un *)0)->sun_path <
                                    sizeof ((hsb_address *)0)->path);
+#endif
 HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
+
+/* ===== >>atomic ==================================================================
+   Purpose  what compilers do each in their way: counters and flags shared by threads, bits,
+            and which CPU it is
+   Uses     nothing
+   Names    hsb__atomic_*, hsb__cpu_*
+   Tests    tests/unit/platform.c                                                    */
+
+#if defined(_MSC_VER) && !defined(__clang__)
+static size_t hsb__atomic_add(size_t *counter, size_t n)
+{
+    return InterlockedExchangeAddSizeT(counter, n) + n;
+}
+
+static size_t hsb__atomic_sub(size_t *counter, size_t n)
+{
+    return InterlockedExchangeAddSizeT(counter, 0 - n) - n;
+}
+
+static size_t hsb__atomic_get(const size_t *counter)
+{
+    return InterlockedExchangeAddSizeT((size_t *)counter, 0);
+}
+
+static void hsb__atomic_set_flags(int *flags, int bits)
+{
+    _InterlockedOr((volatile long *)flags, bits);           /* a long has 32 bits there */
+}
+
+static int hsb__atomic_flags(const int *flags)
+{
+    return (int)_InterlockedOr((volatile long *)flags, 0);
+}
+
+static int hsb__atomic_take_flags(int *flags)
+{
+    return (int)_InterlockedExchange((volatile long *)flags, 0);
+}
+#else
+static size_t hsb__atomic_add(size_t *counter, size_t n)
+{
+    return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
+}
+
+static size_t hsb__atomic_sub(size_t *counter, size_t n)
+{
+    return __atomic_sub_fetch(counter, n, __ATOMIC_ACQ_REL);
+}
+
+static size_t hsb__atomic_get(const size_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
+/* Flags that a signal handler may set: lock-free on every system we know.            */
+static void hsb__atomic_set_flags(int *flags, int bits)
+{
+    __atomic_fetch_or(flags, bits, __ATOMIC_ACQ_REL);
+}
+
+static int hsb__atomic_flags(const int *flags)
+{
+    return __atomic_load_n(flags, __ATOMIC_ACQUIRE);
+}
+
+static int hsb__atomic_take_flags(int *flags)
+{
+    if (hsb__atomic_flags(flags) == 0)                      /* nearly always           */
+        return 0;
+    return __atomic_exchange_n(flags, 0, __ATOMIC_ACQ_REL);
+}
+#endif
+
+/* How many bits a number that is not zero has; which of its bits is the lowest that is set.   */
+#if defined(_MSC_VER) && !defined(__clang__)
+static int hsb__cpu_width(unsigned n)
+{
+    int width = 0;
+    for (; n; n >>= 1)
+        width++;
+    return width;
+}
+
+static unsigned hsb__cpu_lowest_bit(uint64_t n)
+{
+    unsigned at = 0;
+    for (; !(n & 1); n >>= 1)
+        at++;
+    return at;
+}
+#else
+static int hsb__cpu_width(unsigned n)
+{
+    return 32 - __builtin_clz(n);
+}
+
+static unsigned hsb__cpu_lowest_bit(uint64_t n)
+{
+    return (unsigned)__builtin_ctzll(n);
+}
+#endif
+
+/* Whether the CPU says that AMD made it; false where it cannot be asked.              */
+static bool hsb__cpu_is_amd(void)
+{
+#ifdef HSB__CPUID
+    unsigned highest, b, c, d;
+    return __get_cpuid(0, &highest, &b, &c, &d) && b == signature_AMD_ebx;
+#else
+    return false;
+#endif
+}
+
+/* ===== >>devices =================================================================
+   Purpose  names that Windows takes for devices in every folder, and so names that no file
+            should have: on Windows because it would not be the file that is opened
+   Uses     nothing
+   Names    hsb__devices_*
+   Tests    tests/unit/values.c                                                      */
+
+/* Whether name is len bytes of word, without regard to case.  word has no small letters.   */
+static bool hsb__devices_is(const char *name, size_t len, const char *word)
+{
+    for (size_t i = 0; i < len; i++) {
+        const char c = name[i] >= 'a' && name[i] <= 'z' ? (char)(name[i] - 'a' + 'A') : name[i];
+        if (word[i] == '\0' || c != word[i])
+            return false;
+    }
+    return word[len] == '\0';
+}
+
+/* CON, COM1, lpt2.txt: an extension, and spaces before it, make no difference.  The digit may
+   be one of the superscripts of Latin-1, here in UTF-8.                                    */
+static bool hsb__devices_has(hsb_str name)
+{
+    static const char *const words[] = { "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
+                                         "CLOCK$" };
+    static const char *const digits[] = { "0", "1", "2", "3", "4", "5", "6", "7", "8", "9",
+                                          "\xC2\xB9", "\xC2\xB2", "\xC2\xB3" };
+    size_t len = 0;
+    while (len < name.len && name.ptr[len] != '.')
+        len++;
+    while (len && name.ptr[len - 1] == ' ')
+        len--;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (hsb__devices_is(name.ptr, len, words[i]))
+            return true;
+    if (len < 3 || !(hsb__devices_is(name.ptr, 3, "COM") || hsb__devices_is(name.ptr, 3, "LPT")))
+        return false;
+    for (size_t i = 0; i < sizeof digits / sizeof *digits; i++)
+        if (hsb__devices_is(name.ptr + 3, len - 3, digits[i]))
+            return true;
+    return false;
+}
 
 /* ===== >>platform ================================================================
    Purpose  the only code that knows the system: clocks, entropy, locks, wake-up, sockets,
-            name lookup, files, limits.  No other section but >>process and >>poller calls
-            the system, or names a type or constant of its headers.  Each call that can fail asks
-            HSB_FAULT first.
+            name lookup, files, limits.  No other section but >>process, >>windows and
+            >>poller calls the system, or names a type or constant of its headers.  Each call
+            that can fail asks HSB_FAULT first.
    Uses     nothing
-   Names    hsb__os_*, hsb__mutex_*, hsb__atomic_*, hsb__wake_*, hsb__socket, hsb__facts
+   Names    hsb__os_*, hsb__mutex_*, hsb__wake_*, hsb__socket, hsb__facts
    Tests    tests/unit/platform.c, tests/fault                                       */
+#if !defined(_WIN32)
 
 /* --- errors ---------------------------------------------------------------------------- */
 /* Codes that other sections compare with or set themselves.                          */
@@ -1494,17 +1679,6 @@ static int64_t hsb__os_wall(void)
     return (int64_t)t.tv_sec;
 }
 
-/* Whether the CPU says that AMD made it; false where it cannot be asked.              */
-static bool hsb__os_cpu_is_amd(void)
-{
-#ifdef HSB__CPUID
-    unsigned highest, b, c, d;
-    return __get_cpuid(0, &highest, &b, &c, &d) && b == signature_AMD_ebx;
-#else
-    return false;
-#endif
-}
-
 /* Random bytes of the system's generator, or false; len at most 256.                 */
 static bool hsb__os_entropy(void *out, size_t len)
 {
@@ -1513,7 +1687,7 @@ static bool hsb__os_entropy(void *out, size_t len)
     return getentropy(out, len) == 0;
 }
 
-/* --- locks and counters shared by threads ------------------------------------------ */
+/* --- locks shared by threads ----------------------------------------------------------- */
 #ifdef HSB_NO_THREADS
 typedef int hsb__mutex;
 #  define HSB__MUTEX_INIT 0
@@ -1529,39 +1703,6 @@ static void hsb__mutex_done(hsb__mutex *m) { pthread_mutex_destroy(m); }
 static void hsb__mutex_lock(hsb__mutex *m) { pthread_mutex_lock(m); }
 static void hsb__mutex_unlock(hsb__mutex *m) { pthread_mutex_unlock(m); }
 #endif
-
-static size_t hsb__atomic_add(size_t *counter, size_t n)
-{
-    return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
-}
-
-static size_t hsb__atomic_sub(size_t *counter, size_t n)
-{
-    return __atomic_sub_fetch(counter, n, __ATOMIC_ACQ_REL);
-}
-
-static size_t hsb__atomic_get(const size_t *counter)
-{
-    return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
-}
-
-/* Flags that a signal handler may set: lock-free on every system we know.            */
-static void hsb__atomic_set_flags(int *flags, int bits)
-{
-    __atomic_fetch_or(flags, bits, __ATOMIC_ACQ_REL);
-}
-
-static int hsb__atomic_flags(const int *flags)
-{
-    return __atomic_load_n(flags, __ATOMIC_ACQUIRE);
-}
-
-static int hsb__atomic_take_flags(int *flags)
-{
-    if (hsb__atomic_flags(flags) == 0)                      /* nearly always           */
-        return 0;
-    return __atomic_exchange_n(flags, 0, __ATOMIC_ACQ_REL);
-}
 
 /* --- descriptors ----------------------------------------------------------------------- */
 typedef int hsb__socket;
@@ -2366,12 +2507,15 @@ static int hsb__os_lock_file(const char *path, bool wait)
     return -1;
 }
 
+#endif
+
 /* ===== >>process =================================================================
    Purpose  what >>serve takes from the system beside what a server needs: threads, standard
             descriptors, sockets of systemd, signals
-   Uses     >>platform
+   Uses     >>atomic >>platform
    Names    hsb__thread*, hsb__weak_*, hsb__process_*, hsb__signals*
    Tests    tests/live/serve.c                                                       */
+#if !defined(_WIN32)
 
 /* --- threads ----------------------------------------------------------------------------- */
 /* glibc before 2.34 has threads in a library of their own.  A weak reference lets a program
@@ -2524,9 +2668,1106 @@ static void hsb__signals_give_back(bool hangup)
         sigaction(hsb__signals_taken[i], &hsb__signals_of_process.before[i], NULL);
 }
 
+#endif
+
+/* ===== >>windows =================================================================
+   Purpose  the same as >>platform and >>process on Windows, under the same names.  What a
+            function does is said there
+   Uses     >>atomic
+   Names    hsb__os_*, hsb__mutex_*, hsb__wake_*, hsb__socket, hsb__facts, hsb__thread*,
+            hsb__process_*, hsb__signals*
+   Tests    tests/windows.sh                                                         */
+#if defined(_WIN32)
+
+/* --- errors ---------------------------------------------------------------------------- */
+/* Winsock's codes and the rest of the system's share one variable and one range of numbers. */
+enum {
+    HSB__OS_NO_MEMORY      = ERROR_NOT_ENOUGH_MEMORY,
+    HSB__OS_NO_FILE        = ERROR_FILE_NOT_FOUND,
+    HSB__OS_NO_DESCRIPTOR  = WSAEMFILE,
+    HSB__OS_BAD_DESCRIPTOR = WSAENOTSOCK,
+    HSB__OS_INVALID        = WSAEINVAL,
+    HSB__OS_NO_CALL        = ERROR_CALL_NOT_IMPLEMENTED,
+    HSB__OS_IN_USE         = WSAEADDRINUSE,
+    HSB__OS_LONG_NAME      = ERROR_FILENAME_EXCED_RANGE,
+    HSB__OS_RESET          = WSAECONNRESET,
+    HSB__OS_PIPE           = ERROR_BAD_FILE_TYPE
+};
+
+static int hsb__os_error(void)
+{
+    return (int)GetLastError();
+}
+
+static void hsb__os_set_error(int code)
+{
+    SetLastError((DWORD)code);
+}
+
+/* The system's own texts need a buffer, and come in the language of the machine.      */
+static const char *hsb__os_error_text(int code)
+{
+    static const struct { int code; const char *text; } rows[] = {
+        { ERROR_FILE_NOT_FOUND, "No such file or directory" },
+        { ERROR_PATH_NOT_FOUND, "No such file or directory" },
+        { ERROR_TOO_MANY_OPEN_FILES, "Too many open files" },
+        { ERROR_ACCESS_DENIED, "Permission denied" }, { ERROR_INVALID_HANDLE, "Invalid handle" },
+        { ERROR_NOT_ENOUGH_MEMORY, "Cannot allocate memory" },
+        { ERROR_OUTOFMEMORY, "Cannot allocate memory" },
+        { ERROR_SHARING_VIOLATION, "Another program uses the file" },
+        { ERROR_BAD_FILE_TYPE, "Is a pipe" }, { ERROR_DIRECTORY, "Is a directory" },
+        { ERROR_BAD_DEVICE, "Is a device" }, { ERROR_DISK_FULL, "No space left on device" },
+        { ERROR_INVALID_NAME, "Invalid name" }, { ERROR_FILE_EXISTS, "File exists" },
+        { ERROR_FILENAME_EXCED_RANGE, "File name too long" },
+        { WSAEACCES, "Permission denied" }, { WSAEINVAL, "Invalid argument" },
+        { WSAEMFILE, "Too many open files" }, { WSAENOTSOCK, "Socket operation on non-socket" },
+        { WSAEADDRINUSE, "Address already in use" },
+        { WSAEADDRNOTAVAIL, "Cannot assign requested address" },
+        { WSAEAFNOSUPPORT, "Address family not supported by this system" },
+        { WSAENETDOWN, "Network is down" }, { WSAENETUNREACH, "Network is unreachable" },
+        { WSAECONNABORTED, "Connection aborted" }, { WSAECONNRESET, "Connection reset by peer" },
+        { WSAENOBUFS, "No buffer space available" }, { WSAETIMEDOUT, "Connection timed out" },
+        { WSAECONNREFUSED, "Connection refused" }, { WSAEHOSTUNREACH, "No route to host" }
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].code == code)
+            return rows[i].text;
+    return "System error";
+}
+
+static bool hsb__os_would_block(void)
+{
+    return GetLastError() == WSAEWOULDBLOCK;
+}
+
+static bool hsb__os_was_interrupted(void)
+{
+    return false;                           /* there are no signals                    */
+}
+
+static bool hsb__os_is_denied(int code)
+{
+    return code == ERROR_ACCESS_DENIED || code == WSAEACCES;
+}
+
+static bool hsb__os_is_shortage(int code)
+{
+    return code == WSAEMFILE || code == WSAENOBUFS || code == ERROR_NOT_ENOUGH_MEMORY ||
+           code == ERROR_OUTOFMEMORY || code == ERROR_TOO_MANY_OPEN_FILES;
+}
+
+static bool hsb__os_fails(int fault)
+{
+    if (fault)
+        hsb__os_set_error(fault);
+    return fault != 0;
+}
+
+/* --- clocks and randomness ------------------------------------------------------------- */
+static uint64_t hsb__os_now_us(void)
+{
+    LARGE_INTEGER ticks, hertz;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&hertz);
+    const uint64_t n = (uint64_t)ticks.QuadPart, f = (uint64_t)hertz.QuadPart;
+    return n / f * 1000000u + n % f * 1000000u / f + 1;
+}
+
+/* FILETIME counts 100 ns from 1601 on.                                               */
+#define HSB__OS_1970 INT64_C(116444736000000000)
+
+static int64_t hsb__os_filetime(FILETIME t)
+{
+    return (int64_t)((uint64_t)t.dwHighDateTime << 32 | t.dwLowDateTime) - HSB__OS_1970;
+}
+
+static int64_t hsb__os_wall(void)
+{
+    FILETIME now;
+    GetSystemTimeAsFileTime(&now);
+    return hsb__os_filetime(now) / 10000000;
+}
+
+static bool hsb__os_entropy(void *out, size_t len)
+{
+    if (hsb__os_fails(HSB_FAULT("getentropy", NULL)))
+        return false;
+    return BCryptGenRandom(NULL, out, (ULONG)len, BCRYPT_USE_SYSTEM_PREFERRED_RNG) == 0;
+}
+
+/* --- locks shared by threads ----------------------------------------------------------- */
+#ifdef HSB_NO_THREADS
+typedef int hsb__mutex;
+#  define HSB__MUTEX_INIT 0
+static void hsb__mutex_init(hsb__mutex *m) { *m = 0; }
+static void hsb__mutex_lock(hsb__mutex *m) { (void)m; }
+static void hsb__mutex_unlock(hsb__mutex *m) { (void)m; }
+#else
+typedef SRWLOCK hsb__mutex;
+#  define HSB__MUTEX_INIT SRWLOCK_INIT
+static void hsb__mutex_init(hsb__mutex *m) { InitializeSRWLock(m); }
+static void hsb__mutex_lock(hsb__mutex *m) { AcquireSRWLockExclusive(m); }
+static void hsb__mutex_unlock(hsb__mutex *m) { ReleaseSRWLockExclusive(m); }
+#endif
+static void hsb__mutex_done(hsb__mutex *m) { (void)m; }
+
+/* --- descriptors ----------------------------------------------------------------------- */
+/* The system promises that the handles of sockets and files fit in 32 bits, so that programs
+   of 32 and of 64 bits can exchange them.  Files and sockets are numbered apart.      */
+typedef int hsb__socket;
+#define HSB__NO_SOCKET (-1)
+
+static SOCKET hsb__os_winsock(hsb__socket s)
+{
+    return (SOCKET)(intptr_t)s;
+}
+
+static hsb__socket hsb__os_socket_or_none(SOCKET s)
+{
+    return s == INVALID_SOCKET ? HSB__NO_SOCKET : (hsb__socket)(intptr_t)s;
+}
+
+static HANDLE hsb__os_handle(int fd)
+{
+    return (HANDLE)(intptr_t)fd;
+}
+
+/* Winsock has to be started once; starting it twice does no harm.                     */
+static void hsb__os_start(void)
+{
+    static int started;
+    WSADATA unused;
+    if (hsb__atomic_flags(&started))
+        return;
+    if (WSAStartup(MAKEWORD(2, 2), &unused) == 0)
+        hsb__atomic_set_flags(&started, 1);
+}
+
+static void hsb__os_close(hsb__socket s)
+{
+    const DWORD saved = GetLastError();
+    if (s != HSB__NO_SOCKET)
+        closesocket(hsb__os_winsock(s));
+    SetLastError(saved);
+}
+
+static void hsb__os_close_file(int fd)
+{
+    const DWORD saved = GetLastError();
+    if (fd != -1)
+        CloseHandle(hsb__os_handle(fd));
+    SetLastError(saved);
+}
+
+/* Makes it non-blocking.  Child processes inherit none of our sockets.               */
+static bool hsb__os_prepare(hsb__socket s)
+{
+    u_long on = 1;
+    return ioctlsocket(hsb__os_winsock(s), (long)FIONBIO, &on) == 0;
+}
+
+static int hsb__os_descriptor_limit(void)
+{
+    return INT_MAX;
+}
+
+/* --- addresses ------------------------------------------------------------------------- */
+enum {
+    HSB__IP_TEXT        = 46,       /* with the NUL                                    */
+    HSB__UNIX_PATH      = 108,      /* with the NUL                                    */
+    HSB__INTERFACE_NAME = 16        /* with the NUL                                    */
+};
+
+static bool hsb__os_ip_parse(hsb_family family, const char *text, uint8_t out[16])
+{
+    hsb__os_start();
+    return inet_pton(family == HSB_IPV4 ? AF_INET : AF_INET6, text, out) == 1;
+}
+
+static void hsb__os_ip_print(hsb_family family, const uint8_t *bytes, char out[HSB__IP_TEXT])
+{
+    hsb__os_start();
+    if (!inet_ntop(family == HSB_IPV4 ? AF_INET : AF_INET6, (void *)(uintptr_t)bytes, out,
+                   HSB__IP_TEXT))
+        *out = '\0';
+}
+
+/* Zones are numbers here, as in the system's own tools.                               */
+static uint32_t hsb__os_interface_index(const char *name)
+{
+    (void)name;
+    return 0;
+}
+
+static bool hsb__os_interface_name(uint32_t index, char out[HSB__INTERFACE_NAME])
+{
+    (void)index;
+    (void)out;
+    return false;
+}
+
+static void hsb__os_from_sockaddr_v6(hsb_address *out, const struct sockaddr_in6 *sin6)
+{
+    static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF };
+    const uint8_t *bytes = (const uint8_t *)&sin6->sin6_addr;
+    out->port = ntohs(sin6->sin6_port);
+    if (memcmp(bytes, mapped, sizeof mapped) == 0) {
+        out->family = HSB_IPV4;
+        memcpy(out->bytes, bytes + 12, 4);
+    } else {
+        out->family = HSB_IPV6;
+        memcpy(out->bytes, bytes, 16);
+        out->scope_id = sin6->sin6_scope_id;
+    }
+}
+
+/* Neither IPv4 nor IPv6: *out is zero, HSB_FAMILY_ANY.                               */
+static void hsb__os_from_sockaddr(hsb_address *out, const struct sockaddr_storage *ss)
+{
+    memset(out, 0, sizeof *out);
+    if (ss->ss_family == AF_INET) {
+        const struct sockaddr_in *sin = (const struct sockaddr_in *)ss;
+        out->family = HSB_IPV4;
+        out->port = ntohs(sin->sin_port);
+        memcpy(out->bytes, &sin->sin_addr, 4);
+    } else if (ss->ss_family == AF_INET6) {
+        hsb__os_from_sockaddr_v6(out, (const struct sockaddr_in6 *)ss);
+    }
+}
+
+static int hsb__os_to_sockaddr(const hsb_address *a, struct sockaddr_storage *ss)
+{
+    memset(ss, 0, sizeof *ss);
+    if (a->family == HSB_IPV4) {
+        struct sockaddr_in *sin = (struct sockaddr_in *)ss;
+        sin->sin_family = AF_INET;
+        sin->sin_port = htons(a->port);
+        memcpy(&sin->sin_addr, a->bytes, 4);
+        return (int)sizeof *sin;
+    }
+    struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
+    sin6->sin6_family = AF_INET6;
+    sin6->sin6_port = htons(a->port);
+    sin6->sin6_scope_id = a->scope_id;
+    memcpy(&sin6->sin6_addr, a->bytes, 16);
+    return (int)sizeof *sin6;
+}
+
+/* --- names, in UTF-8 outside and UTF-16 inside ------------------------------------------- */
+/* The number of units, with the NUL; 0: not UTF-8, or too long.                       */
+static int hsb__os_wide(const char *text, WCHAR *out, int max)
+{
+    return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, out, max);
+}
+
+/* --- looking names up ------------------------------------------------------------------ */
+enum {
+    HSB__LOOKUP_NO_NAME = WSAHOST_NOT_FOUND,
+    HSB__LOOKUP_MEMORY  = WSA_NOT_ENOUGH_MEMORY,
+    HSB__LOOKUP_SYSTEM  = -1                /* see hsb__os_error                        */
+};
+
+typedef enum hsb__lookup {
+    HSB__LOOKUP_ALL,
+    HSB__LOOKUP_NUMBER,
+    HSB__LOOKUP_REACHABLE
+} hsb__lookup;
+
+typedef ADDRINFOW hsb__found;
+
+static int hsb__os_lookup(const char *host, hsb__lookup which, hsb_family family,
+                          hsb__found **list)
+{
+    ADDRINFOW hints;
+    WCHAR name[512];
+    hsb__os_start();
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = family == HSB_IPV4 ? AF_INET : family == HSB_IPV6 ? AF_INET6 : AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = which == HSB__LOOKUP_NUMBER ? AI_NUMERICHOST :
+                     which == HSB__LOOKUP_REACHABLE ? AI_ADDRCONFIG : 0;
+    if (hsb__os_fails(HSB_FAULT("getaddrinfo", NULL)))
+        return HSB__LOOKUP_SYSTEM;
+    if (!hsb__os_wide(host, name, (int)(sizeof name / sizeof *name)))
+        return HSB__LOOKUP_NO_NAME;
+    return GetAddrInfoW(name, NULL, &hints, list);
+}
+
+static const hsb__found *hsb__os_found_next(const hsb__found *list, hsb_address *out)
+{
+    struct sockaddr_storage ss;
+    memset(&ss, 0, sizeof ss);
+    if (list->ai_addrlen <= sizeof ss)
+        memcpy(&ss, list->ai_addr, list->ai_addrlen);
+    hsb__os_from_sockaddr(out, &ss);
+    return list->ai_next;
+}
+
+static void hsb__os_found_free(hsb__found *list)
+{
+    FreeAddrInfoW(list);
+}
+
+static bool hsb__os_lookup_found_none(int code)
+{
+    return code == WSAHOST_NOT_FOUND || code == WSANO_DATA;
+}
+
+static const char *hsb__os_lookup_text(int code)
+{
+    return code == WSAHOST_NOT_FOUND ? "no such name" :
+           code == WSANO_DATA ? "the name has no address" :
+           code == WSATRY_AGAIN ? "temporary failure of the name server" :
+           code == WSA_NOT_ENOUGH_MEMORY ? "not enough memory" : "the lookup failed";
+}
+
+/* --- sockets that listen ----------------------------------------------------------------- */
+static hsb__socket hsb__os_socket_of(int domain)
+{
+    hsb__os_start();
+    if (hsb__os_fails(HSB_FAULT("socket", NULL)))
+        return HSB__NO_SOCKET;
+    return hsb__os_socket_or_none(WSASocketW(domain, SOCK_STREAM, IPPROTO_TCP, NULL, 0,
+                                             WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT));
+}
+
+static bool hsb__os_set_option(hsb__socket s, int level, int name, int value)
+{
+    return setsockopt(hsb__os_winsock(s), level, name, (const char *)&value, sizeof value) == 0;
+}
+
+/* Old connections in TIME-WAIT are no obstacle here.  Any program of the machine could take the
+   port over by SO_REUSEADDR, if this option did not forbid it.  Unix sockets are not made here:
+   not every Windows has them.                                                         */
+static hsb__socket hsb__os_socket(hsb_family family, bool v6_only)
+{
+    if (family == HSB_UNIX) {
+        hsb__os_set_error(WSAEAFNOSUPPORT);
+        return HSB__NO_SOCKET;
+    }
+    hsb__socket s = hsb__os_socket_of(family == HSB_IPV4 ? AF_INET : AF_INET6);
+    if (s == HSB__NO_SOCKET)
+        return HSB__NO_SOCKET;
+    if (hsb__os_prepare(s) && hsb__os_set_option(s, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1) &&
+        (family != HSB_IPV6 || hsb__os_set_option(s, IPPROTO_IPV6, IPV6_V6ONLY, v6_only)))
+        return s;
+    hsb__os_close(s);
+    return HSB__NO_SOCKET;
+}
+
+static bool hsb__os_bind(hsb__socket s, const hsb_address *a)
+{
+    struct sockaddr_storage ss;
+    const int len = hsb__os_to_sockaddr(a, &ss);
+    return !hsb__os_fails(HSB_FAULT("bind", NULL)) &&
+           bind(hsb__os_winsock(s), (const struct sockaddr *)&ss, len) == 0;
+}
+
+enum { HSB__BACKLOG = SOMAXCONN };
+
+static bool hsb__os_listen(hsb__socket s, int backlog)
+{
+    return !hsb__os_fails(HSB_FAULT("listen", NULL)) &&
+           listen(hsb__os_winsock(s), backlog > 0 ? backlog : HSB__BACKLOG) == 0;
+}
+
+static bool hsb__os_listens(hsb__socket s)
+{
+    int listens = 0, type = 0;
+    int listens_len = sizeof listens, type_len = sizeof type;
+    hsb__os_start();
+    SetLastError(0);
+    return getsockopt(hsb__os_winsock(s), SOL_SOCKET, SO_ACCEPTCONN, (char *)&listens,
+                      &listens_len) == 0 && listens &&
+           getsockopt(hsb__os_winsock(s), SOL_SOCKET, SO_TYPE, (char *)&type, &type_len) == 0 &&
+           type == SOCK_STREAM;
+}
+
+static hsb__socket hsb__os_duplicate(hsb__socket s)
+{
+    WSAPROTOCOL_INFOW info;
+    if (hsb__os_fails(HSB_FAULT("dup", NULL)) ||
+        WSADuplicateSocketW(hsb__os_winsock(s), GetCurrentProcessId(), &info) != 0)
+        return HSB__NO_SOCKET;
+    return hsb__os_socket_or_none(WSASocketW(info.iAddressFamily, info.iSocketType,
+                                             info.iProtocol, &info, 0,
+                                             WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT));
+}
+
+/* A new connection, non-blocking, or HSB__NO_SOCKET.                                 */
+static hsb__socket hsb__os_accept(hsb__socket listening, hsb_address *peer)
+{
+    struct sockaddr_storage ss;
+    int len = sizeof ss;
+    memset(&ss, 0, sizeof ss);
+    if (hsb__os_fails(HSB_FAULT("accept", NULL)))
+        return HSB__NO_SOCKET;
+    hsb__socket s = hsb__os_socket_or_none(accept(hsb__os_winsock(listening),
+                                                  (struct sockaddr *)&ss, &len));
+    if (s == HSB__NO_SOCKET)
+        return HSB__NO_SOCKET;
+    if (!hsb__os_prepare(s)) {
+        hsb__os_close(s);
+        return HSB__NO_SOCKET;
+    }
+    hsb__os_set_option(s, IPPROTO_TCP, TCP_NODELAY, 1);
+    hsb__os_from_sockaddr(peer, &ss);
+    return s;
+}
+
+/* There are no Unix sockets, and so no files of them.                                 */
+typedef struct hsb__socket_file { bool made; } hsb__socket_file;
+
+static bool hsb__os_socket_file(const char *path, hsb__socket_file *out)
+{
+    (void)path;
+    out->made = false;
+    return false;
+}
+
+static bool hsb__os_remove_socket_file(const char *path, const hsb__socket_file *file)
+{
+    (void)path;
+    (void)file;
+    return false;
+}
+
+static bool hsb__os_is_stale(const hsb_address *a)
+{
+    (void)a;
+    return false;
+}
+
+static bool hsb__os_accept_lost_one(int code)
+{
+    return code == WSAECONNRESET || code == WSAECONNABORTED || code == WSAETIMEDOUT ||
+           code == WSAENETDOWN || code == WSAENETUNREACH || code == WSAEHOSTUNREACH;
+}
+
+static bool hsb__os_is_readable(hsb__socket s)
+{
+    WSAPOLLFD p = { 0, POLLIN, 0 };
+    p.fd = hsb__os_winsock(s);
+    return WSAPoll(&p, 1, 0) > 0;
+}
+
+/* --- connections ------------------------------------------------------------------------- */
+static int hsb__os_clamp(size_t len)
+{
+    return len > INT_MAX ? INT_MAX : (int)len;
+}
+
+static ptrdiff_t hsb__os_recv(hsb__socket s, void *buf, size_t len)
+{
+    if (hsb__os_fails(HSB_FAULT("recv", &len)))
+        return -1;
+    return recv(hsb__os_winsock(s), buf, hsb__os_clamp(len), 0);
+}
+
+static ptrdiff_t hsb__os_send(hsb__socket s, const void *buf, size_t len)
+{
+    if (hsb__os_fails(HSB_FAULT("send", &len)))
+        return -1;
+    return send(hsb__os_winsock(s), buf, hsb__os_clamp(len), 0);
+}
+
+static bool hsb__os_peek(hsb__socket s)
+{
+    char byte;
+    return recv(hsb__os_winsock(s), &byte, 1, MSG_PEEK) == 1;
+}
+
+static bool hsb__os_local_address(hsb__socket s, hsb_address *out)
+{
+    struct sockaddr_storage ss;
+    int len = sizeof ss;
+    memset(&ss, 0, sizeof ss);
+    bool ok = getsockname(hsb__os_winsock(s), (struct sockaddr *)&ss, &len) == 0;
+    hsb__os_from_sockaddr(out, &ss);
+    return ok;
+}
+
+static int hsb__os_socket_error(hsb__socket s)
+{
+    int code = 0, len = sizeof code;
+    getsockopt(hsb__os_winsock(s), SOL_SOCKET, SO_ERROR, (char *)&code, &len);
+    return code;
+}
+
+static int64_t hsb__os_unsent(hsb__socket s)
+{
+    (void)s;
+    return -1;                              /* this system does not say                */
+}
+
+static void hsb__os_end_sending(hsb__socket s)
+{
+    shutdown(hsb__os_winsock(s), SD_SEND);
+}
+
+static void hsb__os_close_will_reset(hsb__socket s)
+{
+    struct linger reset = { 1, 0 };
+    setsockopt(hsb__os_winsock(s), SOL_SOCKET, SO_LINGER, (const char *)&reset, sizeof reset);
+}
+
+/* --- waking a thread that waits ----------------------------------------------------------- */
+/* A UDP socket that is connected to itself: WSAPoll waits for sockets only.           */
+typedef struct hsb__wake { hsb__socket read_fd, write_fd; } hsb__wake;
+
+static bool hsb__wake_connect(hsb__socket s)
+{
+    struct sockaddr_in self;
+    int len = sizeof self;
+    memset(&self, 0, sizeof self);
+    self.sin_family = AF_INET;
+    self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return bind(hsb__os_winsock(s), (struct sockaddr *)&self, sizeof self) == 0 &&
+           getsockname(hsb__os_winsock(s), (struct sockaddr *)&self, &len) == 0 &&
+           connect(hsb__os_winsock(s), (struct sockaddr *)&self, sizeof self) == 0 &&
+           hsb__os_prepare(s);
+}
+
+static bool hsb__wake_open(hsb__wake *w)
+{
+    w->read_fd = w->write_fd = HSB__NO_SOCKET;
+    hsb__os_start();
+    if (hsb__os_fails(HSB_FAULT("wake", NULL)))
+        return false;
+    w->read_fd = w->write_fd = hsb__os_socket_or_none(
+        WSASocketW(AF_INET, SOCK_DGRAM, IPPROTO_UDP, NULL, 0,
+                   WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT));
+    return w->read_fd != HSB__NO_SOCKET && hsb__wake_connect(w->read_fd);
+}
+
+static void hsb__wake_close(hsb__wake *w)
+{
+    hsb__os_close(w->read_fd);
+    w->read_fd = w->write_fd = HSB__NO_SOCKET;
+}
+
+static void hsb__wake_ring(const hsb__wake *w)
+{
+    const DWORD saved = GetLastError();
+    send(hsb__os_winsock(w->write_fd), "", 1, 0);
+    SetLastError(saved);
+}
+
+static void hsb__wake_wait(const hsb__wake *w)
+{
+    WSAPOLLFD p = { 0, POLLIN, 0 };
+    p.fd = hsb__os_winsock(w->read_fd);
+    WSAPoll(&p, 1, -1);
+}
+
+static void hsb__wake_hush(const hsb__wake *w)
+{
+    char sink[64];
+    while (recv(hsb__os_winsock(w->read_fd), sink, sizeof sink, 0) > 0)
+        ;
+}
+
+#ifdef HTTPSBIND_ACME
+/* --- connections that we open -------------------------------------------------------------- */
+static hsb__socket hsb__os_connect(const hsb_address *a)
+{
+    struct sockaddr_storage ss;
+    const int len = hsb__os_to_sockaddr(a, &ss);
+    hsb__socket s = hsb__os_socket_of(a->family == HSB_IPV4 ? AF_INET : AF_INET6);
+    if (s == HSB__NO_SOCKET)
+        return HSB__NO_SOCKET;
+    if (hsb__os_prepare(s) && !hsb__os_fails(HSB_FAULT("connect", NULL)) &&
+        (connect(hsb__os_winsock(s), (const struct sockaddr *)&ss, len) == 0 ||
+         hsb__os_would_block())) {
+        hsb__os_set_option(s, IPPROTO_TCP, TCP_NODELAY, 1);
+        return s;
+    }
+    hsb__os_close(s);
+    return HSB__NO_SOCKET;
+}
+
+typedef enum hsb__os_waited {
+    HSB__OS_WAIT_TIME, HSB__OS_WAIT_READY, HSB__OS_WAIT_WOKEN, HSB__OS_WAIT_FAILED
+} hsb__os_waited;
+
+static hsb__os_waited hsb__os_wait(hsb__socket s, bool to_write, const hsb__wake *wake, int ms)
+{
+    WSAPOLLFD list[2];
+    memset(list, 0, sizeof list);
+    list[0].fd = hsb__os_winsock(wake->read_fd);
+    list[0].events = POLLIN;
+    list[1].fd = hsb__os_winsock(s);
+    list[1].events = (SHORT)(to_write ? POLLOUT : POLLIN);
+    if (hsb__os_fails(HSB_FAULT("wait", NULL)))
+        return HSB__OS_WAIT_FAILED;
+    const int n = WSAPoll(list, s == HSB__NO_SOCKET ? 1 : 2, ms);
+    if (n < 0)
+        return HSB__OS_WAIT_FAILED;
+    return n == 0 ? HSB__OS_WAIT_TIME : list[0].revents ? HSB__OS_WAIT_WOKEN : HSB__OS_WAIT_READY;
+}
+#endif
+
+/* --- threads ----------------------------------------------------------------------------- */
+/* Stays where it is until it is joined.                                               */
+typedef struct hsb__thread {
+    HANDLE handle;
+    void *(*run)(void *);
+    void  *arg;
+} hsb__thread;
+
+static DWORD WINAPI hsb__thread_run(void *thread)
+{
+    const hsb__thread *t = thread;
+    t->run(t->arg);
+    return 0;
+}
+
+static bool hsb__thread_start(hsb__thread *t, void *(*run)(void *), void *arg)
+{
+    if (hsb__os_fails(HSB_FAULT("thread", NULL)))
+        return false;
+    t->run = run;
+    t->arg = arg;
+#ifdef HSB_NO_THREADS
+    hsb__os_set_error(HSB__OS_NO_CALL);
+    t->handle = NULL;
+    (void)hsb__thread_run;
+#else
+    t->handle = CreateThread(NULL, 0, hsb__thread_run, t, 0, NULL);
+#endif
+    return t->handle != NULL;
+}
+
+static void hsb__thread_join(hsb__thread t)
+{
+    WaitForSingleObject(t.handle, INFINITE);
+    CloseHandle(t.handle);
+}
+
+/* --- standard handles ---------------------------------------------------------------------- */
+enum { HSB__OUTPUT = 1, HSB__ERRORS = 2, HSB__PRINT_MAX = 512, HSB__PASSED = 3 };
+
+static bool hsb__process_open_standard(void)
+{
+    return true;                            /* a socket never gets one of their numbers  */
+}
+
+/* It may wait here: for the reader of a pipe, or in a console where somebody marks text.  */
+static bool hsb__process_print(int fd, const char *text, size_t len)
+{
+    const HANDLE h = GetStdHandle(fd == HSB__OUTPUT ? STD_OUTPUT_HANDLE : STD_ERROR_HANDLE);
+    DWORD n = 0;
+    return h && h != INVALID_HANDLE_VALUE && WriteFile(h, text, (DWORD)len, &n, NULL) && n == len;
+}
+
+static int hsb__process_passed_sockets(void)
+{
+    return 0;
+}
+
+/* --- what takes the place of signals --------------------------------------------------------- */
+typedef struct hsb__signals {
+    hsb__wake wake;
+    bool      open;
+    size_t    stops;                        /* Ctrl-C and its like; atomic               */
+    int       hangups;                      /* never: there is no SIGHUP                 */
+} hsb__signals;
+
+static hsb__signals hsb__signals_of_process;
+
+/* On a thread of its own.  When it returns, the system ends a program whose window was closed;
+   so it stays for as long as the system lets it, while the servers close.              */
+static BOOL WINAPI hsb__signals_came(DWORD event)
+{
+    hsb__signals *s = &hsb__signals_of_process;
+    hsb__atomic_add(&s->stops, 1);
+    hsb__wake_ring(&s->wake);
+    if (event != CTRL_C_EVENT && event != CTRL_BREAK_EVENT)
+        Sleep(30000);
+    return TRUE;
+}
+
+static bool hsb__signals_take(bool hangup)
+{
+    hsb__signals *s = &hsb__signals_of_process;
+    (void)hangup;
+    if (!s->open && !hsb__wake_open(&s->wake)) {
+        hsb__wake_close(&s->wake);
+        return false;
+    }
+    s->open = true;
+    s->stops = 0;
+    s->hangups = 0;
+    return SetConsoleCtrlHandler(hsb__signals_came, TRUE);
+}
+
+static void hsb__signals_give_back(bool hangup)
+{
+    (void)hangup;
+    SetConsoleCtrlHandler(hsb__signals_came, FALSE);
+}
+
+#endif
+
+/* ===== >>windows-files ===========================================================
+   Purpose  the same for files, and what names of files mean on Windows
+   Uses     >>devices >>platform >>windows
+   Names    hsb__os_*, hsb__facts
+   Tests    tests/windows.sh                                                         */
+#if defined(_WIN32)
+
+/* --- files ----------------------------------------------------------------------------- */
+enum {
+    HSB__PATH_MAX  = 4096,          /* bytes of UTF-8                                  */
+    HSB__PATH_WIDE = 4096,          /* units of UTF-16                                 */
+    HSB__PATH_DEEP = 64             /* folders below root                              */
+};
+
+/* A path in full, in UTF-16.  Behind \\?\ the system takes it as it is: no limit of 260 units,
+   no dots or spaces that are dropped, no devices.                                     */
+typedef struct hsb__os_path {
+    WCHAR  text[HSB__PATH_WIDE + 8];
+    WCHAR *begin;
+    size_t left;                    /* units of space at end, where the NUL is         */
+    WCHAR *end;
+} hsb__os_path;
+
+/* Other sections need not know all the codes that say that there is no such file.      */
+static int hsb__os_no_file(DWORD code)
+{
+    SetLastError(code == ERROR_PATH_NOT_FOUND || code == ERROR_INVALID_NAME ||
+                 code == ERROR_BAD_PATHNAME ? ERROR_FILE_NOT_FOUND : code);
+    return -1;
+}
+
+/* "C:\x" becomes "\\?\C:\x", and "\\server\x" becomes "\\?\UNC\server\x".  "\\.\x", a device,
+   stays what it is.                                                                   */
+static void hsb__os_path_prefix(hsb__os_path *p, WCHAR *full)
+{
+    static const WCHAR drive[] = L"\\\\?\\", unc[] = L"\\\\?\\UNC";
+    if (full[0] != '\\' || full[1] != '\\') {
+        p->begin = full - 4;
+        memcpy(p->begin, drive, 4 * sizeof *drive);
+    } else if (full[2] == '?' || full[2] == '.') {
+        p->begin = full;
+    } else {
+        p->begin = full + 1 - 7;                    /* over the first of the backslashes */
+        memcpy(p->begin, unc, 7 * sizeof *unc);
+    }
+}
+
+static bool hsb__os_path_make(hsb__os_path *p, const char *path)
+{
+    WCHAR given[HSB__PATH_WIDE], *full = p->text + 8;
+    if (!hsb__os_wide(path, given, HSB__PATH_WIDE))
+        return hsb__os_no_file(ERROR_FILE_NOT_FOUND) == 0;
+    const DWORD len = GetFullPathNameW(given, HSB__PATH_WIDE, full, NULL);
+    if (len == 0 || len >= HSB__PATH_WIDE)
+        return hsb__os_no_file(ERROR_FILE_NOT_FOUND) == 0;
+    p->end = full + len;
+    p->left = HSB__PATH_WIDE - len;
+    hsb__os_path_prefix(p, full);
+    return true;
+}
+
+/* A handle that lets others write, and rename or delete if share says so; or -1.       */
+static int hsb__os_path_open(const hsb__os_path *p, DWORD access, DWORD share, DWORD flags)
+{
+    const HANDLE h = CreateFileW(p->begin, access, FILE_SHARE_READ | FILE_SHARE_WRITE | share,
+                                 NULL, OPEN_EXISTING, flags, NULL);
+    return h == INVALID_HANDLE_VALUE ? hsb__os_no_file(GetLastError()) : (int)(intptr_t)h;
+}
+
+/* A regular file, for reading, or -1.                                                */
+static int hsb__os_open_file(const char *path)
+{
+    BY_HANDLE_FILE_INFORMATION info;
+    hsb__os_path p;
+    if (hsb__os_fails(HSB_FAULT("open", NULL)) || !hsb__os_path_make(&p, path))
+        return -1;
+    const int fd = hsb__os_path_open(&p, GENERIC_READ, FILE_SHARE_DELETE,
+                                     FILE_FLAG_BACKUP_SEMANTICS);
+    if (fd == -1)
+        return -1;
+    const DWORD type = GetFileType(hsb__os_handle(fd));
+    if (type == FILE_TYPE_DISK && GetFileInformationByHandle(hsb__os_handle(fd), &info) &&
+        !(info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY))
+        return fd;
+    hsb__os_close_file(fd);
+    hsb__os_set_error(type == FILE_TYPE_PIPE ? HSB__OS_PIPE :
+                      type == FILE_TYPE_DISK ? ERROR_DIRECTORY : ERROR_BAD_DEVICE);
+    return -1;
+}
+
+static ptrdiff_t hsb__os_pread(int fd, void *buf, size_t len, int64_t offset)
+{
+    OVERLAPPED at;
+    DWORD n = 0;
+    if (hsb__os_fails(HSB_FAULT("pread", &len)))
+        return -1;
+    memset(&at, 0, sizeof at);
+    at.Offset = (DWORD)((uint64_t)offset & 0xFFFFFFFF);
+    at.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    if (ReadFile(hsb__os_handle(fd), buf, (DWORD)hsb__os_clamp(len), &n, &at))
+        return (ptrdiff_t)n;
+    return GetLastError() == ERROR_HANDLE_EOF ? 0 : -1;
+}
+
+typedef enum hsb__file_kind { HSB__FILE_OTHER, HSB__FILE_REGULAR, HSB__FILE_FOLDER } hsb__file_kind;
+
+typedef struct hsb__facts {
+    hsb__file_kind kind;
+    int64_t        size;
+    int64_t        modified, changed;
+    uint32_t       modified_ns, changed_ns;
+    uint64_t       device, inode;
+} hsb__facts;
+
+/* Splits a count of 100 ns; a time before 1970 becomes 1970.                          */
+static void hsb__os_split_time(int64_t ticks, int64_t *seconds, uint32_t *ns)
+{
+    ticks = ticks > 0 ? ticks : 0;
+    *seconds = ticks / 10000000;
+    *ns = (uint32_t)(ticks % 10000000) * 100;
+}
+
+static bool hsb__os_facts(int fd, hsb__facts *out)
+{
+    BY_HANDLE_FILE_INFORMATION info;
+    FILE_BASIC_INFO basic;
+    const HANDLE h = hsb__os_handle(fd);
+    if (!GetFileInformationByHandle(h, &info))
+        return false;
+    out->kind = info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? HSB__FILE_FOLDER :
+                GetFileType(h) == FILE_TYPE_DISK ? HSB__FILE_REGULAR : HSB__FILE_OTHER;
+    out->size = (int64_t)((uint64_t)info.nFileSizeHigh << 32 | info.nFileSizeLow);
+    hsb__os_split_time(hsb__os_filetime(info.ftLastWriteTime), &out->modified, &out->modified_ns);
+    out->changed = out->modified;
+    out->changed_ns = out->modified_ns;
+    if (GetFileInformationByHandleEx(h, FileBasicInfo, &basic, sizeof basic))
+        hsb__os_split_time(basic.ChangeTime.QuadPart - HSB__OS_1970, &out->changed,
+                           &out->changed_ns);
+    out->device = info.dwVolumeSerialNumber;
+    out->inode = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
+    return true;
+}
+
+/* --- folders: names that strangers choose --------------------------------------------------- */
+/* Whether one segment of a path is nothing else to the system than the name of a file in this
+   folder: no stream ("x:y"), drive or pattern, and no dots and spaces at the end, which the
+   system drops.                                                                       */
+static bool hsb__os_is_plain_name(hsb_str name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if ((unsigned char)name.ptr[i] < 0x20 || strchr("\\/:*?\"<>|", name.ptr[i]))
+            return false;
+    return name.len > 0 && name.ptr[name.len - 1] != '.' && name.ptr[name.len - 1] != ' ' &&
+           !hsb__devices_has(name);
+}
+
+/* Adds a backslash and the name.                                                      */
+static bool hsb__os_path_enter(hsb__os_path *p, hsb_str name)
+{
+    if (!hsb__os_is_plain_name(name) || p->left < name.len + 2)
+        return false;
+    if (p->end[-1] != '\\') {
+        *p->end++ = '\\';
+        p->left--;
+    }
+    const int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, name.ptr, (int)name.len,
+                                      p->end, (int)p->left - 1);
+    if (n <= 0)
+        return false;
+    p->end[n] = '\0';
+    p->end += n;
+    p->left -= (size_t)n;
+    return true;
+}
+
+/* Whether the path ends with the name that its folder lists, in upper or lower case, and not
+   with the short one ("PROGRA~1"), which would go round the application's rules about names;
+   and whether it is no link.  A short name need not have a "~".                         */
+static bool hsb__os_is_own_name(const hsb__os_path *p)
+{
+    WIN32_FIND_DATAW found;
+    const WCHAR *name = p->end;
+    while (name[-1] != '\\')
+        name--;
+    const HANDLE h = FindFirstFileW(p->begin, &found);
+    if (h == INVALID_HANDLE_VALUE)
+        return false;
+    FindClose(h);
+    return !(found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) &&
+           CompareStringOrdinal(found.cFileName, -1, name, -1, TRUE) == CSTR_EQUAL;
+}
+
+/* Opens what is one step below a folder that is held.  A link (any reparse point) is opened
+   itself and not followed, and then refused: where it leads is not looked at.          */
+static int hsb__os_open_step(const hsb__os_path *p, bool last)
+{
+    BY_HANDLE_FILE_INFORMATION info;
+    if (!hsb__os_is_own_name(p))
+        return hsb__os_no_file(ERROR_FILE_NOT_FOUND);
+    const int fd = hsb__os_path_open(p, last ? GENERIC_READ : FILE_READ_ATTRIBUTES,
+                                     last ? FILE_SHARE_DELETE : 0,
+                                     FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT);
+    if (fd == -1)
+        return -1;
+    const HANDLE h = hsb__os_handle(fd);
+    if (GetFileType(h) == FILE_TYPE_DISK && GetFileInformationByHandle(h, &info) &&
+        !(info.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) &&
+        (last || info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY))
+        return fd;
+    hsb__os_close_file(fd);
+    return hsb__os_no_file(ERROR_FILE_NOT_FOUND);
+}
+
+/* Cuts the next segment off.                                                          */
+static hsb_str hsb__os_next_name(const char **relative)
+{
+    hsb_str name;
+    name.ptr = *relative;
+    name.len = strcspn(*relative, "/");
+    *relative += name.len;
+    *relative += strspn(*relative, "/");
+    return name;
+}
+
+/* Walks folder by folder.  Each is held until the end without a share for deletion, so nobody
+   can rename it, or put a link in its place, before we are through.                    */
+static int hsb__os_walk(hsb__os_path *p, const char *relative)
+{
+    int held[HSB__PATH_DEEP], depth = 0, fd = -1;
+    bool last = false;
+    while (!last) {
+        const hsb_str name = hsb__os_next_name(&relative);
+        last = *relative == '\0';
+        if (depth == HSB__PATH_DEEP || !hsb__os_path_enter(p, name))
+            fd = hsb__os_no_file(ERROR_FILE_NOT_FOUND);
+        else
+            fd = hsb__os_open_step(p, last);
+        if (fd == -1)
+            break;
+        if (!last)
+            held[depth++] = fd;
+    }
+    while (depth > 0)
+        hsb__os_close_file(held[--depth]);
+    return fd;
+}
+
+/* Opens what relative names below root, with slashes: a regular file for reading, or a folder,
+   of which only the facts can be had.  Links below root are not followed.              */
+static int hsb__os_open_below(const char *root, const char *relative)
+{
+    hsb__os_path p;
+    if (hsb__os_fails(HSB_FAULT("open", NULL)) || !hsb__os_path_make(&p, root))
+        return -1;
+    relative += strspn(relative, "/");
+    if (*relative == '\0')
+        return hsb__os_path_open(&p, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE,
+                                 FILE_FLAG_BACKUP_SEMANTICS);
+    return hsb__os_walk(&p, relative);
+}
+
+/* --- files that are written ------------------------------------------------------------- */
+/* A handle that lets others read, and rename or delete; or -1.                         */
+static int hsb__os_path_write(const char *path, DWORD access, DWORD share, DWORD how)
+{
+    hsb__os_path p;
+    if (!hsb__os_path_make(&p, path))
+        return -1;
+    const HANDLE h = CreateFileW(p.begin, access, FILE_SHARE_READ | FILE_SHARE_DELETE | share, NULL,
+                                 how, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+    return h == INVALID_HANDLE_VALUE ? hsb__os_no_file(GetLastError()) : (int)(intptr_t)h;
+}
+
+static bool hsb__os_make_folder(const char *path)
+{
+    hsb__os_path p;
+    return !hsb__os_fails(HSB_FAULT("mkdir", NULL)) && hsb__os_path_make(&p, path) &&
+           (CreateDirectoryW(p.begin, NULL) || GetLastError() == ERROR_ALREADY_EXISTS);
+}
+
+/* Who may write into it is what the folder above says, which we do not read.            */
+static bool hsb__os_folder_is_ours(const char *path)
+{
+    hsb__os_path p;
+    if (!hsb__os_path_make(&p, path))
+        return false;
+    const DWORD attributes = GetFileAttributesW(p.begin);
+    return attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY &&
+           !(attributes & FILE_ATTRIBUTE_REPARSE_POINT);
+}
+
+static int hsb__os_create_file(const char *path)
+{
+    if (hsb__os_fails(HSB_FAULT("create", NULL)))
+        return -1;
+    return hsb__os_path_write(path, GENERIC_WRITE, 0, CREATE_ALWAYS);
+}
+
+static ptrdiff_t hsb__os_write_file(int fd, const void *bytes, size_t len)
+{
+    DWORD n = 0;
+    if (hsb__os_fails(HSB_FAULT("write", &len)) ||
+        !WriteFile(hsb__os_handle(fd), bytes, (DWORD)hsb__os_clamp(len), &n, NULL))
+        return -1;
+    return (ptrdiff_t)n;
+}
+
+static bool hsb__os_sync_file(int fd)
+{
+    return !hsb__os_fails(HSB_FAULT("fsync", NULL)) && FlushFileBuffers(hsb__os_handle(fd));
+}
+
+static bool hsb__os_sync_folder(const char *path)
+{
+    (void)path;                             /* the rename has waited for the disk        */
+    return !hsb__os_fails(HSB_FAULT("fsync", NULL));
+}
+
+static bool hsb__os_rename(const char *from, const char *to)
+{
+    hsb__os_path old, fresh;
+    return !hsb__os_fails(HSB_FAULT("rename", NULL)) && hsb__os_path_make(&old, from) &&
+           hsb__os_path_make(&fresh, to) &&
+           MoveFileExW(old.begin, fresh.begin, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH);
+}
+
+static void hsb__os_remove(const char *path)
+{
+    const DWORD saved = GetLastError();
+    hsb__os_path p;
+    if (hsb__os_path_make(&p, path))
+        DeleteFileW(p.begin);
+    SetLastError(saved);
+}
+
+static int hsb__os_lock_file(const char *path, bool wait)
+{
+    OVERLAPPED at;
+    if (hsb__os_fails(HSB_FAULT("lock", NULL)))
+        return -1;
+    const int fd = hsb__os_path_write(path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_WRITE,
+                                      OPEN_ALWAYS);
+    if (fd == -1)
+        return -1;
+    memset(&at, 0, sizeof at);
+    if (LockFileEx(hsb__os_handle(fd), LOCKFILE_EXCLUSIVE_LOCK |
+                   (wait ? 0u : (DWORD)LOCKFILE_FAIL_IMMEDIATELY), 0, 1, 0, &at))
+        return fd;
+    const DWORD code = GetLastError();
+    hsb__os_close_file(fd);
+    SetLastError(code == ERROR_LOCK_VIOLATION || code == ERROR_IO_PENDING ? WSAEWOULDBLOCK : code);
+    return -1;
+}
+
+#endif
+
 /* ===== >>memory ==================================================================
    Purpose  the user's allocator with a count, wiping, a pool of blocks
-   Uses     >>platform
+   Uses     >>atomic >>platform
    Names    hsb__memory_*, hsb__pool_*
    Tests    tests/unit/memory.c, tests/unit/wipes.c                                    */
 
@@ -2648,7 +3889,7 @@ static int hsb__pool_class(size_t size)
         return 0;
     if (size > hsb__pool_size(HSB__POOL_CLASSES - 1))
         return HSB__POOL_CLASSES;
-    const int class = 2 * (32 - __builtin_clz((unsigned)size - 1) - HSB__POOL_MIN_LOG);
+    const int class = 2 * (hsb__cpu_width((unsigned)size - 1) - HSB__POOL_MIN_LOG);
     return size <= hsb__pool_size(class - 1) ? class - 1 : class;
 }
 
@@ -3486,7 +4727,7 @@ static void hsb__error_make_printable(char *text)
 
 /* Fills *err, which may be NULL, and returns false so that callers can return it.  The
    text is one line, cut if it is too long.                                             */
-__attribute__((format(printf, 5, 6)))
+HSB_PRINTF(5, 6)
 static bool hsb__error_set(hsb_error *err, hsb_status status, int system_code, int tls_code,
                            const char *format, ...)
 {
@@ -3522,7 +4763,7 @@ static void hsb__error_clear(hsb_error *err)
 
 /* ===== >>timer ===================================================================
    Purpose  deadlines: a wheel of wheels, constant time to set, cancel and fire
-   Uses     >>list
+   Uses     >>atomic >>list
    Names    hsb__timer_*, hsb__timers_*
    Tests    tests/unit/timer.c                                                       */
 
@@ -3586,7 +4827,7 @@ static int hsb__timers_next_slot(const hsb__timers *all, unsigned wheel)
     uint64_t bits = all->occupied[wheel];
     bits = at ? bits >> at | bits << (HSB__SLOTS - at) : bits;
     for (; bits; bits &= bits - 1) {
-        unsigned ahead = (unsigned)__builtin_ctzll(bits);
+        unsigned ahead = hsb__cpu_lowest_bit(bits);
         if (hsb__link_first(&all->slot[wheel][(at + ahead) & (HSB__SLOTS - 1)]))
             return (int)ahead;
     }
@@ -3994,10 +5235,12 @@ static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int p
 }
 
 /* ===== >>poller ==================================================================
-   Purpose  which descriptors are ready: epoll, kqueue or poll behind the same functions
-   Uses     >>platform >>memory >>error
+   Purpose  which descriptors are ready: epoll, kqueue, poll or WSAPoll behind the same
+            functions
+   Uses     >>platform >>windows >>memory >>error
    Names    hsb__poller_*, hsb__watch, HSB__READ, HSB__WRITE, HSB__BROKEN
-   Tests    tests/unit/poller.c; HSB_USE_POLL, HSB_USE_KQUEUE with tests/compile/shim    */
+   Tests    tests/unit/poller.c; HSB_USE_POLL, HSB_USE_KQUEUE with tests/compile/shim;
+            tests/windows.sh                                                         */
 
 /* The events of a watch.  They are level-triggered: reported in each turn until they are
    dealt with or no longer wanted.  BROKEN, a reset or a hang-up, is reported always, until
@@ -4016,6 +5259,12 @@ typedef struct hsb__watch {
 enum { HSB__POLLER_BATCH = 64 };
 typedef struct hsb__event { hsb__watch *watch; unsigned events; } hsb__event;
 
+#if defined(HSB__POLL) && defined(_WIN32)
+typedef WSAPOLLFD hsb__pollfd;
+#elif defined(HSB__POLL)
+typedef struct pollfd hsb__pollfd;
+#endif
+
 /* Waiting fills the batch, dispatching empties it.  Between the two, and while a ready
    function runs, a dropped watch leaves the batch: it may be freed at once.            */
 typedef struct hsb__poller {
@@ -4023,10 +5272,13 @@ typedef struct hsb__poller {
     hsb__event      batch[HSB__POLLER_BATCH];
     int             batch_len;
 #ifdef HSB__POLL
-    struct pollfd  *fds;            /* both of space entries, count of them in use      */
+    hsb__pollfd    *fds;            /* both of space entries, count of them in use      */
     hsb__watch    **watches;
     int             count, space;
     int             next;           /* where the next search for ready ones begins      */
+#  if defined(_WIN32)
+    int             awake;          /* so many come first, behind them those that hung up */
+#  endif
 #else
     int             fd;
 #endif
@@ -4184,12 +5436,12 @@ static void hsb__poller_close_system(hsb__poller *p)
 static bool hsb__poller_grow(hsb__poller *p)
 {
     size_t old = (size_t)p->space, space = old ? old * 2 : 16;
-    struct pollfd *fds = hsb__memory_array(p->memory, space, sizeof *fds);
+    hsb__pollfd *fds = hsb__memory_array(p->memory, space, sizeof *fds);
     hsb__watch **watches = hsb__memory_array(p->memory, space, sizeof *watches);
     if (!fds || !watches) {
         hsb__memory_free(p->memory, fds, space * sizeof *fds);
         hsb__memory_free(p->memory, watches, space * sizeof *watches);
-        errno = ENOMEM;
+        hsb__os_set_error(HSB__OS_NO_MEMORY);
         return false;
     }
     if (old) {
@@ -4203,28 +5455,104 @@ static bool hsb__poller_grow(hsb__poller *p)
     return true;
 }
 
-static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want)
+#if defined(_WIN32)
+static void hsb__poller_swap(hsb__poller *p, int i, int j)
 {
-    if (!w->armed) {
-        if (p->count == p->space && !hsb__poller_grow(p))
-            return false;
-        w->place = p->count++;
-        p->watches[w->place] = w;
-        p->fds[w->place].fd = w->fd;
-        p->fds[w->place].revents = 0;
-    }
-    p->fds[w->place].events = (short)((want & HSB__READ ? POLLIN : 0) |
-                                      (want & HSB__WRITE ? POLLOUT : 0));
-    return true;
+    const hsb__pollfd fd = p->fds[i];
+    hsb__watch *w = p->watches[i];
+    p->fds[i] = p->fds[j];
+    p->fds[j] = fd;
+    p->watches[i] = p->watches[j];
+    p->watches[j] = w;
+    p->watches[i]->place = i;
+    p->watches[j]->place = j;
 }
 
-/* The last entry moves into the gap.                                                   */
-static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
+static SOCKET hsb__poller_socket(hsb__socket s)
 {
-    int last = --p->count;
-    p->fds[w->place] = p->fds[last];
-    p->watches[w->place] = p->watches[last];
-    p->watches[w->place]->place = w->place;
+    return hsb__os_winsock(s);
+}
+
+/* WSAPoll reports a peer's FIN as POLLHUP, and does so in every turn, whether or not READ is
+   wanted.  Where it is not, the entry is laid behind those that we wait for, and is only looked
+   at from time to time: whether it is broken, and whether it can be written to.         */
+enum { HSB__POLLER_NAP = 20 };      /* milliseconds                                      */
+
+static void hsb__poller_wake(hsb__poller *p, const hsb__watch *w)
+{
+    if (w->place >= p->awake)
+        hsb__poller_swap(p, w->place, p->awake++);
+}
+
+static void hsb__poller_lay(hsb__poller *p, int i)
+{
+    if (i < p->awake)
+        hsb__poller_swap(p, i, --p->awake);
+}
+
+static unsigned hsb__poller_events(short got)
+{
+    const bool broken = got & (POLLERR | POLLNVAL);
+    return (got & POLLIN || (got & POLLHUP && !broken) ? HSB__READ : 0u) |
+           (got & POLLOUT ? HSB__WRITE : 0u) | (broken ? HSB__BROKEN : 0u);
+}
+
+/* Looks at n entries from the given one on.  Hang-ups that nobody asked for do not count.  */
+static int hsb__poller_look(hsb__poller *p, int from, int n, int timeout_ms)
+{
+    int ready = 0;
+    if (n == 0 && timeout_ms)
+        Sleep((DWORD)timeout_ms);   /* WSAPoll refuses to wait for nothing               */
+    if (n == 0)
+        return 0;
+    if (WSAPoll(p->fds + from, (ULONG)n, timeout_ms) < 0)
+        return -1;
+    for (int i = from + n - 1; i >= from; i--) {
+        hsb__pollfd *fd = &p->fds[i];
+        if ((fd->revents & POLLHUP) && !(fd->events & POLLIN) &&
+            !(fd->revents & (POLLERR | POLLNVAL | POLLOUT))) {
+            fd->revents = 0;
+            hsb__poller_lay(p, i);
+        } else if (fd->revents) {
+            ready++;
+        }
+    }
+    return ready;
+}
+
+/* What hung up waits for a nap longer than others do.                                   */
+static int hsb__poller_wait(hsb__poller *p, int timeout_ms)
+{
+    const uint64_t begin = hsb__os_now_us() / 1000;
+    for (;;) {
+        const int laid = p->count - p->awake;
+        const int past = (int)(hsb__os_now_us() / 1000 - begin);
+        const int left = timeout_ms < 0 ? -1 : past < timeout_ms ? timeout_ms - past : 0;
+        const int nap = laid && (left < 0 || left > HSB__POLLER_NAP) ? HSB__POLLER_NAP : left;
+        const int later = hsb__poller_look(p, p->awake, laid, 0);
+        const int n = later < 0 ? -1 : hsb__poller_look(p, 0, p->awake, later ? 0 : nap);
+        if (n < 0)
+            return -1;
+        if (n + later > 0 || left == 0)
+            return n + later;
+    }
+}
+#else
+static int hsb__poller_socket(hsb__socket s)
+{
+    return s;
+}
+
+static void hsb__poller_wake(hsb__poller *p, const hsb__watch *w)
+{
+    (void)p;
+    (void)w;
+}
+
+static void hsb__poller_lay(hsb__poller *p, int i)
+{
+    (void)p;
+    (void)i;
 }
 
 static unsigned hsb__poller_events(short got)
@@ -4233,10 +5561,44 @@ static unsigned hsb__poller_events(short got)
            (got & (POLLERR | POLLHUP | POLLNVAL) ? HSB__BROKEN : 0u);
 }
 
+static int hsb__poller_wait(hsb__poller *p, int timeout_ms)
+{
+    return poll(p->fds, (nfds_t)p->count, timeout_ms);
+}
+#endif
+
+static bool hsb__poller_tell_system(hsb__poller *p, hsb__watch *w, unsigned want)
+{
+    bool fresh = !w->armed;
+    if (fresh) {
+        if (p->count == p->space && !hsb__poller_grow(p))
+            return false;
+        w->place = p->count++;
+        p->watches[w->place] = w;
+        p->fds[w->place].fd = hsb__poller_socket(w->fd);
+        p->fds[w->place].revents = 0;
+    }
+    p->fds[w->place].events = (short)((want & HSB__READ ? POLLIN : 0) |
+                                      (want & HSB__WRITE ? POLLOUT : 0));
+    if (fresh || want & HSB__READ)
+        hsb__poller_wake(p, w);
+    return true;
+}
+
+/* The last entry moves into the gap.                                                   */
+static void hsb__poller_forget_system(hsb__poller *p, hsb__watch *w)
+{
+    hsb__poller_lay(p, w->place);
+    int last = --p->count;
+    p->fds[w->place] = p->fds[last];
+    p->watches[w->place] = p->watches[last];
+    p->watches[w->place]->place = w->place;
+}
+
 /* If more are ready than a batch holds, the next batch begins after this one's last.    */
 static int hsb__poller_collect_system(hsb__poller *p, int timeout_ms)
 {
-    int n = poll(p->fds, (nfds_t)p->count, timeout_ms), len = 0;
+    int n = hsb__poller_wait(p, timeout_ms), len = 0;
     if (n < 0)
         return n;
     for (int looked = 0; looked < p->count && len < n && len < HSB__POLLER_BATCH; looked++) {
@@ -4346,7 +5708,7 @@ static int hsb__poller_dispatch(hsb__poller *p)
 
 /* ===== >>listener ================================================================
    Purpose  listening sockets: bind, share within the process, accept with care
-   Uses     >>platform >>text >>error >>address >>poller
+   Uses     >>atomic >>platform >>text >>error >>address >>poller
    Names    hsb__listener_*, hsb__listeners
    Tests    tests/unit/listener.c, tests/live                                        */
 
@@ -4730,7 +6092,7 @@ static void hsb__listener_set_waiting(hsb__listener *l, bool in_poller)
    Purpose  what other threads and signal handlers leave for the server's thread: posts,
             resumed tickets, flags for close and wake; and the calls for later of posts,
             requests and streams
-   Uses     >>platform >>memory >>list >>error >>timer >>poller
+   Uses     >>atomic >>platform >>memory >>list >>error >>timer >>poller
    Names    hsb__inbox_*, hsb__after_*, hsb__post_*, hsb__promise_*
    Tests    tests/unit/inbox.c, tests/unit/tickets.c, tests/unit/loop.c, tests/live/threads.c */
 
@@ -8538,8 +9900,8 @@ static bool hsb__localca_make(hsb__memory *m, const char *path, hsb__chain *c, h
 /* ===== >>security ================================================================
    Purpose  the immutable, counted object behind hsb_security: identities by server
             name, trust, the fastest primitives of this CPU, and the session cache
-   Uses     >>platform >>memory >>text >>error >>address >>pem >>key >>x509 >>chain >>crl
-            >>selfsigned >>localca
+   Uses     >>atomic >>platform >>memory >>text >>error >>address >>pem >>key >>x509
+            >>chain >>crl >>selfsigned >>localca
    Names    hsb__crypto_*, hsb__host_*, hsb__leaf_*, hsb__session_*, hsb__sessions_*,
             hsb__suite_*, hsb__security_*
    Tests    tests/unit/security.c, tests/unit/sessions.c, tests/unit/wipes.c,
@@ -8573,7 +9935,7 @@ typedef struct hsb__crypto {
    portable one (0.67 against 0.52 GB/s), AMD's run it slower (0.35 against 0.57).       */
 static br_chacha20_run hsb__crypto_choose_chacha20(br_chacha20_run offered)
 {
-    return hsb__os_cpu_is_amd() ? br_chacha20_ct_run : offered;
+    return hsb__cpu_is_amd() ? br_chacha20_ct_run : offered;
 }
 
 /* The portable code for AES and GHASH runs in constant time, and so at 0.1-0.4 GB/s.
@@ -15619,7 +16981,7 @@ static void hsb__channel_schedule(const hsb__channel *ch)
 }
 
 /* Records an error of the connection, unless one was recorded before.                   */
-__attribute__((format(printf, 3, 4)))
+HSB_PRINTF(3, 4)
 static void hsb__channel_record(const hsb__channel *ch, hsb_status status, const char *format, ...)
 {
     char text[sizeof ch->why->text];
@@ -15981,7 +17343,7 @@ static void hsb__request_resume(hsb_request *req)
 enum { HSB__SKIP = 65536 };
 
 /* The connection will be cut, so that the peer cannot mistake what it has for all of it. */
-__attribute__((format(printf, 3, 4)))
+HSB_PRINTF(3, 4)
 static void hsb__response_fail(hsb_request *req, hsb_status status, const char *format, ...)
 {
     char text[sizeof req->channel.why->text];
@@ -19439,7 +20801,7 @@ static bool hsb__conn_open(hsb_conn *c, hsb__loop *loop, hsb__socket fd, const h
 
 /* ===== >>server ==================================================================
    Purpose  listening, accepting, the inbox, closing: one turn of the loop
-   Uses     >>platform >>memory >>list >>text >>error >>timer >>address >>poller
+   Uses     >>atomic >>platform >>memory >>list >>text >>error >>timer >>address >>poller
             >>listener >>inbox >>security >>tls >>loop >>peers >>channel >>request >>conn
    Names    hsb__server_*, hsb__door_*
    Tests    tests/live                                                               */
@@ -21063,7 +22425,7 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
 
 /* ===== >>values ==================================================================
    Purpose  what a request says, decoded; its memory, and texts in it; secrets
-   Uses     >>platform >>memory >>text >>buffer >>head >>request >>public
+   Uses     >>devices >>platform >>memory >>text >>buffer >>head >>request >>public
    Names    hsb__values_*, hsb_request_*, hsb_equal_secret, hsb_random, hsb_token
    Tests    tests/unit/values.c, tests/live/values.c                                  */
 
@@ -21086,7 +22448,7 @@ static char *hsb__values_text(hsb_request *req, size_t len)
 }
 
 /* Most texts are short and need to be formatted once only.                                */
-__attribute__((format(printf, 2, 0)))
+HSB_PRINTF(2, 0)
 static hsb_str hsb__values_format(hsb_request *req, const char *format, va_list args)
 {
     char small[256], *text;
@@ -21332,25 +22694,6 @@ static hsb_str hsb__values_last_part(hsb_str s)
     return hsb__values_trim_end(s);
 }
 
-/* Names of devices on Windows, also with an extension, in upper and lower case.            */
-static bool hsb__values_is_device(hsb_str name)
-{
-    static const char *const devices[] = { "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
-                                           "CLOCK$" };
-    static const char *const superscripts[] = { "\xC2\xB9", "\xC2\xB2", "\xC2\xB3" };
-    const hsb_str base = hsb__values_trim_end(hsb__text_cut(&name, '.'));
-    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
-        if (hsb__text_is_nocase(base, devices[i]))
-            return true;
-    if (!hsb__text_begins_nocase(base, "COM") && !hsb__text_begins_nocase(base, "LPT"))
-        return false;
-    const hsb_str number = hsb__text_after(base, 3);
-    for (size_t i = 0; i < sizeof superscripts / sizeof *superscripts; i++)
-        if (hsb__text_is(number, superscripts[i]))
-            return true;
-    return number.len == 1 && hsb__byte_is(*number.ptr, HSB__BYTE_DIGIT);
-}
-
 static bool hsb__values_is_unsafe(uint32_t c)
 {
     return hsb__utf8_is_hidden(c) || (c < 0x80 && strchr("<>:\"|?*/\\", (int)c));
@@ -21403,7 +22746,7 @@ HSB_API hsb_str hsb_request_safe_name(hsb_request *req, hsb_str file_name)
     if (!part.len)
         part = hsb__text_of("unnamed");
     hsb_str name = hsb__values_join(out, part, false);
-    if (*name.ptr == '-' || hsb__values_is_device(name))
+    if (*name.ptr == '-' || hsb__devices_has(name))
         name = hsb__values_join(out, part, true);
     char *text = hsb__values_text(req, name.len);
     if (text)
@@ -22279,8 +23622,8 @@ HSB_API int hsb_request_log_line(const hsb_request *req, char *buf, size_t size)
 /* ===== >>serve ===================================================================
    Purpose  a whole program: its signals, certificates that are renewed, sockets of systemd,
             threads, a port that redirects
-   Uses     >>platform >>process >>text >>error >>address >>resolver >>poller >>listener
-            >>security >>server >>public
+   Uses     >>atomic >>platform >>process >>text >>error >>address >>resolver >>poller
+            >>listener >>security >>server >>public
    Names    hsb_serve, hsb__serve, hsb__serve_*
    Tests    tests/live/serve.c                                                       */
 
@@ -23919,8 +25262,8 @@ static bool hsb__https_ask(hsb__https *h, const char *method, const char *url, h
 /* ===== >>order ===================================================================
    Purpose  one order of a certificate from a CA (RFC 8555): account, order, challenges,
             certificate; and when it is to be renewed (RFC 9773)
-   Uses     >>platform >>memory >>text >>error >>address >>der >>pem >>folder >>key >>x509
-            >>chain >>selfsigned >>security >>json >>jws >>https
+   Uses     >>atomic >>platform >>memory >>text >>error >>address >>der >>pem >>folder
+            >>key >>x509 >>chain >>selfsigned >>security >>json >>jws >>https
    Names    hsb__order_*
    Tests    tests/acme
 
@@ -24747,9 +26090,9 @@ static void hsb__order_ask_window(hsb_acme *a)
 /* ===== >>acme ====================================================================
    Purpose  certificates by themselves: the stored one, the loop that renews it, and what
             servers show meanwhile
-   Uses     >>platform >>memory >>text >>error >>address >>inbox >>der >>pem >>folder
-            >>key >>x509 >>selfsigned >>security >>tls >>server >>public >>json >>https
-            >>order
+   Uses     >>atomic >>platform >>memory >>text >>error >>address >>inbox >>der >>pem
+            >>folder >>key >>x509 >>selfsigned >>security >>tls >>server >>public >>json
+            >>https >>order
    Names    hsb__acme_*, hsb_acme_*, hsb_server_set_acme
    Tests    tests/acme, tests/fuzz/acme.c
 
@@ -25291,6 +26634,7 @@ HSB_API bool hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null, hsb
           this machine that a client trusts once.
           limits.per_address; timeouts.stream, after which a silent stream ends;
           hsb_server_closing.
+          Windows, with mingw-w64: see >>build.
           Unix sockets: "unix:/path" as a host, HSB_UNIX, and descriptors of them.
           options.proxy_protocol: the client that haproxy, nginx or another proxy names.
           Sharers of a port have to agree on TLS and on client certificates.  ALPN

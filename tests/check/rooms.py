@@ -7,10 +7,14 @@
 
 The rules hold for the implementation, from >>config to the last section of code:
 
-  system   Only >>config, >>platform, >>process and >>poller may call the system.  The others
-           may use what the header defines, BearSSL, and the short lists of plain C below.
-           Anything else counts as the system's, so a call that nobody has thought of is
-           reported, too.
+  system   Only >>config, >>atomic, >>platform, >>process, >>windows,
+           >>windows-files and >>poller may call the
+           system.  The others may use what the header defines, BearSSL, and the short lists of
+           plain C below.  Anything else counts as the system's, so a call that nobody has
+           thought of is reported, too.
+  halves   >>platform with >>process, and >>windows, are two halves, of which a system sees one:
+           each name that another section uses is in both.  >>poller, which has parts for each
+           system, may use what one half has alone.
   uses     A Uses line names exactly the sections whose functions, types, constants, macros
            or tables are named in this section's own code.  It leaves out >>config and >>api,
            which every section uses, and sections that are only reached through another one.
@@ -27,7 +31,8 @@ import glob
 import re
 import sys
 
-SYSTEM_SECTIONS = {'config', 'platform', 'process', 'poller'}
+SYSTEM_SECTIONS = {'config', 'atomic', 'platform', 'process', 'windows', 'windows-files', 'poller'}
+POSIX, WINDOWS = ('platform', 'process'), ('windows', 'windows-files')
 UNLISTED = {'config'}                       # a Uses line need not name them
 SECTION_LINES = 1000
 FUNCTION_LINES = 50
@@ -60,6 +65,7 @@ KEYWORDS = set('''
     if for while switch return sizeof else do case goto break continue default typedef static const
     extern inline volatile restrict register struct union enum void char short int long float double
     signed unsigned bool _Bool true false __attribute__ __extension__ asm'''.split())
+ATTRIBUTES = {'HSB_PRINTF'}                 # macros before a function that say something of it
 
 BANNER = re.compile(r'^/\* =* >>([a-z0-9-]+) =*$', re.M)
 OURS = re.compile(r'hsb_|HSB_|HTTPSBIND_')
@@ -114,7 +120,7 @@ class Item:
                 depth -= 1
             elif depth == 0 and word in ('=', ','):
                 return name
-            elif depth == 0 and WORD.match(word) and word not in KEYWORDS:
+            elif depth == 0 and WORD.match(word) and word not in KEYWORDS | ATTRIBUTES:
                 name = word
                 if words[i + 1:i + 2] == ['('] and words[0] != 'typedef':
                     return name
@@ -170,11 +176,13 @@ class Header:
         # Where there is only text, as in >>licence, there is nothing to check.
         self.rooms = [s for s in self.sections[start:]
                       if any(i.kind != 'directive' for i in s.items)]
-        self.defined = {}
+        self.defined = {}                       # a name of both halves is >>platform's
+        self.names = {}
         for section in self.rooms:
-            for name in names_of(section):
-                if OURS.match(name) and name not in self.api:
-                    self.defined.setdefault(name, section.tag)
+            names = {n for n in names_of(section) if OURS.match(n) and n not in self.api}
+            self.names[section.tag] = names
+            for name in names:
+                self.defined.setdefault(name, section.tag)
 
     def line(self, at):
         return bisect.bisect_right(self.starts, at)
@@ -374,10 +382,29 @@ def uses_of(header, section):
         before = ''
         for token in item.tokens:
             tag = header.defined.get(token.text)
-            if tag and tag != section.tag and tag not in UNLISTED and before not in ('.', '->'):
+            if tag and token.text not in header.names[section.tag] and tag not in UNLISTED and \
+               before not in ('.', '->'):
                 used.setdefault(tag, (token.text, token.line))
             before = token.text
     return {s.tag: used[s.tag] for s in header.rooms if s.tag in used}
+
+
+def half_names(header):
+    """Rows for names that other sections use, and that only one half has."""
+    told = set()
+    for section in header.rooms:
+        if section.tag in POSIX + WINDOWS:
+            continue
+        for item in section.items:
+            before = ''
+            for token in item.tokens:
+                has = [h for h in POSIX + WINDOWS if token.text in header.names.get(h, ())]
+                if len(has) == 1 and section.tag != 'poller' and before not in ('.', '->') and \
+                   token.text not in told:
+                    told.add(token.text)
+                    yield '%d: >>%s uses %s, which only >>%s has' % (
+                        token.line, section.tag, token.text, has[0])
+                before = token.text
 
 
 def uses_line(tags):
@@ -467,7 +494,10 @@ def faults(header, name):
              if s.lines() > SECTION_LINES]
     sizes += ['%s:%d: %s has %d lines' % (name, i.first, i.name, i.lines())
               for i, s in functions_of(header) if i.lines() > FUNCTION_LINES]
-    return [('only >>config, >>platform, >>process and >>poller know the system', system),
+    halves = ['%s:%s' % (name, row) for row in half_names(header)]
+    return [('only the sections of the system know it',
+             system),
+            ('>>platform with >>process, and >>windows, have the same names for the other sections', halves),
             ('every private name is defined in a section', unknown),
             ('each Uses line names the sections that are used', list(wrong_uses(header))),
             ('no section is over 1000 lines, no function over 50', sizes),
@@ -554,6 +584,7 @@ def self_test(name):
     broken = insert(text, tag, probe('hsb__probe', lines) +
                     probe('hsb__probe_50', ['    a++;'] * 47) + probe('hsb__probe_51', [''] * 48))
     broken = insert(broken, 'platform', probe('hsb__probe_system', lines))
+    broken = insert(broken, 'windows', probe('hsb__probe_windows', lines))
     reports = [rows for _, rows in faults(Header(broken), name)]
     at = broken[:broken.index('hsb__probe(int a')].count('\n') + 3
     for n, (line, words) in enumerate(PROBES):
@@ -564,8 +595,21 @@ def self_test(name):
         elif row:
             wrong.append('reported: ' + row[0])
     expect('platform', reports[0], 'hsb__probe_system', False)
-    expect('50 lines', reports[3], 'hsb__probe_50', False)
-    expect('51 lines', reports[3], 'hsb__probe_51 has 51 lines')
+    expect('windows', reports[0], 'hsb__probe_windows', False)
+    expect('50 lines', reports[4], 'hsb__probe_50', False)
+    expect('51 lines', reports[4], 'hsb__probe_51 has 51 lines')
+
+    # the halves: a name that one of them lacks, and one that the other has alone
+    broken = text
+    for half, lost in (('platform', 'hsb__os_peek'), ('windows', 'hsb__os_recv')):
+        at = [m for m in BANNER.finditer(broken) if m.group(1) == half][0].start()
+        found = re.compile(r'\b%s\b' % lost).search(broken, at)
+        broken = broken[:found.start()] + 'hsb__os_lost' + broken[found.end():]
+    reports = [rows for _, rows in faults(Header(broken), name)]
+    expect('halves', reports[1], 'uses hsb__os_peek, which only >>windows has')
+    expect('halves', reports[1], 'uses hsb__os_recv, which only >>platform has')
+    if len(reports[1]) != 2:
+        wrong.append('halves: %d names are reported, and two are wrong' % len(reports[1]))
 
     # Uses lines, the length of a section, private names, Tests lines
     right = mended(header)
@@ -585,13 +629,13 @@ def self_test(name):
     reports = [rows for _, rows in faults(Header(broken), name)]
     for words in ('>>%s, line' % tag, 'lacks   >>' + used[-1], 'extra   >>' + other,
                   uses_line(used)):
-        expect('Uses', reports[2], words)
-    if len(reports[2]) != 1:
-        wrong.append('Uses: %d sections are reported, and one is wrong' % len(reports[2]))
-    expect('private names', reports[1], 'HSB__NOWHERE is defined nowhere')
-    expect('1000 lines', reports[3], '>>%s has' % small[0].tag, False)
-    expect('1001 lines', reports[3], '>>%s has 1001 lines' % small[1].tag)
-    expect('Tests', reports[4], 'there is no tests/nowhere')
+        expect('Uses', reports[3], words)
+    if len(reports[3]) != 1:
+        wrong.append('Uses: %d sections are reported, and one is wrong' % len(reports[3]))
+    expect('private names', reports[2], 'HSB__NOWHERE is defined nowhere')
+    expect('1000 lines', reports[4], '>>%s has' % small[0].tag, False)
+    expect('1001 lines', reports[4], '>>%s has 1001 lines' % small[1].tag)
+    expect('Tests', reports[5], 'there is no tests/nowhere')
     print('FAILED: the faults of broken copies are reported' if wrong else
           'ok: the faults of broken copies are reported')
     for text in wrong:

@@ -73,7 +73,7 @@ static void safe_name(hsb_str in)
         FUZZ_MUST(hsb__utf8_next(&rest, &c) && !hsb__utf8_is_hidden(c));
         FUZZ_MUST(c >= 0x80 || !strchr("/\\:*?\"<>|", (int)c));
     }
-    FUZZ_MUST(!hsb__values_is_device(name));
+    FUZZ_MUST(!hsb__devices_has(name));
     again = hsb_request_safe_name(req, name);
     FUZZ_MUST(hsb__text_equal(name, again));
 }

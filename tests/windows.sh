@@ -1,0 +1,133 @@
+#!/bin/sh
+# The Windows half of httpsbind.h, as far as Debian can show it: every way to compile it with
+# mingw-w64, and under Wine the unit programs, examples/hello and a server of files with clients
+# on this side.  BearSSL and cmocka are built from Debian's sources.
+# What is missing is said, and skipped.  SECONDS_OF_SOAK (10).
+set -eu
+cd "$(dirname "$0")/.."
+out=build/windows
+cross=x86_64-w64-mingw32
+wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
+
+for tool in $cross-gcc clang dpkg-source apt-get make curl python3 "$wine"; do
+    command -v "$tool" >/dev/null || {
+        echo "    no $tool here: skipped (packages gcc-mingw-w64-x86-64, wine64, dpkg-dev)"
+        exit 0
+    }
+done
+mkdir -p $out/src $out/unit
+ok() { echo "    ok       $*"; }
+fail() { echo "    FAILED   $*"; exit 1; }
+
+# --- BearSSL and cmocka ---------------------------------------------------------------------
+# apt looks for sources in lists of our own: those of the machine stay as they are.
+fetch() {
+    apt=$PWD/$out/apt
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+    # shellcheck disable=SC2016  # apt's variables
+    apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' | sort -u >"$apt/sources.list"
+    set -- -qq -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=
+    apt-get "$@" update &&
+        (cd $out/src && apt-get "$@" source bearssl cmocka)
+}
+if [ ! -e $out/cmocka.o ]; then
+    rm -rf $out/src
+    mkdir -p $out/src
+    fetch >$out/fetch.log 2>&1 || {
+        echo "    no sources of bearssl and cmocka: skipped"
+        sed 's/^/        /' $out/fetch.log | tail -n 5
+        exit 0
+    }
+    mv $out/src/bearssl-*/ $out/src/bearssl
+    mv $out/src/cmocka-*/ $out/src/cmocka
+    # Not with make's own flags, which name its server of jobs.
+    MAKEFLAGS='' make -C $out/src/bearssl -j"$(nproc)" CC=$cross-gcc LD=$cross-gcc AR=$cross-ar \
+        DLL=no TOOLS=no TESTS=no lib >$out/bearssl.log 2>&1 || fail "BearSSL: see $out/bearssl.log"
+    $cross-gcc -O1 -w -I$out/src/cmocka/include -c -o $out/cmocka.o $out/src/cmocka/src/cmocka.c
+fi
+bearssl=$out/src/bearssl
+
+# --- compiling ------------------------------------------------------------------------------
+strict='-std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror'
+include="-I. -isystem $bearssl/inc"
+libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
+# shellcheck disable=SC2086  # flags are words
+{
+    for flags in '' -DHTTPSBIND_STATIC -DHSB_NO_THREADS -DNDEBUG; do
+        $cross-gcc $strict -O1 $flags $include -c -o $out/probe.o examples/hello.c
+        clang --target=$cross $strict -Wno-c11-extensions $flags $include -fsyntax-only examples/hello.c
+    done
+    ok "the implementation, C99, with mingw-w64's gcc and clang"
+    clang --target=$cross -x c++ -std=c++11 $strict -Wno-unused-const-variable -fsyntax-only httpsbind.h \
+        2>$out/log || { clang --target=$cross -x c++ -std=c++11 -Wall -Wextra -pedantic -Werror \
+                        -fsyntax-only httpsbind.h; }
+    printf '#include "httpsbind.h"\nint probe;\n' >$out/probe.c
+    for language in /TC /TP; do
+        clang --driver-mode=cl --target=x86_64-pc-windows-msvc /clang:-fsyntax-only \
+            /clang:-ffreestanding $language -W4 -WX /I. /c $out/probe.c
+    done
+    ok "the API part, C and C++11, also as Microsoft's compiler would read it"
+    $cross-gcc $strict -O1 $include -o $out/hello.exe examples/hello.c $libs
+    $cross-gcc $strict -O1 $include -o $out/server.exe tests/windows/server.c $libs
+}
+
+# --- the unit programs ----------------------------------------------------------------------
+WINEPREFIX=$PWD/$out/wine
+WINEDEBUG=-all
+export WINEPREFIX WINEDEBUG cross out include bearssl libs wine
+"$wine" cmd /c exit >/dev/null 2>&1 || fail "Wine does not start"
+# One wineserver serves a folder of Wine's, and ends some seconds after its last program.
+
+cat >$out/unit.sh <<'END'
+# usage: unit.sh NAME
+set -u
+program=$out/unit/$1.exe
+# shellcheck disable=SC2086
+$cross-gcc -std=gnu99 -O0 -w -D_WIN32_WINNT=0x0601 -D__USE_MINGW_ANSI_STDIO=1 \
+    -include tests/windows/shim/shim.h -Itests/windows/shim $include -Itests \
+    -isystem $out/src/cmocka/include -o "$program" "tests/unit/$1.c" $out/cmocka.o $libs -lpthread \
+    -s -static >"$program.log" 2>&1 && timeout -k 5 300 "$wine" "$program" >"$program.log" 2>&1
+code=$?
+rm -f "$program"
+[ $code -eq 0 ] && echo "    ok       unit/$1" && exit
+# Tests that cannot pass are in the list; if no other failed, all is well.
+tr -d '\r' <"$program.log" | sed -n 's/^\[  FAILED  \] \([a-z0-9_]*\)$/\1/p' | sort -u >"$program.failed"
+others=$(while read -r test; do
+             grep -q "^$1/$test " tests/windows/left-out.txt || echo "$test"
+         done <"$program.failed")
+[ -s "$program.failed" ] && [ -z "$others" ] && [ $code -lt 100 ] && \
+    echo "    ok       unit/$1, but for what is left out" && exit
+echo "    FAILED   unit/$1 ($code)"
+tr -d '\r' <"$program.log" | sed 's/^/        /' | tail -n 30
+exit 1
+END
+# shellcheck disable=SC2046
+units=$(for file in tests/unit/*.c; do
+            name=$(basename "$file" .c)
+            grep -q "^$name " tests/windows/left-out.txt || echo "$name"
+        done)
+echo "$units" | xargs -P "$(nproc)" -n 1 sh $out/unit.sh || fail "unit programs"
+echo "    left out: $(grep -c '^[a-z0-9_]*  *[A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
+
+# --- servers --------------------------------------------------------------------------------
+"$wine" $out/hello.exe >$out/hello.log 2>&1 &
+hello=$!
+trap 'kill -9 $hello 2>/dev/null || true' EXIT
+answer=
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    answer=$(curl -sk https://localhost:8443/) && break
+    sleep 1
+done
+[ "$answer" = 'Hello over HTTPS' ] || fail "examples/hello: \"$answer\", see $out/hello.log"
+kill -INT $hello        # Wine makes Ctrl-C of it
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    kill -0 $hello 2>/dev/null || break
+    sleep 1
+done
+wait $hello || fail "examples/hello does not end well after Ctrl-C"
+ok "examples/hello, until Ctrl-C"
+python3 tests/windows/clients.py "$wine" $out/server.exe $out/folder "${SECONDS_OF_SOAK:-10}" |
+    sed 's/^/    /' | tee $out/clients.log
+! grep -q FAILED $out/clients.log && grep -q 'ok: a short name' $out/clients.log
