@@ -45,6 +45,7 @@ DEPS = gcc libc6-dev libbearssl-dev libcmocka-dev libcurl4-openssl-dev libssl-de
        openssl curl pkg-config
 DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-tools tcc \
              $(if $(filter x86_64,$(shell uname -m)),gcc-multilib) \
+             gcc-mingw-w64-x86-64 wine64 dpkg-dev \
              libevent-dev libuv1-dev valgrind strace \
              chromium firefox-esr nginx-light libnginx-mod-stream haproxy wrk wget \
              gnutls-bin sslscan testssl.sh libnss3-tools pebble golang-go default-jdk-headless \
@@ -116,6 +117,7 @@ check: | $(first)     # one after the other: each of them uses all processors
 	$(MAKE) check-tsan
 	$(MAKE) check-poll
 	$(MAKE) check-kqueue
+	$(MAKE) check-windows
 	$(MAKE) check-fault
 	$(MAKE) check-valgrind
 	$(MAKE) check-fuzz
@@ -141,6 +143,8 @@ check-poll:
 check-kqueue:       # kqueue(2) over poll(2): see tests/compile/shim
 	$(MAKE) test OUT=build/kqueue FLAGS='-O0 -DHSB_USE_KQUEUE -Itests/compile/shim' \
 	        WHICH='unit/poller unit/listener live/responses live/blocked'
+check-windows:      # under Wine: see tests/windows.sh
+	@tests/windows.sh
 check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
 check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests/unit/%.c, \
@@ -203,6 +207,6 @@ MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
 .PHONY: all deps deps-check run test check check-compile check-static check-asan \
-        check-tsan check-poll check-kqueue check-fault check-valgrind check-fuzz check-soak fuzz \
+        check-tsan check-poll check-kqueue check-windows check-fault check-valgrind check-fuzz check-soak fuzz \
         bench soak coverage mutate install clean help
 .SECONDARY:
