@@ -111,6 +111,11 @@ units=$(for file in tests/unit/*.c; do
 echo "$units" | xargs -P "$(nproc)" -n 1 sh $out/unit.sh || fail "unit programs"
 echo "    left out: $(grep -c '^[a-z0-9_]*  *[A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
 
+# shellcheck disable=SC2086
+$cross-gcc -std=c99 -O1 -w -D_WIN32_WINNT=0x0601 $include -o $out/poller.exe tests/windows/poller.c $libs
+"$wine" $out/poller.exe >$out/log 2>&1 || { cat $out/log; fail "tests/windows/poller.c"; }
+ok "the poller, where a FIN is POLLHUP as on Windows"
+
 # --- servers --------------------------------------------------------------------------------
 "$wine" $out/hello.exe >$out/hello.log 2>&1 &
 hello=$!
