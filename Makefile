@@ -125,8 +125,11 @@ check: | $(first)     # one after the other: each of them uses all processors
 
 check-compile: all
 	$(call each,tests/compile/run.sh)
-check-static:
-	$(call each,tests/check/*.sh)
+check-static: check-analysis check-scripts
+check-analysis:     # minutes, on one processor: the scripts have the other
+	tests/check/static.sh
+check-scripts: | $(first)
+	$(call each,$(filter-out tests/check/static.sh,$(wildcard tests/check/*.sh)))
 # No block is used a second time, so that ASan sees each use of one that went back to the pool;
 # but for the tests of reuse itself.
 reuse = unit/memory unit/tls_memory live/steady
@@ -149,9 +152,9 @@ check-fault:
 	$(MAKE) test OUT=build/fault FLAGS='$(sanitize)' WHICH='fault/*'
 check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests/unit/%.c, \
                     head body der pem x509 chain selfsigned hello timing vectors websocket* tls*)))
-	@set -e; for program in $^; do echo "valgrind $$program"; \
-	    valgrind --quiet --error-exitcode=9 $$program >$$program.memcheck 2>&1 || \
-	        { cat $$program.memcheck; exit 1; }; done
+	@printf '%s\n' $^ | xargs -P "$$(nproc)" -I '{}' sh -c 'echo "valgrind {}"; \
+	    valgrind --quiet --error-exitcode=9 {} >{}.memcheck 2>&1 || \
+	        { cat {}.memcheck; exit 255; }'
 check-fuzz:
 	$(MAKE) fuzz T=20
 check-soak: build/examples/echo
@@ -206,7 +209,7 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += --no-print-directory -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
-.PHONY: all deps deps-check run test check check-compile check-static check-asan \
-        check-tsan check-poll check-kqueue check-windows check-fault check-valgrind check-fuzz check-soak fuzz \
-        bench soak coverage mutate install clean help
+.PHONY: all deps deps-check run test check check-compile check-static check-analysis \
+        check-scripts check-asan check-tsan check-poll check-kqueue check-windows check-fault \
+        check-valgrind check-fuzz check-soak fuzz bench soak coverage mutate install clean help
 .SECONDARY:
