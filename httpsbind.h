@@ -22466,14 +22466,13 @@ static hsb_str hsb__values_format(hsb_request *req, const char *format, va_list 
 
 HSB_API hsb_str hsb_request_format(hsb_request *req, const char *format, ...)
 {
-    hsb_str text = hsb__text_absent();
     va_list args;
     if (!req || !format) {
         HSB__MISUSE(hsb__public_tell_request, req, "hsb_request_format: req or format is NULL");
-        return text;
+        return hsb__text_absent();
     }
     va_start(args, format);
-    text = hsb__values_format(req, format, args);
+    const hsb_str text = hsb__values_format(req, format, args);
     va_end(args);
     return text;
 }
@@ -22738,7 +22737,7 @@ static hsb_str hsb__values_join(char out[HSB__NAME_MAX], hsb_str part, bool unde
 
 HSB_API hsb_str hsb_request_safe_name(hsb_request *req, hsb_str file_name)
 {
-    char out[HSB__NAME_MAX];
+    char out[HSB__NAME_MAX] = "";
     HSB_ASSERT(req && "hsb_request_safe_name: req is NULL");
     if (!req)
         return hsb__text_absent();

@@ -12,18 +12,25 @@ hsb__text_equal clang-analyzer-core.NonNullParamChecker
 hsb__text_next_element clang-analyzer-core.NullDereference
 hsb__buffer_reserve clang-analyzer-core.NonNullParamChecker
 hsb__buffer_append clang-analyzer-core.NonNullParamChecker
-hsb__address_parse_v6 clang-analyzer-core.NonNullParamChecker
 hsb__text_cut clang-analyzer-core.NonNullParamChecker
 hsb__files_redirect_to_slash clang-analyzer-core.NullDereference
 hsb__websocket_message_space clang-analyzer-core.NonNullParamChecker
 hsb__frame_chunk clang-analyzer-core.NonNullParamChecker
 hsb__hello_number clang-analyzer-core.NullDereference
-hsb__chain_try_key clang-analyzer-unix.Malloc
+hsb__chain_close clang-analyzer-unix.Malloc
+hsb__localca_check_cert clang-analyzer-unix.Malloc
+hsb__localca_is_good clang-analyzer-unix.Malloc
+hsb__localca_write clang-analyzer-core.NullDereference
+hsb__multipart_is_type clang-analyzer-core.NonNullParamChecker
+hsb__multipart_unescape clang-analyzer-core.NullDereference
+hsb__route_is_path clang-analyzer-core.NonNullParamChecker
+hsb__answers_put_escaped clang-analyzer-core.NullDereference
+hsb__serve_host_of clang-analyzer-core.NullDereference
 hsb__link_next clang-analyzer-unix.Malloc
 END
 }
 # Null pointers: a length above 0 comes with a pointer, and a name to parse is there.
-# chain_try_key: what was freed was refused, and hsb__error_set always returns false.
+# chain_close, localca: what was freed was refused, and hsb__error_set always returns false.
 # link_next: an element leaves its list before it is released.
 
 # What is switched off, and why:
