@@ -2579,8 +2579,11 @@ static void hsb__thread_join(hsb__thread t)
 static bool hsb__process_open_standard(void)
 {
     for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-            return false;
+        if (fcntl(fd, F_GETFD) < 0) {
+            const int lowest = open("/dev/null", O_RDWR);
+            if (lowest != fd)
+                return false;
+        }
     return true;
 }
 

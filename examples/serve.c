@@ -1313,16 +1313,13 @@ int main(int argc, char **argv)
                          "  --auth USER:PASSWORD   for those who know it only; or @FILE with it\n"
                          "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
                          "  --quota N              and N MiB in all while it runs (10 times --upload)\n"
-                         "  --acme NAME            a certificate of Let's Encrypt for NAME, which leads\n"
-                         "                         to this machine; may come again.  You agree to its\n"
-                         "                         terms by this.  The port is 443 then, on all addresses\n"
-                         "  --acme-directory URL   of another CA\n"
-                         "  --acme-roots FILE      CAs that its own certificate may come from\n"
+                         "  --acme NAME            a certificate of Let's Encrypt, whose terms you accept;\n"
+                         "                         again for more names.  Port 443, all addresses\n"
+                         "  --acme-directory URL   another CA; --acme-roots FILE: who signed its server\n"
                          "  --acme-folder F        where key and certificate are kept (acme)\n"
-                         "  --local-ca F           certificates from a CA in the folder F, made there\n"
-                         "  --trust                only say how clients trust that CA\n"
-                         "  DIR                    the folder (the one you are in)\n\n"
-                         "Nothing outside DIR is ever sent.  SIGHUP reads --cert and --key again.\n" };
+                         "  --local-ca F           certificates from a CA in F, made there;\n"
+                         "                         with --trust only say how clients trust it\n"
+                         "\nNothing outside DIR (.) is ever sent.  SIGHUP reads --cert and --key again.\n" };
     hsb_options options = { .hooks = { .user = &c, .on_head = on_head, .on_body = on_body,
                                        .on_request = on_request, .on_drain = on_drain,
                                        .on_finish = on_finish },
