@@ -1313,7 +1313,7 @@ int main(int argc, char **argv)
                          "  --auth USER:PASSWORD   for those who know it only; or @FILE with it\n"
                          "  --upload N             whoever connects may add files of up to N MiB (nobody)\n"
                          "  --quota N              and N MiB in all while it runs (10 times --upload)\n"
-                         "  --acme NAME            a certificate of Let's Encrypt, whose terms you accept;\n"
+                         "  --acme NAME            a certificate of Let's Encrypt; you accept its terms;\n"
                          "                         again for more names.  Port 443, all addresses\n"
                          "  --acme-directory URL   another CA; --acme-roots FILE: who signed its server\n"
                          "  --acme-folder F        where key and certificate are kept (acme)\n"
