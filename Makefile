@@ -132,7 +132,7 @@ check-scripts: | $(first)
 	$(call each,$(filter-out tests/check/static.sh,$(wildcard tests/check/*.sh)))
 # No block is used a second time, so that ASan sees each use of one that went back to the pool;
 # but for the tests of reuse itself.
-reuse = unit/memory unit/tls_memory live/steady
+reuse = unit/memory unit/tls_memory unit/wipes live/steady
 check-asan:
 	$(MAKE) test OUT=build/noreuse FLAGS='$(sanitize) -DHSB__POOL_KEEP=0' \
 	        WHICH='$(filter-out $(reuse),$(patsubst tests/%.c,%,$(wildcard \
