@@ -142,7 +142,8 @@ static void test_flat_memory(void **state)
     }
     assert_int_equal(got, size);
     assert_true(most < 400000);
-    assert_true(resident_kib() - before < 2048);
+    if (HSB__POOL_KEEP)         /* else: blocks go back, and a sanitizer keeps them for a while */
+        assert_true(resident_kib() - before < 2048);
     unlink(in(root, "sparse.bin"));
     hang_up(c);
     rig_close(&r);
