@@ -428,7 +428,7 @@ static void wrong_finished(void **state)
     (void)state;
     play_server(&p, false, false);
     for (int i = 0; i < 3; i++) {
-        unsigned char mac[64];
+        unsigned char mac[64] = { 0 };
         c13 *c = play_client(&p);
         c13_hello_send(c, &(c13_hello){ 0 });
         c13_finished_mac(c, &c->out, mac);
