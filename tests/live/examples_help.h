@@ -12,6 +12,21 @@
 #define CERT "--cert", DATA "server-p256.pem", "--key", DATA "server-p256.key"
 #define START(...) start((const char *[]){ __VA_ARGS__, NULL })
 
+/* A port that nobody has now, for programs that cannot be told 0. */
+static inline int free_port(void)
+{
+    struct sockaddr_in at;
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&at, 0, sizeof at);
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
 /* --- a running example ---------------------------------------------------------------- */
 
 typedef struct running { child *process; int port; } running;

@@ -198,20 +198,6 @@ static long status_at(const char *host, int port, const char *path)
     return t.code == CURLE_OK ? t.status : -(long)t.code;
 }
 
-static int free_port(void)
-{
-    struct sockaddr_in at;
-    socklen_t len = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    memset(&at, 0, sizeof at);
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-    close(fd);
-    return ntohs(at.sin_port);
-}
-
 /* What it has said from first to last, when it has ended well. */
 static void ended(running *r, const char *out, const char *err)
 {
