@@ -4918,21 +4918,21 @@ static bool hsb__address_parse_zone(hsb_address *a, hsb_str zone)
     return a->scope_id != 0;
 }
 
-/* An IPv6 address without a zone.                                                     */
-static bool hsb__address_parse_v6_number(hsb_str s, uint8_t out[16])
+/* An address without a zone.                                                          */
+static bool hsb__address_parse_number(hsb_str s, hsb_family family, uint8_t out[16])
 {
     char number[HSB__IP_TEXT] = "";
-    if (s.len >= sizeof number || memchr(s.ptr, 0, s.len))
+    if (s.len == 0 || s.len >= sizeof number || memchr(s.ptr, 0, s.len))
         return false;
     memcpy(number, s.ptr, s.len);
-    return hsb__os_ip_parse(HSB_IPV6, number, out);
+    return hsb__os_ip_parse(family, number, out);
 }
 
 static bool hsb__address_parse_v6(hsb_address *a, hsb_str s)
 {
     const char *percent = memchr(s.ptr, '%', s.len);
     size_t len = percent ? (size_t)(percent - s.ptr) : s.len;
-    if (!hsb__address_parse_v6_number(hsb__text_make(s.ptr, len), a->bytes))
+    if (!hsb__address_parse_number(hsb__text_make(s.ptr, len), HSB_IPV6, a->bytes))
         return false;
     a->family = HSB_IPV6;
     if (!percent)
@@ -15177,7 +15177,7 @@ static bool hsb__head_is_name(hsb_str s)
 static bool hsb__head_is_ipv6(hsb_str s)
 {
     uint8_t address[16];
-    return hsb__address_parse_v6_number(s, address);
+    return hsb__address_parse_number(s, HSB_IPV6, address);
 }
 
 /* RFC 9110 7.2: uri-host [ ":" port ].  A user name before it is refused: RFC 9110 4.2.4. */
@@ -16696,7 +16696,7 @@ static void hsb__peers_leave(hsb__peers *p, hsb__peer *peer)
 
 /* ===== >>proxy ===================================================================
    Purpose  PROXY headers: who the client of a proxy is (proxy-protocol.txt of haproxy)
-   Uses     >>platform >>memory >>text
+   Uses     >>memory >>text >>address
    Names    hsb__proxy_*, hsb__proxy
    Tests    tests/unit/proxy.c, tests/live/proxy.c, tests/fuzz/proxy.c,
             tests/check/proxies.sh                                                    */
@@ -16778,29 +16778,6 @@ static void hsb__proxy_set_ip(hsb_address *a, hsb_family family, const uint8_t *
 }
 
 /* --- version 1 ----------------------------------------------------------------------------- */
-/* What comes before the next space, or all; *rest goes on after it, and is absent at the end. */
-static hsb_str hsb__proxy_word(hsb_str *rest)
-{
-    const char *space = rest->ptr ? memchr(rest->ptr, ' ', rest->len) : NULL;
-    hsb_str word = *rest;
-    *rest = hsb__text_absent();
-    if (space) {
-        size_t len = (size_t)(space - word.ptr);
-        *rest = hsb__text_after(word, len + 1);
-        word.len = len;
-    }
-    return word;
-}
-
-static bool hsb__proxy_ip(hsb_str word, hsb_family family, uint8_t out[16])
-{
-    char number[HSB__IP_TEXT] = "";
-    if (word.len == 0 || word.len >= sizeof number || memchr(word.ptr, 0, word.len))
-        return false;
-    memcpy(number, word.ptr, word.len);
-    return hsb__os_ip_parse(family, number, out);
-}
-
 /* Without a zero before another digit.                                                      */
 static bool hsb__proxy_port(hsb_str word, unsigned *out)
 {
@@ -16816,7 +16793,7 @@ static void hsb__proxy_read_line(hsb__proxy *p, hsb_str rest)
 {
     uint8_t from[16], to[16];
     unsigned from_port = 0, to_port = 0;
-    hsb_str kind = hsb__proxy_word(&rest);
+    hsb_str kind = hsb__text_cut(&rest, ' ');
     p->whole = true;
     if (hsb__text_is(kind, "UNKNOWN"))
         return;
@@ -16824,11 +16801,11 @@ static void hsb__proxy_read_line(hsb__proxy *p, hsb_str rest)
                         hsb__text_is(kind, "TCP6") ? HSB_IPV6 : HSB_FAMILY_ANY;
     if (family == HSB_FAMILY_ANY)
         p->wrong = "neither TCP4, TCP6 nor UNKNOWN";
-    else if (!hsb__proxy_ip(hsb__proxy_word(&rest), family, from) ||
-             !hsb__proxy_ip(hsb__proxy_word(&rest), family, to))
+    else if (!hsb__address_parse_number(hsb__text_cut(&rest, ' '), family, from) ||
+             !hsb__address_parse_number(hsb__text_cut(&rest, ' '), family, to))
         p->wrong = "an address is invalid";
-    else if (!hsb__proxy_port(hsb__proxy_word(&rest), &from_port) ||
-             !hsb__proxy_port(hsb__proxy_word(&rest), &to_port))
+    else if (!hsb__proxy_port(hsb__text_cut(&rest, ' '), &from_port) ||
+             !hsb__proxy_port(hsb__text_cut(&rest, ' '), &to_port))
         p->wrong = "a port is invalid";
     else if (rest.ptr)
         p->wrong = "more than two ports";

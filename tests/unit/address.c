@@ -139,7 +139,7 @@ static void test_around_the_longest(void **state)
     for (int more = 1; more < 20; more++) {
         snprintf(text, sizeof text, "%s%.*s", longest, more, "00000000000000000000");
         assert_false(parse(&a, text));
-        assert_false(hsb__address_parse_v6_number(hsb__text_of(text), bytes));
+        assert_false(hsb__address_parse_number(hsb__text_of(text), HSB_IPV6, bytes));
         snprintf(text, sizeof text, "%s%.*s%%lo", longest, more, "00000000000000000000");
         assert_false(parse(&a, text));
     }
