@@ -23108,6 +23108,8 @@ static bool hsb__route_is_pattern(const char *pattern)
     hsb_str name, other;
     if (*pattern != '/')
         return strcmp(pattern, "*") == 0;
+    if (!strchr(pattern, ':') && !strchr(pattern, '*'))
+        return true;
     while ((name = hsb__route_next_name(&at)).ptr) {
         if (name.len == 0 || (name.ptr[-1] == '*' && *at))
             return false;
@@ -23151,8 +23153,15 @@ static bool hsb__route_is_path(hsb_str path)
 /* --- the table ------------------------------------------------------------------------- */
 static bool hsb__route_takes(const hsb_route *row, hsb_str method)
 {
-    return !row->method || hsb__text_is(method, row->method) ||
-           (hsb__text_is(method, "HEAD") && strcmp(row->method, "GET") == 0);
+    const char *own = row->method;
+    if (!own || own[0] == method.ptr[0])
+        return !own || (strncmp(own, method.ptr, method.len) == 0 && !own[method.len]);
+    return hsb__text_is(method, "HEAD") && strcmp(own, "GET") == 0;
+}
+
+static bool hsb__route_fits(const hsb_route *row, hsb_str path)
+{
+    return hsb__route_matches(row->pattern, path, hsb__text_absent(), NULL);
 }
 
 static bool hsb__route_is_row(const hsb_route *row)
@@ -23161,25 +23170,21 @@ static bool hsb__route_is_row(const hsb_route *row)
            (!row->method || hsb__text_is_token(hsb__text_of(row->method)));
 }
 
-/* The first row that matches; NULL: none.  *other becomes the first one that matches but for
-   the method.  A row is judged only after its pattern has matched: to judge all of them for
-   each request would cost more than to find one.                                         */
+/* The first row that fits the path, of those that take the method or of those that do not;
+   NULL: none.  A row is judged only when it fits: to judge all of them for each request would
+   cost more than to find one.                                                            */
 static const hsb_route *hsb__route_find(hsb_request *req, const hsb_route *routes, hsb_str path,
-                                        const hsb_route **other)
+                                        bool takes)
 {
     const hsb_str method = hsb__request_text(req, req->head.method);
     for (const hsb_route *row = routes; row->pattern; row++) {
         if (!hsb__route_may_match(row->pattern, path) ||
-            !hsb__route_matches(row->pattern, path, hsb__text_absent(), NULL))
+            hsb__route_takes(row, method) != takes || !hsb__route_fits(row, path))
             continue;
-        const bool good = hsb__route_is_row(row);
-        if (good && hsb__route_takes(row, method))
+        if (hsb__route_is_row(row))
             return row;
-        if (good)
-            *other = *other ? *other : row;
-        else
-            HSB__MISUSE(hsb__public_tell_request, req,
-                        "hsb_request_route: malformed pattern or method, or no handler");
+        HSB__MISUSE(hsb__public_tell_request, req,
+                    "hsb_request_route: malformed pattern or method, or no handler");
     }
     return NULL;
 }
@@ -23205,8 +23210,7 @@ static bool hsb__route_put_allow(hsb_request *req, const hsb_route *routes, hsb_
     const size_t from = hsb__buffer_len(out) + sizeof name - 1;
     bool ok = hsb__buffer_append_text(out, name) && hsb__buffer_append_text(out, "OPTIONS");
     for (const hsb_route *row = routes; ok && row->pattern; row++) {
-        if (!(all || hsb__route_matches(row->pattern, path, hsb__text_absent(), NULL)) ||
-            !row->method || !hsb__route_is_row(row))
+        if (!(all || hsb__route_fits(row, path)) || !row->method || !hsb__route_is_row(row))
             continue;
         ok = hsb__route_list(out, from, row->method) &&
              (strcmp(row->method, "GET") != 0 || hsb__route_list(out, from, "HEAD"));
@@ -23228,7 +23232,6 @@ static void hsb__route_answer(hsb_request *req, const hsb_route *routes, hsb_str
 
 HSB_API bool hsb_request_route(hsb_request *req, const hsb_route *routes, void *user)
 {
-    const hsb_route *row, *other = NULL;
     if (!req || !routes || !req->opened) {
         HSB__MISUSE(hsb__public_tell_request, req,
                     "hsb_request_route: req or routes is NULL, or the request is over");
@@ -23237,7 +23240,9 @@ HSB_API bool hsb_request_route(hsb_request *req, const hsb_route *routes, void *
     const hsb_str path = hsb__request_text(req, req->head.path);
     if (!hsb__route_is_path(path))
         return false;
-    row = hsb__route_find(req, routes, path, &other);
+    const hsb_route *row = hsb__route_find(req, routes, path, true), *other = NULL;
+    if (!row)
+        other = hsb__route_find(req, routes, path, false);
     if (row || other)
         req->pattern = row ? row->pattern : other->pattern;
     if (row)
