@@ -20702,8 +20702,8 @@ static bool hsb__conn_arm(hsb_conn *c)
 /* Between two requests, and nothing is here that could be worked on.                             */
 static bool hsb__conn_rests(hsb_conn *c)
 {
-    return c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->again &&
-           !c->readable && !c->input.len && !hsb__conn_plain(c).len && !hsb__conn_has_output(c) &&
+    return c->phase == HSB__HTTP && c->request.receiving == HSB__WAIT && !c->readable &&
+           !c->input.len && !hsb__conn_plain(c).len && !hsb__conn_has_output(c) &&
            c->channel->ending == HSB__STAYS && !c->loop->closing && !hsb__conn_input_ended(c);
 }
 
@@ -20749,9 +20749,9 @@ static void hsb__conn_settle(hsb_conn *c)
         hsb__conn_set_timer(c);
 }
 
-/* The one loop of a connection: receive, feed, deliver, take what is to be sent, send, see
-   what that has ended, and again until nothing moves.  A small exchange takes one round.  A
-   connection that still has work after its rounds yields to the others.                          */
+/* The one loop of a connection: receive, feed, deliver, take what is to be sent, send, see what
+   that has ended, and again until nothing moves.  A small exchange takes one round.  What still
+   has work after its rounds yields to the others.                                                */
 static void hsb__conn_step(hsb_conn *c)
 {
     int rounds = HSB__STEP_ROUNDS;
@@ -20779,16 +20779,11 @@ static void hsb__conn_ready(hsb__watch *watch, unsigned events)
 {
     hsb_conn *c = watch->owner;
     bool reads = hsb__conn_wants_input(c) || hsb__conn_is_closing(c);
-    if (events & HSB__WRITE)
-        c->writable = true;
-    if (events & (HSB__READ | HSB__BROKEN))
-        c->readable = true;
-    if (events & HSB__BROKEN) {
-        c->writable = true;
-        if (!reads) {
-            int code = hsb__os_socket_error(c->watch.fd);
-            hsb__conn_socket_failed(c, code ? code : HSB__OS_RESET);
-        }
+    c->writable |= (events & (HSB__WRITE | HSB__BROKEN)) != 0;
+    c->readable |= (events & (HSB__READ | HSB__BROKEN)) != 0;
+    if ((events & HSB__BROKEN) && !reads) {
+        int code = hsb__os_socket_error(c->watch.fd);
+        hsb__conn_socket_failed(c, code ? code : HSB__OS_RESET);
     } else if ((events & HSB__READ) && !reads) {
         hsb__poller_set(&c->loop->poller, watch, watch->armed & HSB__WRITE);
     }
