@@ -24784,6 +24784,7 @@ enum {
     HSB__HTTPS_URL = 1024,              /* with the NUL                                    */
     HSB__HTTPS_HEAD = 16384,            /* bytes of an answer's head                       */
     HSB__HTTPS_ANSWER = 256 << 10,      /* and of all of it                                */
+    HSB__HTTPS_LATE = 256,              /* turns after the deadline: see hsb__https_is_late */
     HSB__HTTPS_ADDRESSES = 8
 };
 
@@ -24809,6 +24810,7 @@ typedef struct hsb__https {
     const hsb__wake        *wake;       /* readable: give up                               */
     hsb__socket             socket;
     uint64_t                deadline;   /* hsb__os_now_us                                  */
+    int                     late;       /* turns since then                                */
     hsb_error               why;
     char                    host[HSB__HOST_SIZE];
     int                     port;
@@ -24911,12 +24913,13 @@ static bool hsb__https_fail_system(hsb__https *h, int code)
                           h->port, hsb__os_error_text(code));
 }
 
-/* Until the socket takes or has bytes.  False: too late, or somebody wants us to end.       */
+/* Until the socket takes or has bytes.  False: too late, or somebody wants us to end.  After
+   the deadline it still looks once: see hsb__https_is_late.                                 */
 static bool hsb__https_wait(hsb__https *h, bool to_write, uint64_t deadline)
 {
     uint64_t now = hsb__os_now_us();
     int ms = now < deadline ? (int)((deadline - now) / 1000) + 1 : 0;
-    switch (ms ? hsb__os_wait(h->socket, to_write, h->wake, ms) : HSB__OS_WAIT_TIME) {
+    switch (hsb__os_wait(h->socket, to_write, h->wake, ms)) {
     case HSB__OS_WAIT_READY:
         return true;
     case HSB__OS_WAIT_WOKEN:
@@ -25011,13 +25014,20 @@ static bool hsb__https_receive_records(hsb__https *h)
     return n > 0 || hsb__https_fail_system(h, hsb__os_error());
 }
 
+/* This process may have been stopped while an answer arrived in time.  So what is there is
+   still read after the deadline.  The bound is for a peer that always has more.             */
+static bool hsb__https_is_late(hsb__https *h)
+{
+    return hsb__os_now_us() >= h->deadline && h->late++ >= HSB__HTTPS_LATE;
+}
+
 /* Moves records until the engine can do what is wanted (BR_SSL_SENDAPP or _RECVAPP).  False
    with h->why HSB_OK: the peer's close_notify.                                             */
 static bool hsb__https_turn(hsb__https *h, unsigned wanted)
 {
     for (;;) {
         const unsigned state = br_ssl_engine_current_state(&h->tls.eng);
-        if (hsb__os_now_us() >= h->deadline)
+        if (hsb__https_is_late(h))
             return hsb__https_fail(h, HSB_ERR_TIMEOUT, "no answer in time");
         if (state & wanted & BR_SSL_RECVAPP)
             return true;
@@ -25297,6 +25307,7 @@ static bool hsb__https_ask(hsb__https *h, const char *method, const char *url, h
     memset(a, 0, sizeof *a);
     hsb__error_clear(&h->why);
     h->len = h->head = 0;
+    h->late = 0;
     h->socket = HSB__NO_SOCKET;
     h->deadline = hsb__os_now_us() + (uint64_t)HSB__HTTPS_MS * 1000;
     if (!hsb__https_url(url, h->host, &h->port, &path))

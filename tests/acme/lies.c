@@ -1,6 +1,7 @@
 /* A CA that lies, stalls and breaks off at every step, and an acme that is turned by hand: each
    time one clear event, the old certificate stays, memory is as before, and the next try works. */
-#define HSB__HTTPS_MS 1000
+static int https_ms = 1000;
+#define HSB__HTTPS_MS https_ms
 #define HSB__ORDER_POLL_MS 3
 #include "acme/pebble.h"
 #include "acme/ca.h"
@@ -86,6 +87,50 @@ static void every_step_lies(void **state)
     customer_stop(&k);
     ca_stop(&c);
     assert_int_equal(open_descriptors(), descriptors);
+}
+
+/* Stopped each time that it looks at the clock, for longer than the CA has time.  If the question
+   was out by then, the answer has come meanwhile, and counts. */
+static void a_stop_is_not_the_ca_s_delay(void **state)
+{
+    const hsb_str none = { NULL, 0 };
+    hsb__memory memory = { 0 };
+    hsb__https_answer answer;
+    hsb__https_roots roots;
+    hsb__wake wake;
+    hsb_error err;
+    ca c;
+    int good = 0, stops = 0;
+    (void)state;
+    ca_start(&c, "localhost");
+    hsb_pem pem = hsb_pem_file(inside("api/ca.pem"));
+    hsb__https *h = calloc(1, sizeof *h);
+    assert_non_null(h);
+    assert_true(hsb__wake_open(&wake) && hsb__https_roots_load(&memory, &roots, &pem, &err));
+    h->memory = &memory;
+    h->roots = &roots;
+    h->wake = &wake;
+    https_ms = 400;
+    stop_ms = 500;
+    for (;; stops++) {
+        stop_in = stops + 1;
+        const bool ok = hsb__https_ask(h, "GET", c.directory, none, &answer);
+        if (stop_in)                                /* it has not looked so often */
+            break;
+        if (ok)
+            assert_int_equal(answer.status, 200);
+        else
+            assert_int_equal(h->why.status, HSB_ERR_TIMEOUT);
+        good += ok;
+    }
+    stop_in = 0;
+    https_ms = 1000;
+    assert_within(stops, 5, 40);
+    assert_within(good, 2, stops - 2);
+    hsb__wake_close(&wake);
+    hsb__https_roots_free(&memory, &roots);
+    free(h);
+    ca_stop(&c);
 }
 
 static void lies_about_the_certificate(void **state)
@@ -390,6 +435,7 @@ int main(void)
 #define EACH(test) cmocka_unit_test_setup_teardown(test, make_place, remove_place)
     const struct CMUnitTest tests[] = {
         EACH(every_step_lies),
+        EACH(a_stop_is_not_the_ca_s_delay),
         EACH(lies_about_the_certificate),
         EACH(a_ca_that_never_finishes),
         EACH(whom_it_does_not_trust),

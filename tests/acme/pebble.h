@@ -8,8 +8,13 @@
 static long leap;                       /* how far ahead the wall clock is, in seconds        */
 
 #ifndef HTTPSBIND_H                     /* tests/fault has included it already, with its own clock */
+static __thread int stop_in;            /* this thread is stopped when it asks for the time so often */
+static int stop_ms;                     /*   for so long                                      */
 static inline int moved_clock(clockid_t which, struct timespec *t)
 {
+    const struct timespec stop = { 0, stop_ms * 1000000L };
+    if (which == CLOCK_MONOTONIC && stop_in > 0 && --stop_in == 0)
+        nanosleep(&stop, NULL);
     int result = clock_gettime(which, t);
     if (which == CLOCK_REALTIME)
         t->tv_sec += __atomic_load_n(&leap, __ATOMIC_RELAXED);
