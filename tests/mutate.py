@@ -35,6 +35,7 @@ SEED, N, JOBS = (int(os.environ.get(name, default))
 CC = os.environ.get('CC') or shutil.which('clang') or 'cc'  # clang -O0 is the quickest
 BEARSSL = os.environ.get('BEARSSL', '')
 FLAGS = ['-w', '-std=c99', '-D_GNU_SOURCE', '-I.', '-Itests']
+ALL = ['-DHTTPSBIND_IMPLEMENTATION', '-DHTTPSBIND_ACME']    # of the header; programs say it
 LIBS = ['-lcmocka', '-lcurl', '-lssl', '-lcrypto',
         os.path.join(os.path.abspath(BEARSSL), 'build/libbearssl.a') if BEARSSL else '-lbearssl',
         '-lpthread']
@@ -43,8 +44,8 @@ if BEARSSL:
 PLAIN = ['-O0']
 SANITIZED = ['-O0', '-DHSB__POOL_KEEP=0', '-fsanitize=address,undefined',
              '-fno-sanitize-recover=all']
-FOLDERS = ['unit', 'wire', 'live', 'tls', 'fault']      # in this order
-OWN_SETUP = re.compile(r'live/examples')                # runs what other files are built into
+FOLDERS = ['unit', 'wire', 'live', 'tls', 'acme', 'fault']      # in this order
+OWN_SETUP = re.compile(r'live/examples|acme/pebble')    # runs what is built or installed besides
 REUSE = re.compile(r'unit/memory|unit/tls_memory|live/steady')  # tests of the pool: no POOL_KEEP=0
 
 
@@ -102,11 +103,13 @@ def changes_of_line(text, bare, whole):
         other = 'false' if found.group(1) == 'true' else 'true'
         yield 'constant', text[:found.start()] + other + text[found.end():]
     for found in NUMBER.finditer(code):
-        value, array = int(found.group(1), 0), ARRAY.match(code)
+        octal = re.match('0\\d', found.group(1))
+        value, array = int(found.group(1), 8 if octal else 0), ARRAY.match(code)
         for step in (1, -1):
             if value + step < 0 or (array and step > 0):
                 continue                        # more room than is needed changes nothing
-            new = ('0x%X' if found.group(1).startswith('0x') else '%d') % (value + step)
+            new = ('0x%X' if found.group(1).startswith('0x') else '0%o' if octal else '%d') % (
+                value + step)
             yield 'constant', (text[:found.start()] + new + found.group(2) + text[found.end():])
 
 
@@ -126,7 +129,7 @@ def balanced(code):
 
 def compiled_lines(path):
     """The lines of the header that this system's compiler gets to see."""
-    out = subprocess.run([CC, '-E', '-x', 'c', '-DHTTPSBIND_IMPLEMENTATION', *FLAGS, path], check=True,
+    out = subprocess.run([CC, '-E', '-x', 'c', *ALL, *FLAGS, path], check=True,
                          capture_output=True, text=True).stdout
     seen, line, here = set(), 0, False
     for text in out.split('\n'):
@@ -281,8 +284,8 @@ class Workshop:
         self.write(text)
         path = os.path.join(self.folder(), 'same')
         with open(path + '.c', 'w', encoding='utf-8') as f:
-            f.write('#define HTTPSBIND_IMPLEMENTATION\n#include "httpsbind.h"\n')
-        subprocess.run([CC, *FLAGS, '-O1', '-c', '-o', path + '.o', 'same.c'], cwd=self.folder(),
+            f.write('#include "httpsbind.h"\n')
+        subprocess.run([CC, *ALL, *FLAGS, '-O1', '-c', '-o', path + '.o', 'same.c'], cwd=self.folder(),
                        check=True)
         with open(path + '.o', 'rb') as f:
             return f.read()
