@@ -120,6 +120,20 @@ static void a_large_piece_ends_no_block(void **state)
     assert_ptr_equal(a + 16, b);
 }
 
+/* Of two blocks the one with more space left goes on: here the older, by 16 bytes. */
+static void the_block_with_more_space_goes_on(void **state)
+{
+    (void)state;
+    assert_non_null(get(480));
+    const size_t left = arena->size - arena->used;
+    char *next = (char *)arena + arena->used;
+    const size_t size = 2 * arena->size;            /* of the second block */
+    assert_non_null(get(size - sizeof(hsb__arena) - left + 16));
+    assert_int_equal(held(), size / 2 + size);
+    assert_ptr_equal(get(left), next);
+    assert_int_equal(held(), size / 2 + size);
+}
+
 static void without_memory_nothing_has_changed(void **state)
 {
     (void)state;
@@ -153,8 +167,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(pieces_are_apart_and_aligned), TEST(nothing_is_a_piece_too),
         TEST(the_limit_counts_in_sixteens), TEST(what_no_machine_has_is_refused),
-        TEST(a_large_piece_ends_no_block), TEST(without_memory_nothing_has_changed),
-        TEST(blocks_come_from_the_pool),
+        TEST(a_large_piece_ends_no_block), TEST(the_block_with_more_space_goes_on),
+        TEST(without_memory_nothing_has_changed), TEST(blocks_come_from_the_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
