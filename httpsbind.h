@@ -22475,7 +22475,7 @@ HSB_API void hsb_websocket_close(hsb_websocket *ws, int code, hsb_str reason)
    Purpose  what a request says, decoded; its memory, and texts in it; secrets
    Uses     >>devices >>platform >>memory >>text >>buffer >>head >>request >>public
    Names    hsb__values_*, hsb_request_*, hsb_equal_secret, hsb_random, hsb_token
-   Tests    tests/unit/values.c, tests/live/values.c                                  */
+   Tests    tests/unit/values.c, tests/live/values.c, tests/unit/wipes.c              */
 
 /* --- memory of a request ------------------------------------------------------------------ */
 /* Zeroed: nothing of another request is left in it for a program to give away.             */
@@ -23358,7 +23358,7 @@ HSB_API const char *hsb_request_pattern(const hsb_request *req)
             >>public
    Names    hsb_respondf, hsb_respond_*, hsb_response_*f, hsb_request_log_line,
             hsb__answers_*
-   Tests    tests/live/answers.c, tests/fault/story.c                              */
+   Tests    tests/live/answers.c, tests/unit/wipes.c, tests/fault/story.c          */
 
 /* --- formatted text -------------------------------------------------------------------- */
 /* Short texts are made on the stack, longer ones in a block of the pool.                 */
@@ -24591,7 +24591,7 @@ static size_t hsb__json_base64(hsb_str text, unsigned char *out, size_t size)
             key (RFC 7638), external account bindings, requests for certificates (RFC 2986)
    Uses     >>memory >>der >>key >>x509 >>selfsigned >>json
    Names    hsb__jws_*
-   Tests    tests/unit/jws.c                                                             */
+   Tests    tests/unit/jws.c, tests/unit/wipes.c                                         */
 #ifdef HTTPSBIND_ACME
 
 enum { HSB__JWS_THUMBPRINT = 44 };          /* text of a SHA-256, with the NUL           */
@@ -24769,7 +24769,7 @@ static bool hsb__jws_put_csr(hsb__der_out *out, const hsb__key *key, hsb_str nam
    Uses     >>platform >>memory >>text >>error >>address >>resolver >>der >>pem >>x509
             >>body
    Names    hsb__https_*
-   Tests    tests/unit/https.c, tests/acme
+   Tests    tests/unit/https.c, tests/unit/wipes.c, tests/acme
 
    TLS 1.2 with ECDHE and an AEAD, which every CA speaks.  A connection serves one question.
    An answer ends where its length or its chunks say; without either, where close_notify
@@ -25328,7 +25328,7 @@ static bool hsb__https_ask(hsb__https *h, const char *method, const char *url, h
    Uses     >>atomic >>platform >>memory >>text >>error >>address >>der >>pem >>folder
             >>key >>x509 >>chain >>selfsigned >>security >>json >>jws >>https
    Names    hsb__order_*
-   Tests    tests/acme
+   Tests    tests/acme, tests/unit/wipes.c
 
    All of this runs on the thread that calls hsb_acme_run; only pending, security and servers
    are shared with the threads of servers, under the lock.  Nothing that the CA sends is

@@ -3,6 +3,7 @@
    it on a stack of the test's own.  (BearSSL's own frames leave copies that nobody can reach: so
    what is looked for is where we had it, or in a form that only we keep.) */
 #define getentropy test_getentropy
+#define HTTPSBIND_ACME
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 #undef getentropy
@@ -954,6 +955,171 @@ static void keys_that_go_back(void **state)
     }
 }
 
+/* --- what a program makes ------------------------------------------------------------------ */
+
+static void *make_token(void *buf)
+{
+    assert_non_null(hsb_token(buf));
+    return NULL;
+}
+
+static void a_token(void **state)
+{
+    char token[HSB_TOKEN_MAX];
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    drawn_to = NULL;
+    on_own_stack(make_token, token);
+    assert_true(on_stack(drawn_to) && drawn_len == 16);
+    assert_true(is_zero(drawn_to, drawn_len));
+    assert_false(stack_has(token, 16));
+}
+
+static const char answer_text[] = "token=q7Zr0vXt5mKc2bHd9wLs";
+
+static void format_answer(hsb_request *req, const char *format, ...)
+{
+    hsb__answers_text given;
+    va_list args;
+    va_start(args, format);
+    assert_true(hsb__answers_make(&given, req, format, args));
+    assert_true(hsb__text_is(given.text, answer_text));
+    va_end(args);
+    hsb__answers_drop(&given);
+}
+
+static void *make_answer(void *req)
+{
+    format_answer(req, "token=%s", answer_text + 6);
+    return NULL;
+}
+
+static void the_text_of_an_answer(void **state)
+{
+    static hsb_request req;
+    static hsb__loop loop;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    req.channel.loop = &loop;
+    on_own_stack(make_answer, &req);
+    assert_false(stack_has(answer_text, sizeof answer_text - 1));
+}
+
+static void keep_line(const char *line, void *kept)
+{
+    snprintf(kept, 256, "%s", line);
+}
+
+static void *log_key(void *security)
+{
+    hsb__security_log_key(security, "CLIENT_RANDOM", start, start, HASH);
+    return NULL;
+}
+
+static void the_line_of_a_key_log(void **state)
+{
+    static char line[256];
+    static hsb_security security = { .on_key_log = keep_line, .key_log_user = line };
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    on_own_stack(log_key, &security);
+    assert_int_equal(strncmp(line, "CLIENT_RANDOM ", 14), 0);
+    assert_false(stack_has(line + strlen(line) - 2 * HASH, 2 * HASH));
+}
+
+static void *encode_key(void *key)
+{
+    hsb__memory m = { 0 };
+    size_t len;
+    char *pem = hsb__key_encode(&m, key, &len);
+    assert_non_null(pem);
+    hsb__memory_free_secret(&m, pem, len + 1);
+    return NULL;
+}
+
+static void a_key_on_its_way_to_a_file(void **state)
+{
+    hsb__memory m = { 0 };
+    hsb__key key;
+    hsb_error err;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    assert_true(hsb__key_generate(&m, &key, &err));
+    on_own_stack(encode_key, &key);
+    assert_false(stack_has(key.ec.x, key.ec.xlen));
+    hsb__key_free(&m, &key);
+}
+
+/* --- the account at a CA ------------------------------------------------------------------- */
+
+static hsb_acme acme;
+
+static void *open_account(void *unused)
+{
+    assert_false(hsb__order_open_account(&acme));   /* as its URL is none */
+    return unused;
+}
+
+static void the_key_of_an_external_account(void **state)
+{
+    char external[64];
+    hsb_error err;
+    (void)state;
+    if (!OWN_STACK)
+        skip_because("with this sanitizer locals are not on the stack");
+    for (size_t i = 0; i < HASH; i++)
+        start[i] = (unsigned char)(i * 47 + 9);
+    hsb__base64_print(external, start, HASH, true);
+    acme.work = hsb__memory_zeroed(&acme.memory, sizeof *acme.work);
+    assert_non_null(acme.work);
+    assert_true(hsb__key_generate(&acme.memory, &acme.work->account, &err));
+    acme.work->needs_binding = true;
+    acme.work->nonce[0] = 'n';
+    acme.desc.external_id = "customer";
+    acme.desc.external_key = external;
+    on_own_stack(open_account, NULL);
+    assert_non_null(strstr((char *)acme.work->payload, "externalAccountBinding"));
+    assert_false(stack_has(start, HASH));
+    no_hmac_of(start);
+    hsb__order_end_work(&acme);
+    assert_int_equal(acme.memory.used, 0);
+}
+
+static void *start_tls(void *h)
+{
+    assert_true(hsb__https_start_tls(h));
+    return NULL;
+}
+
+static void the_engine_of_a_question(void **state)
+{
+    static const hsb__https_roots nobody;
+    const hsb_str none = { NULL, 0 };
+    hsb__memory memory = { 0 };
+    hsb__https_answer answer;
+    hsb__https *h = calloc(1, sizeof *h);
+    (void)state;
+    assert_non_null(h);
+    h->memory = &memory;
+    h->roots = &nobody;
+    if (OWN_STACK) {
+        drawn_to = NULL;
+        on_own_stack(start_tls, h);
+        assert_true(on_stack(drawn_to) && drawn_len >= 32);
+        assert_true(is_zero(drawn_to, drawn_len));
+    } else {
+        start_tls(h);
+    }
+    assert_false(is_zero(&h->tls, sizeof h->tls));
+    assert_false(hsb__https_ask(h, "GET", "https://no-such-name.invalid/", none, &answer));
+    assert_true(is_zero(&h->tls, sizeof h->tls));
+    free(h);
+}
+
 /* The dynamic linker looks a function up when it is called first, and leaves the registers of that
    moment on the stack: so it has to do it all before. */
 static void bind_now(char **argv)
@@ -1009,6 +1175,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(generators_that_go_back),
         cmocka_unit_test(keys_that_go_back),
         cmocka_unit_test(a_security_that_goes_back),
+        cmocka_unit_test(a_token),
+        cmocka_unit_test(the_text_of_an_answer),
+        cmocka_unit_test(the_line_of_a_key_log),
+        cmocka_unit_test(a_key_on_its_way_to_a_file),
+        cmocka_unit_test(the_key_of_an_external_account),
+        cmocka_unit_test(the_engine_of_a_question),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
