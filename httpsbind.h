@@ -25662,8 +25662,11 @@ static bool hsb__order_open_account(hsb_acme *a)
     if (d->external_id) {
         size_t len = hsb__json_base64(hsb__text_of(d->external_key), mac_key, sizeof mac_key);
         hsb__json_put(&out, ",\"externalAccountBinding\":");
-        hsb__jws_put_binding(&out, &w->account, d->external_id, w->new_account, mac_key, len);
+        bool fits = hsb__jws_put_binding(&out, &w->account, d->external_id, w->new_account,
+                                         mac_key, len);
         hsb__memory_wipe(mac_key, sizeof mac_key);
+        if (!fits)
+            return hsb__order_fail(a, "account: external_id is too long");
     }
     hsb__json_put(&out, "}");
     if (!hsb__order_post(a, what, w->new_account, NULL, out.len))

@@ -378,6 +378,8 @@ def table(all_changes, sections):
 
 
 def main(names):
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's job ignores it, as
+                                                                # children then would
     with open('httpsbind.h', encoding='utf-8') as f:
         header = rooms.Header(f.read())
     listed = read_listed('tests/mutate.txt')

@@ -167,6 +167,21 @@ static void lies_about_the_certificate(void **state)
     ca_stop(&c);
 }
 
+static void an_external_account_that_does_not_fit(void **state)
+{
+    char id[3000];
+    ca c;
+    customer k = { .desc = { .external_id = id, .external_key = "c2VjcmV0" } };
+    (void)state;
+    memset(id, 'k', sizeof id - 1);
+    id[sizeof id - 1] = '\0';
+    ca_start(&c, "localhost");
+    customer_start(&k, c.directory);
+    must_survive(&k, &c, LIE_NONE, NULL, "external_id is too long");
+    customer_stop(&k);
+    ca_stop(&c);
+}
+
 static void a_ca_that_never_finishes(void **state)
 {
     ca c;
@@ -437,6 +452,7 @@ int main(void)
         EACH(every_step_lies),
         EACH(a_stop_is_not_the_ca_s_delay),
         EACH(lies_about_the_certificate),
+        EACH(an_external_account_that_does_not_fit),
         EACH(a_ca_that_never_finishes),
         EACH(whom_it_does_not_trust),
         EACH(the_network_is_away_for_a_week),

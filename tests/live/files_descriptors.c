@@ -113,6 +113,9 @@ static void test_descriptor_0(void **state)
     assert_int_equal(fcntl(0, F_GETFD), -1);            /* it was closed */
     a = ask_path(c, "GET", "/a.txt", "");
     assert_answer(a, 200, "0123456789");
+    a = ask_path(c, "GET", "/=a.txt", "");              /* read at once, and closed */
+    assert_answer(a, 200, "0123456789");
+    assert_int_equal(fcntl(0, F_GETFD), -1);
     a = ask_path(c, "GET", "/fifo", "");
     assert_int_equal(a.status, 404);
     answer_free(&a);

@@ -311,6 +311,44 @@ static void route_after_answer(rig *r, hsb_request *req)
     assert_true(hsb_request_route(req, table, r));          /* 405: nothing is left to do       */
 }
 
+static bool no_memory;
+
+static void *get_memory(size_t size, void *user)
+{
+    (void)user;
+    return no_memory ? NULL : malloc(size);
+}
+
+static void give_memory(void *p, size_t size, void *user)
+{
+    (void)size, (void)user;
+    free(p);
+}
+
+static void route_without_memory(rig *r, hsb_request *req)
+{
+    hsb_respond(req, 200, NULL, hsb_text("before"));
+    hsb__pool *pool = &req->channel.loop->pool, kept = *pool;
+    memset(pool->unused, 0, sizeof pool->unused);
+    no_memory = true;
+    assert_true(hsb_request_route(req, table, r));
+    no_memory = false;
+    memcpy(pool->unused, kept.unused, sizeof kept.unused);
+}
+
+/* An answer that was given is whole, whatever a table would have said. */
+static void test_no_memory_after_the_answer(void **state)
+{
+    static const hsb_route routes[] = { { "GET", "/a", first }, { 0 } };
+    hsb_options o = { .allocator = { get_memory, give_memory, NULL } };
+    rig r = { .on_request = route_without_memory };
+    (void)state;
+    table = routes;
+    rig_open(&r, &o, false);
+    expect(&r, "PUT", "/a", 200, "before");
+    rig_close(&r);
+}
+
 /* In on_head, from a ticket, and when an answer was given. */
 static void test_when(void **state)
 {
@@ -341,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_params),
         cmocka_unit_test(test_malformed_percent),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory_after_the_answer),
         cmocka_unit_test(test_malformed_rows),
         cmocka_unit_test(test_malformed_rows_allow),
         cmocka_unit_test(test_when),

@@ -77,6 +77,9 @@ static void a_file_is_replaced_whole(void **state)
     fclose(left);
     assert_true(hsb__folder_write(&f, "a", hsb_text("new"), NULL));
     assert_file("a", "new");
+    assert_int_equal(mkdir(inside("b"), 0700), 0);      /* and nothing is left of what fails */
+    assert_false(hsb__folder_write(&f, "b", hsb_text("secret"), NULL));
+    assert_int_equal(access(inside("new"), F_OK), -1);
     hsb__folder_close(&f);
     remove_place();
 }

@@ -48,7 +48,7 @@ static void cut_texts(void **state)
 
 static void members(void **state)
 {
-    const hsb_str object = hsb__text_of("{ \"a\" : \"x\", \"b\":[1, {\"a\":2}],\"\\u0063\":true, \"twice\":1,"
+    const hsb_str object = hsb__text_of("{ \"a\" : \"x\", \"b\":[1, {\"a\":2}],\"\\u0063\" : true, \"twice\":1,"
                                         "\"twice\":2, \"long\":\"0123456789\"}");
     char text[8];
     (void)state;

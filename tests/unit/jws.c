@@ -157,6 +157,10 @@ static void bindings(void **state)
     assert_memory_equal(mac, wanted, 32);
     size_t body_len = decoded(json, "payload", body, sizeof body);
     assert_true(hsb__json_is(hsb__json_member(hsb__text_make((char *)body, body_len), "crv"), "P-256"));
+    memset(text, 'k', sizeof text - 1);                 /* a header that does not fit */
+    text[sizeof text - 1] = '\0';
+    out.len = 0;
+    assert_false(hsb__jws_put_binding(&out, &key, text, "https://ca.test/", mac_key, sizeof mac_key - 1));
 }
 
 static void requests(void **state)

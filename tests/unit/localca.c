@@ -80,6 +80,7 @@ static void assert_refused(hsb_status status, const char *text)
     hsb_error err;
     assert_null(start("localhost", NULL, &err));
     assert_int_equal(err.status, status);
+    assert_int_equal(err.tls_code, 0);
     if (!strstr(err.text, text))
         fail_msg("\"%s\" does not say: %s", err.text, text);
 }

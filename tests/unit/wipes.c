@@ -1064,6 +1064,13 @@ static void *open_account(void *unused)
     return unused;
 }
 
+static void *put_binding(void *unused)
+{
+    hsb__der_out out = { acme.work->payload, 0, sizeof acme.work->payload, false };
+    assert_true(hsb__jws_put_binding(&out, &acme.work->account, "customer", "", start, HASH));
+    return unused;
+}
+
 static void the_key_of_an_external_account(void **state)
 {
     char external[64];
@@ -1084,6 +1091,7 @@ static void the_key_of_an_external_account(void **state)
     on_own_stack(open_account, NULL);
     assert_non_null(strstr((char *)acme.work->payload, "externalAccountBinding"));
     assert_false(stack_has(start, HASH));
+    on_own_stack(put_binding, NULL);
     no_hmac_of(start);
     hsb__order_end_work(&acme);
     assert_int_equal(acme.memory.used, 0);
