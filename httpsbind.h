@@ -18399,7 +18399,8 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
    Uses     >>memory >>text >>buffer >>inbox >>loop >>outgoing >>channel >>request
             >>response
    Names    hsb__stream_*, hsb__request_detach
-   Tests    tests/live/streams.c, tests/live/closing.c, tests/live/timeouts.c          */
+   Tests    tests/live/streams.c, tests/live/closing.c, tests/live/timeouts.c,
+            tests/live/websocket.c                                                    */
 
 struct hsb_stream {
     hsb__channel     channel;
@@ -19437,7 +19438,8 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
    Uses     >>list >>text >>buffer >>error >>tls >>loop >>head >>body >>frame >>channel
             >>request >>response
    Names    hsb__http1_*
-   Tests    tests/wire, tests/live/limits.c, tests/live/responses.c, tests/live/timeouts.c
+   Tests    tests/wire, tests/live/limits.c, tests/live/responses.c, tests/live/timeouts.c,
+            tests/fault/story.c, tests/acme/pebble.c
 
    A receiver is what >>conn hands a peer's bytes to, and it knows nothing of sockets and TLS.
    >>conn calls it through these:
@@ -24769,7 +24771,7 @@ static bool hsb__jws_put_csr(hsb__der_out *out, const hsb__key *key, hsb_str nam
    Uses     >>platform >>memory >>text >>error >>address >>resolver >>der >>pem >>x509
             >>body
    Names    hsb__https_*
-   Tests    tests/unit/https.c, tests/unit/wipes.c, tests/acme
+   Tests    tests/unit/https.c, tests/unit/wipes.c, tests/acme, tests/fault/acme.c
 
    TLS 1.2 with ECDHE and an AEAD, which every CA speaks.  A connection serves one question.
    An answer ends where its length or its chunks say; without either, where close_notify
@@ -25328,7 +25330,7 @@ static bool hsb__https_ask(hsb__https *h, const char *method, const char *url, h
    Uses     >>atomic >>platform >>memory >>text >>error >>address >>der >>pem >>folder
             >>key >>x509 >>chain >>selfsigned >>security >>json >>jws >>https
    Names    hsb__order_*
-   Tests    tests/acme, tests/unit/wipes.c
+   Tests    tests/acme, tests/unit/wipes.c, tests/fault/acme.c
 
    All of this runs on the thread that calls hsb_acme_run; only pending, security and servers
    are shared with the threads of servers, under the lock.  Nothing that the CA sends is
@@ -26160,7 +26162,7 @@ static void hsb__order_ask_window(hsb_acme *a)
             >>folder >>key >>x509 >>selfsigned >>security >>tls >>server >>public >>json
             >>https >>order
    Names    hsb__acme_*, hsb_acme_*, hsb_server_set_acme
-   Tests    tests/acme, tests/fuzz/acme.c
+   Tests    tests/acme, tests/fault/acme.c, tests/fuzz/acme.c
 
    The folder holds account.key and NAME.pem: the directory's URL in a first line, the key, the
    chain.  One file, so that a crash cannot leave a key and a chain that do not belong together;

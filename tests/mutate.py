@@ -225,6 +225,9 @@ class Workshop:
             self.local.path = tempfile.mkdtemp(dir=self.top)
             for name in ('tests', 'examples'):
                 shutil.copytree(name, os.path.join(self.local.path, name))
+            for name in ('Makefile', 'README.md'):      # which tests serve
+                shutil.copy(name, self.local.path)
+            os.mkdir(os.path.join(self.local.path, 'build'))
         return self.local.path
 
     def write(self, text):

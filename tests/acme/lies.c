@@ -279,6 +279,10 @@ static void what_the_ca_asks_for_is_kept(void **state)
     now = hsb__os_wall();
     must_survive(&k, &c, LIE_RATE, "/order", NULL);
     assert_within(k.acme->next_try - now, 21600, 21602);        /* ours is longer */
+    k.acme->failures = 0;
+    now = hsb__os_wall();
+    must_survive(&k, &c, LIE_ERROR, "/order", NULL);
+    assert_within(k.acme->next_try - now, 60, 62);              /* it asks for nothing this time */
     customer_stop(&k);
     ca_stop(&c);
 }
@@ -332,6 +336,32 @@ static void the_ca_says_when(void **state)
     leap = 0;
     customer_stop(&k);
     ca_stop(&c);
+}
+
+static void times_are_read_to_the_second(void **state)
+{
+    static const struct { const char *text; int64_t at; } good[] = {
+        { "2027-01-01T00:00:00Z", 1798761600 }, { "2027-12-31T23:59:60Z", 1830297600 },
+        { "2027-01-01T00:00:00.123456Z", 1798761600 }, { "2027-01-01T05:30:00+05:30", 1798761600 },
+        { "2026-12-31T16:00:00-08:00", 1798761600 }, { "2027-01-01T00:00:00.5-00:00", 1798761600 }
+    };
+    static const char *const bad[] = {
+        "2027-01-00T00:00:00Z", "2027-01-32T00:00:00Z", "2027-00-01T00:00:00Z", "2027-13-01T00:00:00Z",
+        "2027-01-01T24:00:00Z", "2027-01-01T00:60:00Z", "2027-01-01T00:00:61Z", "2027-01-01T00:00:00",
+        "2027-01-01 00:00:00Z", "2027-01-01T00:00:00z", "2027-01-01T00:00:00ZZ", "2027-01-01T00:00:00.Z0",
+        "2027-01-01T00:00:00 05:30", "2027-01-01T00:00:00+05-30", "2027-01-01T00:00:00+05:3",
+        "2027-01-01T00:00:00+05:300", "2027-01-01T00:00:00+24:00", "2027-01-01T00:00:00+00:60", ""
+    };
+    int64_t at;
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        if (!hsb__order_time(hsb__text_of(good[i].text), &at))
+            fail_msg("refused: %s", good[i].text);
+        assert_int_equal(at, good[i].at);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (hsb__order_time(hsb__text_of(bad[i]), &at))
+            fail_msg("accepted: %s", bad[i]);
 }
 
 static void nonsense_about_when(void **state)
@@ -458,6 +488,7 @@ int main(void)
         EACH(the_network_is_away_for_a_week),
         EACH(what_the_ca_asks_for_is_kept),
         EACH(the_ca_says_when),
+        EACH(times_are_read_to_the_second),
         EACH(nonsense_about_when),
         EACH(descriptions_that_cannot_be),
         EACH(strange_files),

@@ -72,6 +72,35 @@ static void in_the_wrong_order(void **state)
     assert_string_equal(said, "");
 }
 
+static hsb_acme *runs;
+static int events;
+
+static void run_again(const hsb_acme_event *event, void *user)
+{
+    hsb_error err;
+    (void)event, (void)user;
+    if (events++ == 0) {
+        assert_false(hsb_acme_run(runs, &err));
+        must_have_said("hsb_acme_run: it runs already");
+    }
+    hsb_acme_stop(runs);
+}
+
+static void from_its_own_event(void **state)
+{
+    static const char *const names[] = { "a.test", NULL };
+    hsb_acme_desc desc = { .names = names, .agree_to_terms = true, .folder = inside("keys"),
+                           .directory = "https://no-such-name.invalid/dir", .on_event = run_again };
+    hsb_error err;
+    (void)state;
+    runs = hsb_acme_new(&desc, &err);
+    assert_non_null(runs);
+    assert_true(hsb_acme_run(runs, &err));
+    assert_true(events > 0);
+    hsb_acme_free(runs);
+    assert_string_equal(said, "");
+}
+
 /* A server that goes first takes itself out; whom it asks for certificates gets no acme that
    trusts nobody. */
 static void a_server_that_ends_first(void **state)
@@ -106,6 +135,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(without_an_object),
         EACH(in_the_wrong_order),
+        EACH(from_its_own_event),
         EACH(a_server_that_ends_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -295,6 +295,27 @@ static void test_silent_stream(void **state)
     rig_close(&r);
 }
 
+static void pause_it(hsb_stream *s, void *unused)
+{
+    (void)unused;
+    hsb_stream_pause(s);
+}
+
+/* The clock of a stream stands still from the pause on, wherever that comes from. */
+static void test_pause_from_a_timer(void **state)
+{
+    line l = { .echo = false };
+    rig r = { .on_request = line_detach, .data = &l };
+    hsb_options o = { .timeouts = { .stream = 200 } };
+    rig_open(&r, &o, is_secure(state));
+    client *c = line_up(&r);
+    assert_true(hsb_stream_after(l.stream, 100, pause_it, NULL));
+    let_pass(&r, 400);
+    assert_int_equal(l.closes, 0);
+    hang_up(c);
+    rig_close(&r);
+}
+
 /* From a ticket and from a timer. */
 static void detach_now(hsb_request *req, void *arg)
 {
@@ -962,7 +983,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(test_upgrade), BOTH(test_connect), BOTH(test_where_detach_is_allowed),
-        BOTH(test_status_of_a_tunnel), BOTH(test_silent_stream), BOTH(test_detach_later), BOTH(test_echo), BOTH(test_pause), BOTH(test_drain),
+        BOTH(test_status_of_a_tunnel), BOTH(test_silent_stream), BOTH(test_pause_from_a_timer), BOTH(test_detach_later), BOTH(test_echo), BOTH(test_pause), BOTH(test_drain),
         BOTH(test_flood), BOTH(test_slow_reader), PLAIN(test_half_close), TLS(test_close_notify),
         BOTH(test_answer_before_the_end), BOTH(test_no_on_end), BOTH(test_cut), BOTH(test_close),
         BOTH(test_close_twice), BOTH(test_close_at_once), BOTH(test_lost_at_once),
