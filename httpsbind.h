@@ -23679,7 +23679,7 @@ HSB_API int hsb_request_log_line(const hsb_request *req, char *buf, size_t size)
    Uses     >>atomic >>platform >>process >>text >>error >>address >>resolver >>poller
             >>listener >>security >>server >>public
    Names    hsb_serve, hsb__serve, hsb__serve_*
-   Tests    tests/live/serve.c                                                       */
+   Tests    tests/live/serve.c, tests/acme/lies.c                                    */
 
 enum {
     HSB__SERVE_PORT     = 8443,

@@ -287,6 +287,51 @@ static void what_the_ca_asks_for_is_kept(void **state)
     ca_stop(&c);
 }
 
+/* --- hsb_serve --------------------------------------------------------------------------------- */
+static int issued_to;
+
+static void say_issued(const hsb_acme_event *event, void *user)
+{
+    (void)user;
+    if (event->state == HSB_ACME_ISSUED)
+        must_be(write(issued_to, "i", 1) == 1, "somebody hears of the event");
+}
+
+/* Two threads that serve, and one that has a certificate by now: a signal ends them all. */
+static void hsb_serve_orders_and_ends(void **state)
+{
+    static const char *const names[] = { "a.test", NULL };
+    int ends[2], code = -1;
+    char byte;
+    ca c;
+    (void)state;
+    ca_start(&c, "localhost");
+    assert_int_equal(pipe(ends), 0);
+    issued_to = ends[1];
+    pid_t child = fork();
+    if (child == 0) {
+        hsb_acme_desc acme = { .names = names, .directory = c.directory, .agree_to_terms = true,
+                               .folder = inside("keys"), .roots = hsb_pem_file(inside("api/ca.pem")),
+                               .on_event = say_issued };
+        hsb_serve_desc desc = { .host = "127.0.0.1", .port = -1, .threads = 2, .acme = &acme };
+        dup2(open("/dev/null", O_WRONLY), 1);
+        close(ends[0]);
+        _exit(hsb_serve(&desc));
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    kill(child, SIGTERM);
+    for (int i = 0; i < 200 && waitpid(child, &code, WNOHANG) == 0; i++)
+        usleep(50000);
+    if (code == -1) {
+        kill(child, SIGKILL);
+        waitpid(child, &code, 0);
+    }
+    assert_int_equal(code, 0);
+    close(ends[0]);
+    ca_stop(&c);
+}
+
 /* --- RFC 9773 ---------------------------------------------------------------------------------- */
 static void window(ca *c, int64_t start, int64_t end)
 {
@@ -487,6 +532,7 @@ int main(void)
         EACH(whom_it_does_not_trust),
         EACH(the_network_is_away_for_a_week),
         EACH(what_the_ca_asks_for_is_kept),
+        EACH(hsb_serve_orders_and_ends),
         EACH(the_ca_says_when),
         EACH(times_are_read_to_the_second),
         EACH(nonsense_about_when),

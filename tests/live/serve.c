@@ -91,8 +91,9 @@ static void pass(int count, const int *ports)
     setenv("LISTEN_FDS", number, 1);
 }
 
-/* Both outputs are a pipe that takes nothing more; its reader has gone, or does not read. */
-static void spoil(bool gone)
+/* Both outputs are a pipe that takes nothing more, as its reader does not read (0) or has gone (1);
+   or one that has room, but no reader (2). */
+static void spoil(int how)
 {
     char block[4096];
     int fds[2];
@@ -100,12 +101,12 @@ static void spoil(bool gone)
     if (pipe(fds) != 0)
         _exit(99);
     fcntl(fds[1], F_SETFL, O_NONBLOCK);
-    while (write(fds[1], block, sizeof block) > 0)
+    while (how < 2 && write(fds[1], block, sizeof block) > 0)
         ;
     fcntl(fds[1], F_SETFL, 0);
     dup2(fds[1], 1);
     dup2(fds[1], 2);
-    if (gone)
+    if (how)
         close(fds[0]);
 }
 
@@ -536,7 +537,8 @@ static void wait_for(int port)
 static void they_may_be_closed_or_stuck(void **state)
 {
     static const char *const troubles[] = {
-        "close=1", "close=2", "close=3", "close=4", "close=5", "close=6", "close=7", "spoil=0", "spoil=1"
+        "close=1", "close=2", "close=3", "close=4", "close=5", "close=6", "close=7", "spoil=0", "spoil=1",
+        "spoil=2"
     };
     char port[32];
     (void)state;

@@ -306,7 +306,7 @@ static void test_pause_from_a_timer(void **state)
 {
     line l = { .echo = false };
     rig r = { .on_request = line_detach, .data = &l };
-    hsb_options o = { .timeouts = { .stream = 200 } };
+    hsb_options o = { .timeouts = { .stream = 200, .close = 50 } };
     rig_open(&r, &o, is_secure(state));
     client *c = line_up(&r);
     assert_true(hsb_stream_after(l.stream, 100, pause_it, NULL));
