@@ -1444,7 +1444,7 @@ HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
             and which CPU it is
    Uses     nothing
    Names    hsb__atomic_*, hsb__cpu_*
-   Tests    tests/unit/platform.c                                                    */
+   Tests    tests/unit/inbox.c, tests/unit/memory.c, tests/live/threads.c              */
 
 #if defined(_MSC_VER) && !defined(__clang__)
 static size_t hsb__atomic_add(size_t *counter, size_t n)

@@ -26,7 +26,9 @@ static void on_request(rig *r, hsb_request *req)
         hsb_respond_owned(req, 200, NULL, huge, NULL, NULL);
         return;
     }
-    if (path_is(req, "/large"))
+    if (path_is(req, "/some"))
+        body.len = 150000;
+    if (path_is(req, "/large") || path_is(req, "/some"))
         hsb_respond(req, 200, NULL, body);
     else if (path_is(req, "/later"))
         ticket = hsb_request_defer(req);
@@ -307,6 +309,32 @@ static void test_reader(void **state)
         hang_up(c);
         turn_until(&r, all_closed, "the end");
     }
+    rig_close(&r);
+}
+
+/* All of the last answer is in the kernel: a peer that reads it below the rate does not hold the
+   connection until it has everything. */
+static void test_reader_of_the_last_answer(void **state)
+{
+    rig r = { .on_request = on_request, .send_buffer = 200000 };
+    hsb_options o = { .timeouts = { .write = 5000, .close = 200 }, .limits.rate = 1000000 };
+    size_t got = 0;
+    rig_open(&r, &o, is_secure(state));
+    client *c = dial_narrow(&r);
+    say(c, "GET /some HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    while (r.requests < 1)
+        turn(&r, 1);
+    for (int more = 1; more > 0 && r.closes == 0;) {
+        char some[1500];
+        let_pass(&r, 10);
+        more = (int)(c->ssl ? SSL_read(c->ssl, some, sizeof some) : recv(c->fd, some, sizeof some, 0));
+        got += more > 0 ? (size_t)more : 0;
+    }
+    turn_until(&r, all_closed, "the end");
+    assert_int_equal(r.finishes, 1);
+    assert_int_equal(r.errors, 0);
+    assert_within(got, 1500, 149999);
+    cut_off(c);
     rig_close(&r);
 }
 
@@ -669,7 +697,7 @@ int main(void)
         TLS(test_handshake), BOTH(test_head), BOTH(test_body), BOTH(test_body_rate),
         BOTH(test_application_takes_its_time), BOTH(test_pauses_do_not_set_the_clock_back), BOTH(test_steady_reader),
         BOTH(test_steady_reader_below_the_rate),
-        BOTH(test_reader), BOTH(test_reader_takes_its_time),
+        BOTH(test_reader), BOTH(test_reader_of_the_last_answer), BOTH(test_reader_takes_its_time),
         BOTH(test_idle), BOTH(test_no_limits), BOTH(test_sleeps), BOTH(test_own_loop), BOTH(test_connections),
         BOTH(test_connections_all_busy), BOTH(test_connections_become_idle), BOTH(test_requests),
     };
