@@ -23360,7 +23360,8 @@ HSB_API const char *hsb_request_pattern(const hsb_request *req)
             >>public
    Names    hsb_respondf, hsb_respond_*, hsb_response_*f, hsb_request_log_line,
             hsb__answers_*
-   Tests    tests/live/answers.c, tests/unit/wipes.c, tests/fault/story.c          */
+   Tests    tests/live/answers.c, tests/live/misuse*.c, tests/unit/wipes.c,
+            tests/fault/story.c                                                       */
 
 /* --- formatted text -------------------------------------------------------------------- */
 /* Short texts are made on the stack, longer ones in a block of the pool.                 */
