@@ -13609,7 +13609,8 @@ static const br_hash_class *hsb__tls13_scheme_hash(unsigned scheme)
     return hash == 6 ? &br_sha512_vtable : hash == 5 ? &br_sha384_vtable : &br_sha256_vtable;
 }
 
-static bool hsb__tls13_send_verify(hsb__tls13 *t)
+/* 0, or the fault.                                                                          */
+static int hsb__tls13_send_verify(hsb__tls13 *t)
 {
     const br_hash_class *hash = hsb__tls13_scheme_hash(t->scheme);
     unsigned char digest[64], signature[HSB__KEY_RSA_MAX / 8];
@@ -13618,11 +13619,11 @@ static bool hsb__tls13_send_verify(hsb__tls13 *t)
     const size_t len = hsb__choice_sign13(&t->security->crypto, t->shown, hash, digest, signature,
                                           sizeof signature);
     if (!len)
-        return false;
+        return HSB__TLS_ERR_SIGN;
     const size_t message = hsb__shake13_open(t, &w, 15);
     hsb__wire_number(&w, 2, t->scheme);
     hsb__wire_vector(&w, 2, signature, len);
-    return hsb__shake13_close(t, &w, message);
+    return hsb__shake13_close(t, &w, message) ? 0 : HSB__TLS_ERR_MEMORY;
 }
 
 static bool hsb__tls13_send_finished(hsb__tls13 *t)
@@ -13697,19 +13698,23 @@ static int hsb__tls13_answer(hsb__tls13 *t, const hsb__hello *hello, hsb_str sha
     }
     if (!t->resumed)
         hsb__secret_first_stage(t->suite->hash, NULL, 0, t->secret);
-    bool ok = hsb__tls13_make_room(t) &&
-              hsb__tls13_send_hello(t, hello, random, x.share, x.share_len);
-    hsb__tls13_enter_handshake(t, x.secret, x.secret_len);
+    const bool greeted = hsb__tls13_make_room(t) &&
+                         hsb__tls13_send_hello(t, hello, random, x.share, x.share_len);
+    if (greeted)                        /* else the client has no keys for an alert           */
+        hsb__tls13_enter_handshake(t, x.secret, x.secret_len);
     hsb__memory_wipe(&x, sizeof x);
     const bool asks = t->ask && !t->resumed;
-    ok = ok && hsb__tls13_send_extensions(t, hello) && (!asks || hsb__tls13_send_request(t)) &&
-         (t->resumed || hsb__tls13_send_certificate(t));
-    if (ok && !t->resumed && !hsb__tls13_send_verify(t))
-        return HSB__TLS_ERR_SIGN;
-    ok = ok && hsb__tls13_send_finished(t);
+    if (!greeted || !hsb__tls13_send_extensions(t, hello) ||
+        (asks && !hsb__tls13_send_request(t)) || (!t->resumed && !hsb__tls13_send_certificate(t)))
+        return HSB__TLS_ERR_MEMORY;
+    error = t->resumed ? 0 : hsb__tls13_send_verify(t);
+    if (!error && !hsb__tls13_send_finished(t))
+        error = HSB__TLS_ERR_MEMORY;
+    if (error)
+        return error;
     hsb__tls13_enter_application(t);
     t->state = asks ? HSB__WAIT_CERTIFICATE : HSB__WAIT_FINISHED;
-    return ok ? 0 : HSB__TLS_ERR_MEMORY;
+    return 0;
 }
 
 /* RFC 8446 9.2: what must be there; 4.1.2: what else must hold.                               */
