@@ -73,6 +73,7 @@ typedef struct c13 {
     int ccs;
     unsigned char server_random[32];
     unsigned char record[40000];        /* for the caller                                    */
+    c13_bytes *held;                    /* not NULL: messages go there, and not out          */
 } c13;
 
 /* --- primitives ---------------------------------------------------------------------------- */
@@ -621,7 +622,9 @@ static inline bool c13_message(c13 *c, unsigned type, const void *body, size_t l
     c13_number(m, 1, type);
     c13_vector(m, 3, body, len);
     c13_put(&c->messages, m->at, m->len);
-    const bool ok = c13_send(c, 22, m->at, m->len);
+    if (c->held)
+        c13_put(c->held, m->at, m->len);
+    const bool ok = c->held || c13_send(c, 22, m->at, m->len);
     free(m);
     return ok;
 }
