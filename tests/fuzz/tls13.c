@@ -2,7 +2,8 @@
    of its own.
 
    The first byte says in which state the input begins (before the ClientHello, after it, after
-   the client's Certificate, open), the second one suite and settings.  Then come records: a byte
+   the client's Certificate, open), which group the client wants, whether tickets are sealed and
+   whether it proves its certificate; the second one suite and settings.  Then come records: a byte
    with the type, one that says how (protected, in the clear, with padding, altered), two with the
    length, and the content.  Whatever comes, the engine ends or goes on, what it sends decrypts,
    and an end has a text.                                                                    */
@@ -13,22 +14,32 @@
 #define C13_MUST(condition) FUZZ_MUST(condition)
 #include "../unit/tls13_client.h"
 
-static hsb_security *security;
+static hsb_security *securities[2];     /* the second one seals its tickets                  */
 static hsb__memory memory;
 static hsb__pool blocks;
 static hsb__tls_pool pool;
-static c13_ticket ticket;
-static bool has_ticket;
+static c13_ticket tickets[2];           /* one of each                                       */
+
+static bool encapsulate(const uint8_t key[1184], uint8_t ciphertext[1088], uint8_t secret[32],
+                        void *user)
+{
+    (void)user;
+    memcpy(ciphertext, key, 1088);
+    memset(secret, 0, 32);              /* as the client has it                              */
+    return key[0] != 1;
+}
 
 static void set_up(void)
 {
     hsb_error err;
-    hsb_security_desc desc = { .session_cache_bytes = 30000 };
+    hsb_security_desc desc = { .session_cache_bytes = 30000, .ml_kem_768 = encapsulate };
     desc.identity.chain = hsb_pem_file("tests/data/server-p256.pem");
     desc.identity.key = hsb_pem_file("tests/data/server-p256.key");
     desc.trusted = hsb_pem_file("tests/data/ca.pem");
-    security = hsb_security_new(&desc, &err);
-    FUZZ_MUST(security != NULL);
+    securities[0] = hsb_security_new(&desc, &err);
+    desc.ticket_key = hsb_text("0123456789abcdef0123456789abcdef");
+    securities[1] = hsb_security_new(&desc, &err);
+    FUZZ_MUST(securities[0] && securities[1]);
     blocks.memory = pool.memory = pool.engines.memory = &memory;
     pool.blocks = &blocks;
 }
@@ -51,13 +62,19 @@ static void answer(c13 *c)
     c->data.len = 0;
 }
 
-static void begin(c13 *c, unsigned state, unsigned how)
+/* what: bits 5 and 6 of the input's first byte are the group, bit 7: it proves its certificate. */
+static void begin(c13 *c, unsigned what, unsigned how, const c13_ticket *ticket)
 {
-    c13_hello h = { .suites = { 0x1301 + how % 3 }, .shares = { how >> 2 & 1 },
+    static const unsigned groups[4][2] = { { 29 }, { 23 }, { 0x11EC, 29 }, { 24, 23 } };
+    const unsigned state = what & 3, *group = groups[what >> 5 & 3];
+    c13_hello h = { .suites = { 0x1301 + how % 3 }, .groups = { group[0], group[1] },
+                    .shares = { how >> 2 & 1 ? 1 : group[0] == 24 ? 23 : group[0] },
                     .early = how >> 3 & 1, .limit = how >> 4 & 1 ? 64 : 0,
-                    .name = how >> 5 & 1 ? "localhost" : NULL };
-    if (has_ticket && how >> 6 & 1 && ticket.suite == h.suites[0])
-        h.ticket = &ticket;
+                    .name = how >> 5 & 1 ? "localhost" : NULL,
+                    .alpn = how >> 5 & 1 ? "\x08http/1.1" : NULL };
+    const bool shows = how >> 7 & 1;
+    if (how >> 6 & 1 && ticket->suite == h.suites[0])
+        h.ticket = ticket;
     if (state > 0)
         c13_hello_send(c, &h);
     if (state > 1 && c->retry) {
@@ -65,9 +82,12 @@ static void begin(c13 *c, unsigned state, unsigned how)
         h.early = false;
         c13_hello_send(c, &h);
     }
-    if (state > 1 && c->asked && !c->retry)
-        c13_certificate(c, how >> 7 ? "tests/data/client-p256.pem" : NULL);
-    if (state > 2 && c->seen >> 20 & 1 && !(how >> 7 && c->asked))
+    if (state > 1 && c->asked && c->seen >> 20 & 1) {
+        c13_certificate(c, shows ? "tests/data/client-p256.pem" : NULL);
+        if (shows && what >> 7)
+            c13_verify(c, "tests/data/client-p256.key", 0x0403, 0x0403, NULL);
+    }
+    if (state > 2 && c->seen >> 20 & 1 && !(shows && c->asked && !(what >> 7)))
         c13_finish(c);
 }
 
@@ -108,15 +128,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     hsb_error err;
     if (size < 2)
         return 0;
-    if (!security)
+    if (!securities[0])
         set_up();
+    c13_ticket *ticket = &tickets[data[0] >> 4 & 1];
+    hsb_security *security = securities[data[0] >> 4 & 1];
     c13 *c = c13_new(hsb__tls_open(&pool, security, (data[0] & 4) != 0, (data[0] & 8) != 0));
-    begin(c, data[0] & 3, data[1]);
+    begin(c, data[0], data[1], ticket);
     play(c, data + 2, size - 2);
-    if (c->ticket_count) {
-        ticket = c->tickets[0];
-        has_ticket = true;
-    }
+    if (c->ticket_count)
+        *ticket = c->tickets[0];
     hsb__tls_shut(c->t);
     c13_pull(c);
     hsb__tls_error_of(c->t, &err);
