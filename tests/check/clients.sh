@@ -17,7 +17,7 @@ for _ in $(seq 100); do
     [ ! -s "$tmp/port" ] || break
     sleep 0.1
 done
-port=$(cat "$tmp/port")
+port=$(head -n 1 "$tmp/port")
 cd "$tmp"
 printf 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' >request
 openssl pkcs12 -export -passout pass:secret -name ann -in "$data/client-p256.pem" \
@@ -105,10 +105,37 @@ chromium_client() {
     exit 1
 }
 
+# firefox_client VERSION RESUMES [ann CN]: the same; here the server says how it went.  Firefox
+# resumes by tickets only, and never a session in which it has shown a certificate.
+firefox_client() {
+    rm -rf firefox
+    cp -R "nss${3:+-ann}" firefox
+    if [ "$1" = 1.3 ]; then lowest=4; else lowest=3; fi
+    for pref in "'security.tls.version.min', $lowest" "'security.tls.version.max', $lowest" \
+        "'security.default_personal_cert', 'Select Automatically'" \
+        "'network.captive-portal-service.enabled', false" \
+        "'network.connectivity-service.enabled', false" "'app.update.enabled', false" \
+        "'browser.safebrowsing.downloads.remote.enabled', false" "'app.normandy.enabled', false" \
+        "'services.settings.server', 'data:,#'" "'browser.shell.checkDefaultBrowser', false" \
+        "'datareporting.policy.dataSubmissionEnabled', false"; do
+        echo "user_pref($pref);" >>firefox/user.js
+    done
+    before=$(wc -l <port)
+    HOME=$tmp timeout 90 "$firefox" --headless --no-remote --profile "$tmp/firefox" \
+        --screenshot "$tmp/page.png" "https://localhost:$port/page" >shown 2>&1 || true
+    sed "1,${before}d" port >said
+    grep -q "^$1 full ${4:-nobody}\$" said && grep -q "^$1 $2 ${4:-nobody}\$" said &&
+        ! grep -v -q "^$1 " said && return
+    echo "firefox, TLS $1, ${4:-nobody}: FAILED"
+    tail -n 40 said shown
+    exit 1
+}
+
 both openssl resumed
 if have curl; then both curl resumed; fi
 if have gnutls-cli; then both gnutls resumed; fi
-if have tstclnt && have certutil; then nss_databases && both nss resumed; fi
+if have certutil; then nss_databases; fi
+if have tstclnt && have certutil; then both nss resumed; fi
 if have python3; then both python resumed; fi
 if have node; then both node resumed; fi
 if have go; then        # in TLS 1.2 it resumes by tickets only, and we by session IDs
@@ -119,4 +146,12 @@ if have javac; then both java resumed; fi
 if have chromium; then
     chromium_client 1.3
     chromium_client 1.2
+fi
+firefox=$(command -v firefox-esr || command -v firefox || echo firefox)
+if have "$firefox" && have certutil; then
+    firefox_client 1.3 resumed
+    firefox_client 1.2 full
+    for version in 1.3 1.2; do
+        firefox_client $version full ann CN=ann,O=Example
+    done
 fi

@@ -1,5 +1,5 @@
 /* The group X25519MLKEM768, with a real ML-KEM and a real client: the hook asks a process of
-   Node with the package mlkem, and Chromium connects (make deps-check brings both). */
+   Node with the package mlkem, and Chromium and Firefox connect (make deps-check brings them). */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
 
@@ -74,13 +74,14 @@ static bool encapsulate(const uint8_t key[1184], uint8_t ciphertext[1088], uint8
 }
 
 /* --- the server, which says how it is talked to ------------------------------------------------------- */
+static char said[128];                  /* last                                               */
+
 static void say_group(rig *r, hsb_request *req)
 {
     const hsb_tls_info *i = hsb_conn_tls(hsb_request_conn(req));
-    char text[128];
     (void)r;
-    snprintf(text, sizeof text, "%04x %s", i->version, i->group);
-    hsb_respond(req, 200, "text/plain", hsb_text(text));
+    snprintf(said, sizeof said, "%04x %s", i->version, i->group);
+    hsb_respond(req, 200, "text/plain", hsb_text(said));
 }
 
 static void serve(rig *r, helper *h)
@@ -93,6 +94,33 @@ static void serve(rig *r, helper *h)
     desc.ml_kem_768 = h ? encapsulate : NULL;
     desc.ml_kem_user = h;
     rig_open_with(r, o, security_of(&desc));
+}
+
+/* Both ends of the visit with that ML-KEM, and of one without. */
+static void visited_by(void (*browse)(rig *r, const char *text))
+{
+    helper h;
+    rig r;
+    if (!helper_start(&h)) {
+        printf("skipped: no Node with the package mlkem\n");
+        skip();
+    }
+    serve(&r, &h);
+    browse(&r, "0304 X25519MLKEM768");
+    assert_true(h.asked > 0);
+    rig_close(&r);
+    helper_stop(&h);
+    serve(&r, NULL);                                    /* the same browser, without it        */
+    browse(&r, "0304 x25519");
+    rig_close(&r);
+}
+
+static bool is_installed(const char *path)
+{
+    if (access(path, X_OK) == 0)
+        return true;
+    printf("skipped: no %s\n", path);
+    return false;
 }
 
 /* --- Chromium ------------------------------------------------------------------------------------------- */
@@ -112,15 +140,7 @@ static void pin_of(const char *file, char out[64])
     X509_free(x);
 }
 
-static bool is_installed(const char *path)
-{
-    if (access(path, X_OK) == 0)
-        return true;
-    printf("skipped: no %s\n", path);
-    return false;
-}
-
-static void browse(rig *r, const char *text)
+static void browse_chromium(rig *r, const char *text)
 {
     char folder[] = "/tmp/hybrid-XXXXXX", profile[64], pin[64], option[128], url[64];
     assert_non_null(mkdtemp(folder));
@@ -147,29 +167,72 @@ static void browse(rig *r, const char *text)
 
 static void chromium(void **state)
 {
-    helper h;
-    rig r;
     (void)state;
     if (!is_installed("/usr/bin/chromium"))
         skip();
-    if (!helper_start(&h)) {
-        printf("skipped: no Node with the package mlkem\n");
+    visited_by(browse_chromium);
+}
+
+/* --- Firefox -------------------------------------------------------------------------------------------- */
+
+/* A profile that trusts our authority, and asks nobody else for anything. */
+static void make_profile(const char *folder)
+{
+    static const char *const prefs[] = {
+        "'security.tls.enable_kyber', true", "'network.captive-portal-service.enabled', false",
+        "'network.connectivity-service.enabled', false", "'app.update.enabled', false",
+        "'browser.safebrowsing.downloads.remote.enabled', false", "'app.normandy.enabled', false",
+        "'services.settings.server', 'data:,#'", "'browser.shell.checkDefaultBrowser', false",
+        "'datareporting.policy.dataSubmissionEnabled', false",
+    };
+    char text[256];
+    snprintf(text, sizeof text, "certutil -N -d sql:%s --empty-password && "
+             "certutil -A -d sql:%s -n ca -t C,, -i " DATA "ca.pem", folder, folder);
+    assert_int_equal(system(text), 0);
+    snprintf(text, sizeof text, "%s/user.js", folder);
+    FILE *f = fopen(text, "w");
+    assert_non_null(f);
+    for (size_t i = 0; i < sizeof prefs / sizeof prefs[0]; i++)
+        fprintf(f, "user_pref(%s);\n", prefs[i]);
+    fclose(f);
+}
+
+static void browse_firefox(rig *r, const char *text)
+{
+    char folder[] = "/tmp/hybrid-XXXXXX", home[64], picture[64], url[64];
+    assert_non_null(mkdtemp(folder));
+    make_profile(folder);
+    snprintf(home, sizeof home, "HOME=%s", folder);
+    snprintf(picture, sizeof picture, "%s/page.png", folder);
+    snprintf(url, sizeof url, "https://localhost:%d/", r->port);
+    const char *const argv[] = { "/usr/bin/env", home, "/usr/bin/firefox-esr", "--headless",
+                                 "--no-remote", "--profile", folder, "--screenshot", picture, url,
+                                 NULL };
+    said[0] = '\0';
+    child *c = child_start(argv);
+    const int64_t end = clock_ms() + 60000;
+    while (!said[0] && clock_ms() < end)
+        turn(r, 10);
+    if (strcmp(said, text) != 0)
+        fail_msg("\"%s\" and not \"%s\" is how Firefox connects:\n%s", said, text, c->err.text);
+    child_free(c);
+    turn_until(r, all_closed, "Firefox's goodbye");
+    remove_folder(folder);
+}
+
+static void firefox(void **state)
+{
+    (void)state;
+    if (!is_installed("/usr/bin/firefox-esr") || !is_installed("/usr/bin/certutil"))
         skip();
-    }
-    serve(&r, &h);
-    browse(&r, "0304 X25519MLKEM768");
-    assert_true(h.asked > 0);
-    rig_close(&r);
-    helper_stop(&h);
-    serve(&r, NULL);                                    /* the same browser, without it        */
-    browse(&r, "0304 x25519");
-    rig_close(&r);
+    visited_by(browse_firefox);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chromium),
+        cmocka_unit_test(firefox),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* Asks for certificates, and says on each connection, which it closes then, how it is talked to:
-   "1.3 resumed CN=ann,O=Example".  /page is for browsers: it asks three times more.
+   "1.3 resumed CN=ann,O=Example".  /page is for browsers: it asks three times more.  On its output
+   it says its port, and the same lines once more.
    usage: server CHAIN KEY TRUSTED */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
@@ -28,6 +29,8 @@ static void answer(hsb_request *req, void *user)
         hsb_respond(req, 200, "text/html", hsb_text(page));
     else
         hsb_respond(req, 200, "text/plain", hsb_text(text));
+    fputs(text, stdout);
+    fflush(stdout);
     hsb_conn_close(hsb_request_conn(req), false);
 }
 
