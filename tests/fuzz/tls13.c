@@ -5,7 +5,8 @@
    the client's Certificate, open), which group the client wants, whether tickets are sealed and
    whether it proves its certificate; the second one suite and settings.  Then come records: a byte
    with the type, one that says how (protected, in the clear, with padding, altered), two with the
-   length, and the content.  Whatever comes, the engine ends or goes on, what it sends decrypts,
+   length, and the content.  With its highest bit the type means one of the client's own messages,
+   and the content what to alter in it: two bytes of place, one to add.  Whatever comes, the engine ends or goes on, what it sends decrypts,
    and an end has a text.                                                                    */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
@@ -62,26 +63,34 @@ static void answer(c13 *c)
     c->data.len = 0;
 }
 
-/* what: bits 5 and 6 of the input's first byte are the group, bit 7: it proves its certificate. */
-static void begin(c13 *c, unsigned what, unsigned how, const c13_ticket *ticket)
+/* what: bits 5 and 6 of the input's first byte are the group. */
+static c13_hello hello_of(unsigned what, unsigned how, const c13_ticket *ticket)
 {
     static const unsigned groups[4][2] = { { 29 }, { 23 }, { 0x11EC, 29 }, { 24, 23 } };
-    const unsigned state = what & 3, *group = groups[what >> 5 & 3];
+    const unsigned *group = groups[what >> 5 & 3];
     c13_hello h = { .suites = { 0x1301 + how % 3 }, .groups = { group[0], group[1] },
                     .shares = { how >> 2 & 1 ? 1 : group[0] == 24 ? 23 : group[0] },
                     .early = how >> 3 & 1, .limit = how >> 4 & 1 ? 64 : 0,
                     .name = how >> 5 & 1 ? "localhost" : NULL,
                     .alpn = how >> 5 & 1 ? "\x08http/1.1" : NULL };
-    const bool shows = how >> 7 & 1;
     if (how >> 6 & 1 && ticket->suite == h.suites[0])
         h.ticket = ticket;
+    return h;
+}
+
+/* what: bits 0 and 1 are the state; bit 7: it proves its certificate. */
+static void begin(c13 *c, unsigned what, unsigned how, c13_hello *h)
+{
+    const unsigned state = what & 3;
+    const bool shows = how >> 7 & 1;
     if (state > 0)
-        c13_hello_send(c, &h);
-    if (state > 1 && c->retry) {
-        h.shares[0] = c->group;
-        h.early = false;
-        c13_hello_send(c, &h);
+        c13_hello_send(c, h);
+    if (c->retry) {
+        h->shares[0] = c->group;
+        h->early = false;
     }
+    if (state > 1 && c->retry)
+        c13_hello_send(c, h);
     if (state > 1 && c->asked && c->seen >> 20 & 1) {
         c13_certificate(c, shows ? "tests/data/client-p256.pem" : NULL);
         if (shows && what >> 7)
@@ -91,7 +100,50 @@ static void begin(c13 *c, unsigned what, unsigned how, const c13_ticket *ticket)
         c13_finish(c);
 }
 
-static void play(c13 *c, const uint8_t *data, size_t size)
+static void make_own(c13 *c, unsigned kind, const c13_hello *h, c13_bytes *m)
+{
+    unsigned char mac[64];
+    m->len = 0;
+    if (kind == 0) {
+        c13_make_hello(c, h, m);
+    } else if (c->seen >> 20 & 1) {
+        const size_t len = c->messages.len;
+        c->held = m;
+        if (kind == 1)
+            c13_certificate(c, "tests/data/client-p256.pem");
+        else if (kind == 2)
+            c13_verify(c, "tests/data/client-p256.key", 0x0403, 0x0403, NULL);
+        c13_finished_mac(c, &c->out, mac);
+        if (kind == 3)
+            c13_message(c, 20, mac, c->hash);
+        c->held = NULL;
+        c->messages.len = len;
+    }
+}
+
+/* One of its own messages, altered. */
+static void send_own(c13 *c, unsigned kind, const c13_hello *h, const uint8_t *data, size_t len)
+{
+    c13_bytes *m = malloc(sizeof *m);
+    make_own(c, kind, h, m);
+    for (; len >= 3; data += 3, len -= 3) {
+        const size_t at = (size_t)data[0] << 8 | data[1];
+        if (at < m->len)
+            m->at[at] = (unsigned char)(m->at[at] + data[2]);
+        c->may_lose = true;
+    }
+    if (m->len && c->messages.len < 30000) {
+        c13_put(&c->messages, m->at, m->len);
+        c13_send(c, 22, m->at, m->len);
+        if (kind == 3 && hsb__tls_phase_of(c->t) == HSB__TLS_OPEN && !c->complete) {
+            c13_keys(c, &c->out, c->client_data);
+            c->complete = true;
+        }
+    }
+    free(m);
+}
+
+static void play(c13 *c, const c13_hello *h, const uint8_t *data, size_t size)
 {
     while (size >= 4 && hsb__tls_phase_of(c->t) != HSB__TLS_DEAD) {
         const unsigned type = data[0], how = data[1];
@@ -100,13 +152,16 @@ static void play(c13 *c, const uint8_t *data, size_t size)
         size -= 4;
         len = len < size ? len : size;
         len = len < 16384 ? len : 16384;
-        if (how & 1 && c->out.on)
+        if (type & 0x80) {
+            send_own(c, type & 3, h, data, len);
+            n = 0;
+        } else if (how & 1 && c->out.on)
             n = c13_seal(c, c->record, type, data, len, how & 2 ? how : 0);
         else
             n = c13_clear(c->record, type, data, len);
-        if (how & 4)
+        if (how & 4 && n)
             c->record[how % n] ^= (unsigned char)type;
-        if (how & 8 && how & 1 && type == 22 && c->complete)
+        if (how & 8 && how & 1 && n && type == 22 && c->complete)
             c13_update(c, &c->out);
         for (size_t at = 0; at < n;) {
             const size_t piece = how & 16 && n - at > 1 ? (n - at) / 2 : n - at;
@@ -133,8 +188,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     c13_ticket *ticket = &tickets[data[0] >> 4 & 1];
     hsb_security *security = securities[data[0] >> 4 & 1];
     c13 *c = c13_new(hsb__tls_open(&pool, security, (data[0] & 4) != 0, (data[0] & 8) != 0));
-    begin(c, data[0], data[1], ticket);
-    play(c, data + 2, size - 2);
+    c13_hello hello = hello_of(data[0], data[1], ticket);
+    begin(c, data[0], data[1], &hello);
+    play(c, &hello, data + 2, size - 2);
     if (c->ticket_count)
         *ticket = c->tickets[0];
     hsb__tls_shut(c->t);
