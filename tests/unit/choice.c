@@ -150,6 +150,29 @@ static void signs(void **state)
     hsb__security_release(s);
 }
 
+/* A bit of the key that flips in memory: the signature, which would give the key away, is made
+   and not sent, in either version. */
+static void a_faulty_signature_stays(void **state)
+{
+    hsb_security *s = both_kinds();
+    const hsb__identity *rsa = &s->identities[1];
+    unsigned char *const numbers[] = { rsa->key.rsa.p, rsa->key.rsa.q, rsa->key.rsa.dp,
+                                       rsa->key.rsa.dq, rsa->key.rsa.iq };
+    (void)state;
+    for (size_t i = 0; i <= 5; i++) {
+        unsigned char data[512] = "digest", digest[64] = "digest";
+        if (i < 5)
+            numbers[i][100] ^= 1;
+        assert_int_equal(hsb__choice_sign(&s->crypto, rsa, br_sha256_ID, data, 32, 512),
+                         i < 5 ? 0 : 256);
+        assert_int_equal(hsb__choice_sign13(&s->crypto, rsa, &br_sha256_vtable, digest, data, 512),
+                         i < 5 ? 0 : 256);
+        if (i < 5)
+            numbers[i][100] ^= 1;
+    }
+    hsb__security_release(s);
+}
+
 static void server_names(void **state)
 {
     static const struct { const char *sent, *read; size_t len; } cases[] = {
@@ -201,6 +224,7 @@ int main(void)
         cmocka_unit_test(suites),
         cmocka_unit_test(refuses_to_sign),
         cmocka_unit_test(signs),
+        cmocka_unit_test(a_faulty_signature_stays),
         cmocka_unit_test(server_names),
         cmocka_unit_test(bindings),
     };
