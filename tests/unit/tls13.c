@@ -497,6 +497,27 @@ static void key_updates(void **state)
     help_server_close(&p.s);
 }
 
+/* RFC 8446 5.5: nobody asks, and a key of ours protects no more than 2^23 records. */
+static void updates_of_ours(void **state)
+{
+    play p;
+    (void)state;
+    play_server(&p, false, false);
+    for (unsigned suite = 0x1301; suite <= 0x1303; suite++) {
+        c13 *c = play_client(&p);
+        c13_handshake(c, &(c13_hello){ .suites = { suite } });
+        exchange(c);
+        c->t->record.secrets.keys.out.seq = c->in.seq = ((uint64_t)1 << 23) - 2;
+        for (int i = 0; i < 6; i++) {
+            exchange(c);
+            assert_int_equal(c->updates, i >= 2);
+        }
+        assert_int_equal(c->t->record.secrets.keys.out.seq, 4);
+        play_end(&p);
+    }
+    help_server_close(&p.s);
+}
+
 /* A client that reads nothing, and asks for new keys again and again: whatever is sent at last
    decrypts, and close_notify comes behind it. */
 static void updates_without_room(void **state)
@@ -714,6 +735,7 @@ int main(void)
         cmocka_unit_test(early_data),
         cmocka_unit_test(wrong_finished),
         cmocka_unit_test(key_updates),
+        cmocka_unit_test(updates_of_ours),
         cmocka_unit_test(updates_without_room),
         cmocka_unit_test(alerts),
         cmocka_unit_test(client_certificates),
