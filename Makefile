@@ -7,6 +7,7 @@
 #   make deps-check  install what check, fuzz, bench and coverage need beyond deps
 #   make check       the tests again in other builds (sanitizers, poll, failing memory),
 #                    every compiler and standard, the static checks, a short fuzz
+#   make check-portable   with 32 bits, and big-endian: an hour or so, so not in check
 #   make fuzz        T seconds for every fuzz target
 #   make bench       side by side with nginx, where it is installed
 #   make soak        one server under good and bad clients for T seconds (600)
@@ -157,6 +158,9 @@ check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests
 	        { cat {}.memcheck; exit 255; }'
 check-fuzz:
 	$(MAKE) fuzz T=20
+check-portable:     # i386 and, under qemu-user, s390x: see tests/portable.sh
+	tests/portable.sh i386
+	tests/portable.sh s390x
 check-soak: build/examples/echo
 	T=15 tests/bench/soak.sh
 
@@ -211,5 +215,5 @@ endif
 
 .PHONY: all deps deps-check run test check check-compile check-static check-analysis \
         check-scripts check-asan check-tsan check-poll check-kqueue check-windows check-fault \
-        check-valgrind check-fuzz check-soak fuzz bench soak coverage mutate install clean help
+        check-valgrind check-fuzz check-soak check-portable fuzz bench soak coverage mutate install clean help
 .SECONDARY:
