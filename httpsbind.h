@@ -10758,7 +10758,8 @@ enum {
     HSB__TLS_ERR_VERSION,
     HSB__TLS_ERR_FOREIGN,
     HSB__TLS_ERR_PROTOCOLS,
-    HSB__TLS_ERR_POINTS
+    HSB__TLS_ERR_POINTS,
+    HSB__TLS_ERR_UNASKED
 };
 
 /* Faults that BearSSL's engine lets pass.                                                 */
@@ -13765,7 +13766,8 @@ static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
         t->record->limit = hello->record_limit - 1;
     if (share.ptr && t->may_resume)
         error = hsb__psk_resume(t, hello);
-    if (!error && !t->resumed && !hsb__tls13_choose_identity(t, hello))
+    const bool waits = hello->psks.ptr && !share.ptr;   /* for the retry, which may resume       */
+    if (!error && !t->resumed && !waits && !hsb__tls13_choose_identity(t, hello))
         error = hello->signatures.ptr ? HSB__TLS_ERR_NOTHING_COMMON : HSB__TLS_ERR_MISSING;
     if (error)
         return error;
@@ -13775,7 +13777,8 @@ static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
 
 /* --- the client's flight -------------------------------------------------------------------- */
 
-/* RFC 8446 4.4.2: the chain, each certificate with extensions that mean nothing to us.         */
+/* RFC 8446 4.4.2: the chain, each certificate with extensions; 4.2: they are answers, and our
+   request asks for none.                                                                       */
 static int hsb__tls13_read_chain(hsb__tls13 *t, hsb_str list)
 {
     hsb_str cert, extensions;
@@ -13784,6 +13787,8 @@ static int hsb__tls13_read_chain(hsb__tls13 *t, hsb_str list)
         if (!hsb__hello_vector(&list, 3, &cert) || !hsb__hello_vector(&list, 2, &extensions) ||
             !cert.len)
             return BR_ERR_BAD_PARAM;
+        if (extensions.len)
+            return HSB__TLS_ERR_UNASKED;
         hsb__verify_start_cert(&t->verify, (uint32_t)cert.len);
         hsb__verify_append(&t->verify, (const unsigned char *)cert.ptr, cert.len);
         hsb__verify_end_cert(&t->verify);
@@ -14054,7 +14059,8 @@ static const hsb__fault *hsb__tls_fault_of(int code)
         { HSB__TLS_ERR_SIGN,           80, "our key does not sign" },
         { HSB__TLS_ERR_FALLBACK,       86, "the client fell back to an older TLS without need" },
         { HSB__TLS_ERR_VERSION,        70, "the client speaks no version of TLS of ours" },
-        { HSB__TLS_ERR_BINDER,         51, "ticket without the key that belongs to it" }
+        { HSB__TLS_ERR_BINDER,         51, "ticket without the key that belongs to it" },
+        { HSB__TLS_ERR_UNASKED,       110, "client certificate: an extension nobody asked for" }
     }, other = { 0, 80, "failure" };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (faults[i].code == code)
@@ -14088,6 +14094,7 @@ static const char *hsb__tls_alert_text(int alert)
     case 90:  return "user cancelled";
     case 100: return "no renegotiation";
     case 109: return "missing extension";
+    case 110: return "unsupported extension";
     case 112: return "unrecognized name";
     case 116: return "certificate required";
     case 120: return "no application protocol";

@@ -237,7 +237,9 @@ static void tickets(void **state)
         again.psk_not_last = false;
         again.signatures[0] = 1;                        /* needed for certificates only */
         second = visit(&p, &again, true);
-        again.signatures[0] = 0;
+        again.shares[0] = 1;
+        second = visit(&p, &again, true);
+        again.shares[0] = again.signatures[0] = 0;
         again.ticket = &second;
         p.s.security->sessions.newest->until_us = hsb__os_now_us();
         visit(&p, &again, false);

@@ -195,6 +195,37 @@ static void too_short(void **state)
     help_server_close(&p.s);
 }
 
+/* RFC 8446 4.2: extensions beside a certificate answer what our request asks for, and it asks for
+   none.  Or there is none, but a length that is wrong. */
+static void extensions(void **state)
+{
+    static const struct { const char *bytes; size_t len; int alert; } cases[] = {
+        { "\0\4\0\5\0\0", 6, 110 }, { "\0\1x", 3, 110 }, { "\0\1", 2, 50 }, { "\0", 1, 50 },
+        { "\0\0\0", 3, 50 },
+    };
+    play p;
+    flight f;
+    (void)state;
+    play_server(&p, true, false);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        c13 *c = prepare(&p, &f, 0x1301);
+        c13_bytes *m = calloc(1, sizeof *m);
+        const size_t list = f.part[CERTIFICATE].len - 4 - 1 - 3 - 2;    /* without extensions    */
+        c13_number(m, 1, 11);
+        c13_number(m, 3, 1 + 3 + list + cases[i].len);
+        c13_number(m, 1, 0);
+        c13_number(m, 3, list + cases[i].len);
+        c13_put(m, f.part[CERTIFICATE].at + 8, list);
+        c13_put(m, cases[i].bytes, cases[i].len);
+        c13_send(c, 22, m->at, m->len);
+        free(m);
+        expect_alert(c, cases[i].alert, cases[i].bytes);
+        assert_null(hsb__tls_info_of(c->t));
+        play_end(&p);
+    }
+    help_server_close(&p.s);
+}
+
 /* Of ClientHello the same, with all that it may hold.  What ends where the extensions begin is
    one of TLS 1.2, without a suite of it: 40. */
 static void short_hello(void **state)
@@ -366,6 +397,7 @@ int main(void)
         cmocka_unit_test(doubled),
         cmocka_unit_test(exchanged),
         cmocka_unit_test(too_short),
+        cmocka_unit_test(extensions),
         cmocka_unit_test(short_hello),
         cmocka_unit_test(joined),
         cmocka_unit_test(left),
