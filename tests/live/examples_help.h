@@ -59,14 +59,20 @@ static inline int port_of(const child *c, const char *line)
     return end ? atoi(end) : 0;
 }
 
-static inline running start(const char *const *words)
+/* Ready, on a port that it says. */
+static inline running await_start(child *process, const char *name)
 {
-    running r = { launch(words), 0 };
+    running r = { process, 0 };
     if (!child_says(&r.process->out, "listening on https://", 1))
-        fail_msg("%s did not start: %s", words[0], r.process->err.text);
+        fail_msg("%s did not start: %s", name, r.process->err.text);
     r.port = port_of(r.process, "listening");
     assert_within(r.port, 1, 65534);
     return r;
+}
+
+static inline running start(const char *const *words)
+{
+    return await_start(launch(words), words[0]);
 }
 
 static inline void stop(running *r)
@@ -92,6 +98,7 @@ typedef struct transfer {
     const char *field;                  /* one more field to send                          */
     const char *cert, *key;             /* of the client                                   */
     const char *connect_to;
+    const char *unix_socket;            /* instead of the URL's host and port              */
     void      (*at_first_byte)(void *arg);
     void       *arg;
 
@@ -208,6 +215,8 @@ static inline void perform(transfer *t, const char *url)
         to = curl_slist_append(NULL, t->connect_to);
         curl_easy_setopt(curl, CURLOPT_CONNECT_TO, to);
     }
+    if (t->unix_socket)
+        curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, t->unix_socket);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, fields);
     t->code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &t->status);

@@ -331,6 +331,97 @@ static void serve_says_all_its_addresses(void **state)
     }
 }
 
+/* --- a Unix socket -------------------------------------------------------------------- */
+
+static child *start_at(const char *path)
+{
+    child *c = launch((const char *[]){ "serve", CERT, "--unix", path, top, NULL });
+    if (!child_says(&c->out, "listening on unix:", 1))
+        fail_msg("serve --unix %s did not start: %s", path, c->err.text);
+    return c;
+}
+
+static void expect_at(const char *path, const char *url, long status, const char *body)
+{
+    transfer t = { .unix_socket = path };
+    perform(&t, url);                   /* verified, for localhost                          */
+    if (t.code != CURLE_OK)
+        fail_msg("%s at %s: %s", url, path, curl_easy_strerror(t.code));
+    assert_int_equal(t.status, status);
+    if (body)
+        assert_string_equal(t.got.data, body);
+    drop(&t);
+}
+
+static void end_at(child *c, const char *path)
+{
+    struct stat st;
+    kill(c->pid, SIGTERM);
+    assert_int_equal(child_end(c), 0);
+    child_free(c);
+    assert_int_not_equal(lstat(path, &st), 0);
+}
+
+static void serve_listens_on_a_unix_socket(void **state)
+{
+    static const mode_t masks[] = { 0117, 0077, 0022 };
+    char path[512], said[600];
+    struct stat st;
+    (void)state;
+    make_folder("sub");
+    make_file("f", "hello", 5);
+    path_in(path, "sub/a.sock");
+    mode_t before = umask(0);
+    for (int i = 0; i < 3; i++) {
+        umask(masks[i]);                /* the program inherits it                          */
+        child *c = start_at(path);
+        umask(before);
+        snprintf(said, sizeof said, "listening on unix:%s\n", path);
+        assert_string_equal(c->out.text, said);
+        snprintf(said, sizeof said, "curl -k --unix-socket %s https://localhost/\n", path);
+        assert_true(child_says(&c->err, said, 1));
+        assert_int_equal(lstat(path, &st), 0);
+        assert_true(S_ISSOCK(st.st_mode));
+        assert_int_equal(st.st_mode & 0777, 0777 & ~masks[i]);
+        expect_at(path, "https://localhost/f", 200, "hello");
+        expect_at(path, "https://localhost/", 200, NULL);
+        expect_at(path, "https://localhost/sub/", 200, NULL);
+        expect_at(path, "https://localhost/sub/a.sock", 404, NULL);     /* it is no file    */
+        assert_true(child_says(&c->out, "unix: - - [", 4));             /* the log          */
+        end_at(c, path);
+    }
+}
+
+static void serve_replaces_a_stale_socket_only(void **state)
+{
+    char path[512], file[512];
+    struct stat st;
+    (void)state;
+    make_file("f", "hello", 5);
+    path_in(path, "a.sock");
+    path_in(file, "f");
+    child *c = start_at(path);
+    child *second = launch((const char *[]){ "serve", CERT, "--unix", path, top, NULL });
+    assert_int_equal(child_end(second), 2);             /* one lives there                  */
+    assert_non_null(strstr(second->err.text, "a.sock: "));
+    child_free(second);
+    expect_at(path, "https://localhost/f", 200, "hello");
+    kill(c->pid, SIGKILL);
+    child_end(c);
+    child_free(c);
+    assert_int_equal(lstat(path, &st), 0);              /* what a crash leaves              */
+    c = start_at(path);
+    expect_at(path, "https://localhost/f", 200, "hello");
+    end_at(c, path);
+    second = launch((const char *[]){ "serve", CERT, "--unix", file, top, NULL });
+    assert_int_equal(child_end(second), 2);
+    assert_non_null(strstr(second->err.text, "the file is not a socket"));
+    child_free(second);
+    bytebuf b = bytes_of_file(file);
+    assert_string_equal(b.data, "hello");
+    bytes_free(&b);
+}
+
 static void serve_writes_an_access_log(void **state)
 {
     static const char line[] = "^127\\.0\\.0\\.1 - - \\[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:]{8} [+-][0-9]{4}\\] "
@@ -475,6 +566,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(serve_sorts_as_asked, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_asks_for_a_password, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_says_all_its_addresses, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_listens_on_a_unix_socket, make_top, remove_top),
+        cmocka_unit_test_setup_teardown(serve_replaces_a_stale_socket_only, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_writes_an_access_log, make_top, remove_top),
         cmocka_unit_test_setup_teardown(self_signed_by_default, make_top, remove_top),
         cmocka_unit_test_setup_teardown(serve_takes_files_when_told, make_top, remove_top),
