@@ -97,13 +97,15 @@ test_libs  = -lcmocka -lcurl -lssl -lcrypto $(link_tls) -lpthread
 test: $(TESTS)
 	@EXAMPLES=$(examples) tests/run.sh $^
 
+$(OUT)/live/events: examples/dashboard.c
 $(OUT)/%: tests/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(test_flags) -o $@ $< $(test_libs)
 
 $(OUT)/live/examples $(addprefix $(OUT)/live/examples_,echo serve trouble uploads): \
     $(addprefix $(examples)/,serve echo threads redirect client_cert sni reload stream upload \
-                             graceful chat deferred own_loop upgrade)
+                             graceful chat deferred own_loop upgrade form api embedded \
+                             dashboard webhook filedrop)
 
 # --- more tests -----------------------------------------------------------------------
 

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -200,6 +201,18 @@ static inline void common_flags(common *c, int argc, char **argv)
         common_die("--cert and --key go together");
     if (c->require_client_cert && !c->client_ca)
         common_die("--require-client-cert needs --client-ca");
+}
+
+/* Goes into the folder.  The files of the certificate, which SIGHUP reads again, are still found. */
+static inline void common_enter(common *c, const char *folder)
+{
+    static char real[3][PATH_MAX];
+    const char **files[] = { &c->cert, &c->key, &c->client_ca };
+    for (int i = 0; i < 3; i++)
+        if (*files[i] && realpath(*files[i], real[i]))
+            *files[i] = real[i];
+    if (chdir(folder) != 0)
+        common_die("%s: %s", folder, strerror(errno));
 }
 
 /* --- a whole program: hsb_serve ----------------------------------------------------------- */

@@ -283,8 +283,7 @@ int main(int argc, char **argv)
     room = (int64_t)10240 << 20;
     common_flags(&c, argc, argv);
     options.limits.stream_bytes = (int64_t)limit_mib << 20;
-    if (chdir(folder) != 0)
-        common_die("%s: %s", folder, strerror(errno));
+    common_enter(&c, folder);
     if (flock(open(".", O_RDONLY | O_CLOEXEC), LOCK_EX | LOCK_NB) != 0)
         common_die("%s: another one writes there", folder);
     remove_parts();

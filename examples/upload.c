@@ -183,13 +183,6 @@ static int flag(const char *argument, const char *next)
     return is_rate || is_quota ? 2 : argument[0] != '-';
 }
 
-/* The same file from another folder; path NULL: NULL.                                      */
-static const char *absolute(const char *path, int which)
-{
-    static char real[3][PATH_MAX];
-    return path && realpath(path, real[which]) ? real[which] : path;
-}
-
 int main(int argc, char **argv)
 {
     common c = { .about = "takes files by PUT", .arguments = "[DIR]", .flag = flag, .threads = 1,
@@ -198,11 +191,7 @@ int main(int argc, char **argv)
     hsb_options options = { .hooks = { .on_head = on_head, .on_body = on_body,
                                        .on_request = on_request, .on_finish = on_finish } };
     common_flags(&c, argc, argv);
-    c.cert = absolute(c.cert, 0);
-    c.key = absolute(c.key, 1);
-    c.client_ca = absolute(c.client_ca, 2);
-    if (chdir(folder) != 0)
-        common_die("%s: %s", folder, strerror(errno));
+    common_enter(&c, folder);
     remove_parts();
     room = (int64_t)quota_mib << 20;
     return common_serve(&c, &options);
