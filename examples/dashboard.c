@@ -10,7 +10,7 @@ static const char *password;
 static const char page[] = "<!doctype html><html lang=en><meta charset=utf-8><title>Dashboard</title><style nonce=%s>"
     ":root { color-scheme: light dark } body { max-width: 44rem; margin: auto; padding: 1rem; font: 1rem/1.5 system-ui }"
     "dl { display: grid; grid: auto / repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem; opacity: .4 } dd { margin: 0;"
-    " font-size: 2rem } .live dl { opacity: 1 } div, input, button { border: 1px solid #8886; border-radius: .6rem;"
+    " font-size: 2rem } .live dl { opacity: 1 } div, input, button { border: 1px solid #888; border-radius: .6rem;"
     " padding: .6rem; font: inherit } </style><meta name=viewport content=\"width=device-width\"><h1>Dashboard</h1>%s<form"
     " method=post>%s<input type=hidden name=form value=\"%.*s\"><button>%s</button></form><script nonce=%s>%s</script>\n",
     field[] = "<p><label>Password<br><input type=password name=password required autofocus></label></p>",

@@ -58,10 +58,10 @@ static void remove_parts(void)
     "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Report a problem</title>\n" \
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n" \
     "<link rel=\"icon\" href=\"data:,\">\n<style>\n" \
-    ":root { color-scheme: light dark; --paper: #fbf8f3; --card: #fff; --ink: #25303a; --line: #d8d0c2;" \
+    ":root { color-scheme: light dark; --paper: #fbf8f3; --card: #fff; --ink: #25303a; --line: #948a7a;" \
     " --accent: #b4532a }\n" \
     "@media (prefers-color-scheme: dark) { :root { --paper: #161c22; --card: #1f272f; --ink: #e7e3dc;" \
-    " --line: #3a4651; --accent: #f0a07a } }\n" \
+    " --line: #6d7985; --accent: #f0a07a } }\n" \
     "body { margin: 0 auto; max-width: 36rem; padding: 1.5rem; background: var(--paper); color: var(--ink);" \
     " font: 1rem/1.5 system-ui, sans-serif }\n" \
     "h1 { font-size: 1.5rem; line-height: 1.2 } label { display: block; margin: 0 0 1rem }\n" \
@@ -69,6 +69,7 @@ static void remove_parts(void)
     " font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: .6rem }\n" \
     "button { padding: .6rem 1.5rem; border: 0; border-radius: .6rem; font: inherit; background: var(--accent);" \
     " color: var(--paper); cursor: pointer }\n" \
+    "::file-selector-button { margin-right: .75rem; padding: .25rem .75rem; font: inherit }\n" \
     "li { overflow-wrap: anywhere } a { color: var(--accent) }\n</style>\n"
 
 static const char page[] = HEAD

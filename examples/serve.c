@@ -381,6 +381,8 @@ static const char page_head[] =
     " li { display: flex; flex-wrap: wrap; gap: 0 1rem; list-style: none }"
     " li bdi { color: var(--ink); overflow-wrap: anywhere } progress { flex: 1; min-width: 8rem;"
     " accent-color: var(--accent) }\n"
+    "input, ::file-selector-button { font: inherit } input { max-width: 100% }"
+    " ::file-selector-button { margin: .25rem .75rem .25rem 0; padding: .4rem .75rem }\n"
     "footer { margin: 1rem 0; color: var(--quiet); font-size: .875rem }\n"
     "@media (max-width: 34rem) { body { padding: .75rem }"
     " thead tr { display: flex } thead tr, tbody { border: 0 }"
@@ -1180,8 +1182,8 @@ static void find_lan_names(void)
     freeifaddrs(all);
 }
 
-/* How a client of another make trusts the CA: its system's store, and that of Chromium and Firefox
-   on Linux.                                                                                */
+/* How a client trusts the CA: in the store of its system, or in one of its own (Chromium on Linux,
+   Firefox).                                                                                */
 static void print_trust(void)
 {
     char path[PATH_MAX];
@@ -1193,7 +1195,11 @@ static void print_trust(void)
            "  Chromium on Linux  certutil -A -d sql:$HOME/.pki/nssdb -t C,, -n serve -i ca.pem\n"
            "  macOS              sudo security add-trusted-cert -d -k"
            " /Library/Keychains/System.keychain ca.pem\n"
-           "  Windows            certutil -addstore Root ca.pem\n"
+           "  Windows            certutil -addstore Root ca.pem   (as administrator)\n"
+           "  Firefox            Settings, search \"certificates\": View, Authorities, Import\n"
+           "  Android            send it there as ca.crt; Settings, search \"CA certificate\"\n"
+           "  iPhone, iPad       send it there as ca.crt, open it, and in Settings install the\n"
+           "                     profile; then General, About, Certificate Trust Settings\n"
            "  once, for curl     curl --cacert %s https://localhost:8443/\n", path, path);
 }
 

@@ -66,7 +66,10 @@ while read -r line <&3; do
     'make deps test') ;;                                # this suite
     'build/examples/serve --help') $line >/dev/null ;;
     'build/examples/serve --local-ca ca --trust')
-        build/examples/serve --local-ca "$tmp/ca" --trust | grep -q 'ca\.pem' || fail "--trust" ;;
+        build/examples/serve --local-ca "$tmp/ca" --trust >"$tmp/log"
+        for word in ca.pem 'never ca.key' Debian Windows Firefox Android iPhone; do
+            grep -q "$word" "$tmp/log" || fail "--trust does not say: $word"
+        done ;;
     'sudo build/examples/serve --acme '*) ;;            # acme.sh, with a CA for tests
     'build/examples/serve '*)
         # shellcheck disable=SC2086,SC2046  # words
