@@ -34,6 +34,7 @@ if [ ! -e $policy ]; then
 fi
 had_nginx=$(command -v nginx || true)
 had_haproxy=$(command -v haproxy || true)
+had_certbot=$(command -v certbot || true)
 
 export DEBIAN_FRONTEND=noninteractive
 echo "installing:$missing"
@@ -41,10 +42,13 @@ apt-get -qq update
 # shellcheck disable=SC2086
 apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing >/dev/null
 
-# ... nor an nginx or haproxy that we brought start at the next boot.
+# ... nor an nginx, haproxy or certbot that we brought start at the next boot.
 if [ -z "$had_nginx" ] && command -v nginx >/dev/null; then
     update-rc.d nginx disable >/dev/null 2>&1 || true
 fi
 if [ -z "$had_haproxy" ] && command -v haproxy >/dev/null; then
     update-rc.d haproxy disable >/dev/null 2>&1 || true
+fi
+if [ -z "$had_certbot" ] && command -v certbot >/dev/null; then
+    rm -f /etc/systemd/system/timers.target.wants/certbot.timer
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
 # README.md has at most 250 lines, its links lead somewhere, and each of its commands (after "$ ")
-# is run here, is run by another script, or needs what this one must not use: root or a network.
+# is run here, is run by another script (those of root: deploy.sh), or needs a network.
 set -eu
 tmp=$(mktemp -d) pids=
 # shellcheck disable=SC2086  # one word a process
@@ -24,6 +24,15 @@ for page in README.md examples/README.md; do
         esac
     done
 done
+
+# Of the lines that install something, only that of this system can be tried; and not really.
+if command -v apt-get >/dev/null; then
+    # shellcheck disable=SC2016  # Markdown's
+    packages=$(sed -n 's/^| Debian, Ubuntu | `sudo apt-get install \(.*\)` |$/\1/p' README.md)
+    [ -n "$packages" ] || fail "no line for Debian"
+    # shellcheck disable=SC2086  # one word a package
+    apt-get -s install $packages >/dev/null || fail "apt-get install $packages"
+fi
 
 make --no-print-directory build/examples/serve >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -70,7 +79,7 @@ while read -r line <&3; do
         for word in ca.pem 'never ca.key' Debian Windows Firefox Android iPhone; do
             grep -q "$word" "$tmp/log" || fail "--trust does not say: $word"
         done ;;
-    'sudo build/examples/serve --acme '*) ;;            # acme.sh, with a CA for tests
+    'sudo build/examples/serve --acme '*) ;;            # deploy.sh, with a CA for tests
     'build/examples/serve '*)
         # shellcheck disable=SC2086,SC2046  # words
         set -- $(echo "$line" | sed "s,~/[a-z]*,$tmp/photos,; s,fullchain.pem,tests/data/server-p256.pem,
@@ -79,8 +88,10 @@ while read -r line <&3; do
         start "$@" --port "$port"
         ask '' >/dev/null || fail "$line: $(cat "$tmp/log")"
         stop ;;
-    'git clone '* | 'make -C BearSSL' | *' BearSSL/build/libbearssl.a') ;;      # network
-    'sudo make install' | *'pkg-config --cflags --libs httpsbind)') ;;          # install.sh
+    'git clone '*) [ -z "${BEARSSL:-}" ] || ln -s "$(cd "$BEARSSL" && pwd)" "$tmp/first/BearSSL" ;;   # network
+    'make -C BearSSL' | *' BearSSL/build/libbearssl.a')
+        [ -z "${BEARSSL:-}" ] || (cd "$tmp/first" && $line >"$tmp/log") || fail "$line" ;;
+    'sudo make install' | *'pkg-config --cflags --libs httpsbind)') ;;          # install.sh, deploy.sh
     *) fail "nobody runs this command" ;;
     esac
 done 3<"$tmp/commands"
