@@ -1,10 +1,10 @@
 // The pages of the examples in Chromium, and pictures of them: tools.js CHROMIUM FOLDER PORTS, those of
-// embedded, form, filedrop and dashboard.
+// embedded, form, filedrop, dashboard and api, and the one at which api expects pages of another origin.
 'use strict';
-const fs = require('fs'), path = require('path');
+const fs = require('fs'), http = require('http'), path = require('path');
 const { within, browse, main } = require('./chromium.js');
 const [chromium, folder, ...ports] = process.argv.slice(2);
-const site = name => `https://localhost:${ports[['embedded', 'form', 'filedrop', 'dashboard'].indexOf(name)]}/`;
+const site = name => `https://localhost:${ports[['embedded', 'form', 'filedrop', 'dashboard', 'api'].indexOf(name)]}/`;
 
 // NAME-light.png, -dark.png and -phone.png.
 async function picture(page, name) {
@@ -95,9 +95,34 @@ async function dashboard(open) {
     console.log('ok: dashboard in Chromium');
 }
 
+// A page of the origin that may, and the same page of another: a browser asks with OPTIONS for both.
+async function api(open) {
+    const app = http.createServer((request, response) => response.end('<!doctype html><title>app</title>'));
+    await new Promise(ready => app.listen(ports[5], ready));
+    const visit = async host => {
+        const page = await open(`http://${host}:${ports[5]}/`);
+        await within('the page', () => page(`document.title === 'app'`));
+        return async (method, path, body) => (await page.ask('Runtime.evaluate', {
+            awaitPromise: true, returnByValue: true, expression: `fetch('${site('api')}notes${path}', {
+                method: '${method}', body: ${body ? `JSON.stringify({ text: '${body}' })` : 'undefined'}, headers: {
+                'Authorization': 'Basic ' + btoa('ann:secret'), 'Content-Type': 'application/json' } })
+                .then(r => r.text()).catch(e => 'refused')` })).result.result.value;
+    };
+    const ask = await visit('localhost'), stranger = await visit('127.0.0.1');
+    const got = [await ask('POST', '', 'from a page'), await ask('PUT', '/1', 'changed'), await ask('GET', ''),
+                 await stranger('GET', ''), await stranger('DELETE', '/1'), await ask('DELETE', '/1'), await ask('GET', '')];
+    const wanted = ['{"id":1,"text":"from a page"}', '{"id":1,"text":"changed"}', '[{"id":1,"text":"changed"}]',
+                    'refused', 'refused', '', '[]'];
+    if (got.map(text => text.trim()).join() !== wanted.join())
+        throw new Error(`api: ${got}`);
+    app.close();
+    console.log('ok: api in Chromium, for a page of another origin');
+}
+
 main(browse(chromium, async open => {
     await embedded(open);
     await form(open);
     await filedrop(open);
     await dashboard(open);
+    await api(open);
 }).then(() => process.exit(0)));

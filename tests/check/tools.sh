@@ -280,7 +280,13 @@ expect 303 -b "$out/jar" -c "$out/jar" -d "form=$form_token&password=correct+hor
 # --- Chromium -----------------------------------------------------------------------------------
 chromium=$(command -v chromium || true)
 if [ -n "$chromium" ] && NODE_PATH=/usr/share/nodejs node -e 'require("ws")' 2>/dev/null; then
-    NODE_PATH=/usr/share/nodejs node tests/check/tools.js "$chromium" "$out" "$embedded" "$form" "$filedrop" "$port"
+    dashboard=$port dashboard_pid=$pid dashboard_site=$site
+    app=$(node -e 'const s = require("net").createServer().listen(0, () => { console.log(s.address().port); s.close(); })')
+    start api --port 0 --origin "http://localhost:$app"
+    NODE_PATH=/usr/share/nodejs node tests/check/tools.js "$chromium" "$out" "$embedded" "$form" "$filedrop" \
+        "$dashboard" "$port" "$app"
+    stop
+    program=dashboard pid=$dashboard_pid site=$dashboard_site
     [ "$(cat "$out"/form/form-*/message.txt)" = 'The lamp <b>flickers</b>.' ] || fail "form: the message of Chromium"
     [ "$(cat "$out"/form/form-*/1-log.txt)" = 'a file' ] || fail "form: the file of Chromium"
     grep -rqx 'dropped' "$out/drop" || fail "filedrop: the file of Chromium"
