@@ -1090,7 +1090,10 @@ static const char *fingerprint(char buf[128], const hsb_security *security, cons
 /* One more line that says where. */
 static void print_url(const char *address, int port, bool *first)
 {
-    common_print(2, "  %-12s https://%s:%d/\n", *first ? "open" : "", address, port);
+    char text[16] = "";
+    if (port != 443)
+        snprintf(text, sizeof text, ":%d", port);
+    common_print(2, "  %-12s https://%s%s/\n", *first ? "open" : "", address, text);
     *first = false;
 }
 
@@ -1136,7 +1139,11 @@ static void print_where(const common *c, hsb_server *server)
     static const uint8_t any[16] = { 0 };
     char text[HSB_ADDRESS_TEXT_MAX];
     hsb_address bound = hsb_server_address(server, 0);
-    bool v6 = bound.family == HSB_IPV6;
+    bool v6 = bound.family == HSB_IPV6, first = true;
+    for (int i = 0; i < acme_count; i++)            /* its certificate has no address           */
+        print_url(acme_names[i], bound.port, &first);
+    if (acme_count)
+        return;
     if (bound.family == HSB_UNIX)
         common_print(2, "  open         curl -k --unix-socket %s https://localhost/\n", bound.path);
     else if (memcmp(bound.bytes, any, v6 ? 16 : 4) == 0)

@@ -57,6 +57,7 @@ start first
 within grep -q 'localhost: a new certificate; to be renewed' "$out/first.log"
 curl -sS --cacert "$out/api/ca.pem" "https://localhost:$management/roots/0" -o "$out/root.pem"
 curl -sS --cacert "$out/root.pem" "https://localhost:$https/" | grep -q 'Trusted by itself' || fail curl
+grep -q "^  open  *https://localhost:$https/\$" "$out/first.log" || fail "it does not say where"
 kill $serve
 wait $serve || fail "serve ends with $?"
 start second

@@ -254,6 +254,7 @@ echo 'A site' >"$HOME/site/index.html"
 echo 'Photos' >"$HOME/photos/index.html"
 begin 'cc -I. -o serve examples/serve.c -lbearssl && sudo ./serve --acme www.example.org ~/site'
 within says 'A site' https://www.example.org/
+grep -q '^  open  *https://www.example.org/$' "$tmp/program.log" || fail "serve does not say where"
 stop $program
 mkdir -p build/examples && cp serve build/examples
 begin 'sudo build/examples/serve --acme www.example.org ~/photos'
