@@ -320,6 +320,7 @@ static void serve_says_all_its_addresses(void **state)
         child *c = launch((const char *[]){ "serve", CERT, "--address", hosts[i], top, NULL });
         bool started = child_says(&c->out, "listening on https://", 1);
         if (started) {                                  /* there may be no IPv6               */
+            assert_true(child_says(&c->err, "  stop  ", 1));       /* the banner's last line */
             snprintf(line, sizeof line, " https://127.0.0.1:%d/\n", port_of(c, "listening"));
             assert_non_null(strstr(c->err.text, line));
             snprintf(line, sizeof line, " https://[::1]:%d/\n", port_of(c, "listening"));
