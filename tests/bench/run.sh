@@ -49,8 +49,8 @@ serve() {
     at[$name]=$((port++))
     case $name in
     nginx*)
-        sed "s|@PORT@|${at[$name]}|; s|@HERE@|$PWD|; s|@USER@|$(id -un) $(id -gn)|; s|@TLS@|$tls|" \
-            tests/bench/nginx.conf >"$out/$name.conf"
+        sed "s|@PORT@|${at[$name]}|; s|@HERE@|$PWD|; s|@USER@|$(id -un) $(id -gn)|; s|@TLS@|$tls|; s|@NAME@|$name|; s|@FILES@|20000|; s|@CONNECTIONS@|16000|" \
+            tests/bench/peers/nginx.conf >"$out/$name.conf"
         nginx -p "$PWD/$out" -c "$name.conf" -e "$name.log" &>"$out/$name.out" & ;;
     *-sharers)
         $out/echo --tls "$tls" --address 127.0.0.1 --port "${at[$name]}" --cert $cert --key $key \
@@ -60,7 +60,7 @@ serve() {
             &>"$out/$name.log" & ;;
     esac
     worker[$name]=$! pids[$name]=$!
-    $out/client requests "${at[$name]}" 1 || fail "$name does not start: see $out/$name.log"
+    $out/client "$tls" requests "${at[$name]}" 1 || fail "$name does not start: see $out/$name.log"
     [[ $name != nginx* ]] || worker[$name]=$(pgrep -P $! | head -n 1)
 }
 
@@ -91,7 +91,7 @@ handshakes() {
     local before n wrong
     before=$(cpu "$2")
     if [ "$1$tls" = reuse1.3 ]; then    # s_time does not wait for tickets: with a request each
-        $out/client resume "${at[$2]}" 300 || fail "resumption"
+        $out/client "$tls" resumed "${at[$2]}" 300 || fail "resumption"
         sample "$1" "$2" "$(calc "($(cpu "$2") - $before) * 1000 / 301")"
         return
     fi
@@ -155,7 +155,7 @@ bulk() {
 
 # hold N SERVER: N idle connections, until let_go
 hold() {
-    coproc holder { $out/client idle "${at[$2]}" "$1"; }
+    coproc holder { $out/client "$tls" idle "${at[$2]}" "$1"; }
     read -r -u "${holder[0]}" || fail "the idle connections were not accepted"
 }
 
@@ -198,7 +198,7 @@ instructions() {
     local n counts=()
     for n in "$2" "$3"; do
         serve "echo-$1-$n" valgrind --tool=callgrind "--callgrind-out-file=$out/callgrind.$1.$n"
-        $out/client "$1" "${at[echo-$1-$n]}" "$n" || fail "valgrind: see $out/echo-$1-$n.log"
+        $out/client "$tls" "$1" "${at[echo-$1-$n]}" "$n" || fail "valgrind: see $out/echo-$1-$n.log"
         stop "echo-$1-$n"
         counts+=("$(awk '/^summary:/ { print $2 }' "$out/callgrind.$1.$n")")
     done
@@ -245,7 +245,7 @@ table() {
     row "the same of nginx"                      2 user.nginx keep.nginx ""
     row "us per request, two sharers / one"      2 keep.echo-sharers keep.echo "<= 1.10"
     row "instructions, keep-alive request"       0 instructions.requests none ""
-    row "instructions, resumed handshake"        0 instructions.resume none ""
+    row "instructions, resumed handshake"        0 instructions.resumed none ""
     echo
     cat $out/primitives.txt
     echo
@@ -282,7 +282,7 @@ begin=$SECONDS missing=
 rm -rf $out/samples
 mkdir -p $out/samples $out/www/bytes
 build echo examples/echo.c
-build client tests/bench/client.c "-DVERSION=TLS1_${tls#1.}_VERSION"
+build client tests/bench/client.c 
 build primitives tests/bench/primitives.c
 build chain tests/bench/chain.c
 [ -e $out/www/bytes/$download ] || head -c $download /dev/zero >$out/www/bytes/$download
@@ -322,7 +322,7 @@ fi
 if has valgrind; then
     say $'instructions\n'
     instructions requests 100 1100
-    instructions resume 10 110
+    instructions resumed 10 110
 fi
 table
 for program in head growth; do
