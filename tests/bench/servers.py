@@ -25,7 +25,7 @@ PEERS = {'nginx': 'nginx', 'lighttpd': 'lighttpd', 'haproxy': 'haproxy', 'caddy'
          'microhttpd': 'microhttpd'}
 CANNOT = {'haproxy': {'bulk'}, 'microhttpd': {'resumed'}}       # no files; no sessions
 
-ports = itertools.count(20000 + os.getpid() % 10000)            # below the ephemeral ones
+ports = itertools.count(20000 + os.getpid() % 10000, 2)         # below the ephemeral ones
 running = []
 
 
@@ -113,6 +113,8 @@ class Server:
         template = {'nginx': 'nginx.conf', 'lighttpd': 'lighttpd.conf', 'haproxy': 'haproxy.cfg',
                     'caddy': 'Caddyfile'}[kind]
         here = os.getcwd()
+        if kind == 'haproxy':           # wants two descriptors for each
+            connections = min(connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 100)
         path = configuration(template, self.name, PORT=port, TLS=version, HERE=here, NAME=self.name,
                              FILES=connections + 500, CONNECTIONS=connections,
                              USER=f'{getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name}')

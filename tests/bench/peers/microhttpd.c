@@ -34,7 +34,12 @@ static enum MHD_Result answer(void *user, struct MHD_Connection *connection, con
                               const char *method, const char *version, const char *upload,
                               size_t *upload_size, void **state)
 {
-    (void)user, (void)method, (void)version, (void)upload, (void)upload_size, (void)state;
+    static int head;                    /* *state, once the head has come: answer at the end */
+    (void)user, (void)method, (void)version, (void)upload, (void)upload_size;
+    if (!*state) {
+        *state = &head;
+        return MHD_YES;
+    }
     if (strncmp(url, "/bytes/", 7) != 0)
         return MHD_queue_response(connection, 200, hello);
     struct MHD_Response *bytes =
