@@ -67,47 +67,58 @@ def symbols(path, *flags):
             yield found[2], int(found[1], 16), found[3] or ''
 
 
-def by_section():
-    """{section: (bytes in the whole object, bytes of these in hello)}, in the header's order."""
-    sections, home, result = section_of_line(), {}, {}
-    result.update((name, [0, 0]) for name in sections if name)
+def homes():
+    """The section of each function and object of the header in hello.o."""
+    sections = section_of_line()
     for name, size, place in symbols(f'{OUT}/hello.o', '-l'):
         path, _, line = place.rpartition(':')
         if path.endswith(HEADER):
-            home[name] = sections[int(line)]
-            result[home[name]][0] += size
+            yield name, size, sections[int(line)]
+
+
+def by_section():
+    """{section: [bytes in the whole object, bytes of these in hello]}, in the header's order, and
+    the bytes in hello of what is not the header's."""
+    home, result, others = {}, {}, 0
+    result.update((name, [0, 0]) for name in section_of_line() if name)
+    for name, size, section in homes():
+        home[name] = section
+        result[section][0] += size
     for name, size, _ in symbols(f'{OUT}/hello'):
         if name in home:
             result[home[name]][1] += size
-    return {name: sizes for name, sizes in result.items() if sizes[0]}
+        else:
+            others += size
+    return {name: sizes for name, sizes in result.items() if sizes[0]}, others
 
 
 def largest(count=60):
     """What takes most in hello: (bytes, section or "-" for what is not the header's, name)."""
-    sections, home = section_of_line(), {}
-    for name, _, place in symbols(f'{OUT}/hello.o', '-l'):
-        path, _, line = place.rpartition(':')
-        home[name] = sections[int(line)] if path.endswith(HEADER) else '-'
+    home = {name: section for name, _, section in homes()}
     found = [(size, home.get(name, '-'), name) for name, size, _ in symbols(f'{OUT}/hello')]
     return sorted(found, reverse=True)[:count]
 
 
-def texts():
-    """Bytes of string literals in the object, which belong to no symbol."""
-    return sum(int(line.split()[1]) for line in run('size', '-A', f'{OUT}/hello.o').splitlines()
-               if re.search(r'\.str\d', line))
+def parts(path, pattern):
+    """Bytes of those parts of an object or a program whose names match."""
+    return sum(int(line.split()[1]) for line in run('size', '-A', path).splitlines()
+               if re.match(pattern, line))
 
 
 def table():
-    sizes = by_section()
+    sections, others = by_section()
     lines = ['| section | all of it, KB | in `hello`, KB |', '|---|---:|---:|']
-    lines += [f'| {name} | {whole / 1000:.1f} | {used / 1000:.1f} |' for name, (whole, used) in sizes.items()]
-    whole, used = (sum(pair[i] for pair in sizes.values()) for i in (0, 1))
-    size = os.path.getsize(f'{OUT}/hello.stripped')
-    lines += [f'| together | {whole / 1000:.1f} | {used / 1000:.1f} |',
-              f'| texts of all sections | {texts() / 1000:.1f} | |',
-              f'| BearSSL, texts, tables of the linker | | {(size - used) / 1000:.1f} |',
-              f'| `hello`, stripped | | {size / 1000:.1f} |']
+    lines += [f'| {name} | {whole / 1000:.1f} | {used / 1000:.1f} |'
+              for name, (whole, used) in sections.items()]
+    whole, used = (sum(pair[i] for pair in sections.values()) for i in (0, 1))
+    texts = parts(f'{OUT}/hello.o', r'\.rodata\..*str\d')
+    size, unwinding = os.path.getsize(f'{OUT}/hello.stripped'), parts(f'{OUT}/hello.stripped', r'\.eh_frame')
+    rows = (('all sections', whole, used), ('their texts', texts, None), ('BearSSL', None, others),
+            ('unwind tables of both', None, unwinding),
+            ('texts, and what the linker adds', None, size - used - others - unwinding),
+            ('`hello`, stripped', None, size))
+    lines += [f'| {name} | {"" if a is None else format(a / 1000, ".1f")} | '
+              f'{"" if b is None else format(b / 1000, ".1f")} |' for name, a, b in rows]
     return lines
 
 
