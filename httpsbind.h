@@ -14017,54 +14017,56 @@ struct hsb__tls {
 };
 
 /* --- what went wrong ------------------------------------------------------------------ */
+static const hsb__fault hsb__tls_faults[] = {
+    { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
+    { BR_ERR_BAD_STATE,            80, "internal error" },
+    { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
+    { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
+    { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
+    { BR_ERR_TOO_LARGE,            22, "record too large" },
+    { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered, or another key" },
+    { BR_ERR_NO_RANDOM,            80, "no randomness" },
+    { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
+    { BR_ERR_UNEXPECTED,           10, "message out of order" },
+    { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
+    { BR_ERR_BAD_ALERT,            50, "malformed alert" },
+    { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
+    { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
+    { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
+    { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
+    { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
+    { BR_ERR_BAD_FINISHED,         51, "handshake altered on its way" },
+    { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
+    { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
+    { BR_ERR_BAD_SIGNATURE,        51, "client certificate: not signed with its key" },
+    { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
+    { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
+    { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
+    { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
+    { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP" },
+    { HSB__TLS_ERR_FOREIGN,        10, "not TLS: another protocol" },
+    { HSB__TLS_ERR_PROTOCOLS,      50, "malformed list of protocols (ALPN)" },
+    { HSB__TLS_ERR_POINTS,         47, "the client has no uncompressed points" },
+    { HSB__TLS_ERR_LARGE,          22, "handshake message too large" },
+    { HSB__TLS_ERR_NOTHING_COMMON, 40, "the client has no suite, group or signature of ours" },
+    { HSB__TLS_ERR_SHARE,          47, "the client's key share is no point of its group" },
+    { HSB__TLS_ERR_ILLEGAL,        47, "a value in a handshake message that may not be there" },
+    { HSB__TLS_ERR_MISSING,       109, "ClientHello without an extension that TLS 1.3 needs" },
+    { HSB__TLS_ERR_ALPN,          120, "the client speaks no protocol of ours (ALPN)" },
+    { HSB__TLS_ERR_NO_CERTIFICATE, 116, "client certificate: none was sent" },
+    { HSB__TLS_ERR_SIGN,           80, "our key does not sign" },
+    { HSB__TLS_ERR_FALLBACK,       86, "the client fell back to an older TLS without need" },
+    { HSB__TLS_ERR_VERSION,        70, "the client speaks no version of TLS of ours" },
+    { HSB__TLS_ERR_BINDER,         51, "ticket without the key that belongs to it" },
+    { HSB__TLS_ERR_UNASKED,       110, "client certificate: an extension nobody asked for" }
+};
+
 static const hsb__fault *hsb__tls_fault_of(int code)
 {
-    static const hsb__fault faults[] = {
-        { BR_ERR_BAD_PARAM,            50, "malformed handshake message" },
-        { BR_ERR_BAD_STATE,            80, "internal error" },
-        { BR_ERR_UNSUPPORTED_VERSION,  70, "not TLS 1.2" },
-        { BR_ERR_BAD_VERSION,          70, "record of another TLS version" },
-        { BR_ERR_BAD_LENGTH,           22, "record of an impossible length" },
-        { BR_ERR_TOO_LARGE,            22, "record too large" },
-        { BR_ERR_BAD_MAC,              20, "record does not decrypt: altered, or another key" },
-        { BR_ERR_NO_RANDOM,            80, "no randomness" },
-        { BR_ERR_UNKNOWN_TYPE,         10, "record of an unknown type" },
-        { BR_ERR_UNEXPECTED,           10, "message out of order" },
-        { BR_ERR_BAD_CCS,              10, "malformed ChangeCipherSpec" },
-        { BR_ERR_BAD_ALERT,            50, "malformed alert" },
-        { BR_ERR_BAD_HANDSHAKE,        50, "malformed handshake message" },
-        { BR_ERR_OVERSIZED_ID,         50, "session ID too long" },
-        { BR_ERR_BAD_FRAGLEN,          47, "malformed maximum fragment length" },
-        { BR_ERR_BAD_SECRENEG,         40, "malformed renegotiation info" },
-        { BR_ERR_LIMIT_EXCEEDED,       43, "client certificate: RSA key above 4096 bits" },
-        { BR_ERR_BAD_FINISHED,         51, "handshake altered on its way" },
-        { BR_ERR_RESUME_MISMATCH,      40, "resumed session does not fit" },
-        { BR_ERR_INVALID_ALGORITHM,    40, "signature with an algorithm that was not offered" },
-        { BR_ERR_BAD_SIGNATURE,        51, "client certificate: not signed with its key" },
-        { BR_ERR_WRONG_KEY_USAGE,      43, "client certificate: its key may not sign" },
-        { BR_ERR_NO_CLIENT_AUTH,       40, "client certificate: none was sent" },
-        { HSB__TLS_ERR_MEMORY,         80, "out of memory" },
-        { HSB__TLS_ERR_FLOOD,          10, "too many records without content" },
-        { HSB__TLS_ERR_PLAIN,           0, "not TLS: plain HTTP" },
-        { HSB__TLS_ERR_FOREIGN,        10, "not TLS: another protocol" },
-        { HSB__TLS_ERR_PROTOCOLS,      50, "malformed list of protocols (ALPN)" },
-        { HSB__TLS_ERR_POINTS,         47, "the client has no uncompressed points" },
-        { HSB__TLS_ERR_LARGE,          22, "handshake message too large" },
-        { HSB__TLS_ERR_NOTHING_COMMON, 40, "the client has no suite, group or signature of ours" },
-        { HSB__TLS_ERR_SHARE,          47, "the client's key share is no point of its group" },
-        { HSB__TLS_ERR_ILLEGAL,        47, "a value in a handshake message that may not be there" },
-        { HSB__TLS_ERR_MISSING,       109, "ClientHello without an extension that TLS 1.3 needs" },
-        { HSB__TLS_ERR_ALPN,          120, "the client speaks no protocol of ours (ALPN)" },
-        { HSB__TLS_ERR_NO_CERTIFICATE, 116, "client certificate: none was sent" },
-        { HSB__TLS_ERR_SIGN,           80, "our key does not sign" },
-        { HSB__TLS_ERR_FALLBACK,       86, "the client fell back to an older TLS without need" },
-        { HSB__TLS_ERR_VERSION,        70, "the client speaks no version of TLS of ours" },
-        { HSB__TLS_ERR_BINDER,         51, "ticket without the key that belongs to it" },
-        { HSB__TLS_ERR_UNASKED,       110, "client certificate: an extension nobody asked for" }
-    }, other = { 0, 80, "failure" };
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        if (faults[i].code == code)
-            return &faults[i];
+    static const hsb__fault other = { 0, 80, "failure" };
+    for (size_t i = 0; i < sizeof hsb__tls_faults / sizeof *hsb__tls_faults; i++)
+        if (hsb__tls_faults[i].code == code)
+            return &hsb__tls_faults[i];
     return code > BR_ERR_X509_OK && code < BR_ERR_RECV_FATAL_ALERT ? hsb__trust_fault(code)
                                                                     : &other;
 }
