@@ -768,7 +768,7 @@ HSB_API int         hsb_server_port(const hsb_server *server);          /* of li
 HSB_API hsb_options hsb_server_options(const hsb_server *server);       /* with the defaults      */
 /* Renewal: new handshakes of that listener use this security; -1: of every listener that has one.
    Open connections keep the old one.  False: HSB_ERR_CERT (client certificates are asked for, but
-   it trusts nobody) or HSB_ERR_MISUSE; nothing has changed.                                      */
+   it trusts nobody) or HSB_ERR_MISUSE (that listener speaks no TLS); nothing has changed.        */
 HSB_API bool        hsb_server_set_security(hsb_server *server, int listener,
                                             hsb_security *security, hsb_error *err);
 /* The server is closing, from the turn on that follows hsb_server_close: an answer without an end
@@ -21900,6 +21900,8 @@ HSB_API bool hsb_server_set_security(hsb_server *server, int listener, hsb_secur
         HSB__MISUSE(hsb__public_refuse, err, "hsb_server_set_security: server or security is NULL");
     else if (listener < -1 || listener >= server->door_count)
         HSB__MISUSE(hsb__public_refuse, err, "hsb_server_set_security: no such listener");
+    else if (listener >= 0 && !server->doors[listener]->security)
+        HSB__MISUSE(hsb__public_refuse, err, "hsb_server_set_security: that listener is plain");
     else
         return hsb__server_set_security(server, listener, security, err);
     return false;

@@ -815,6 +815,7 @@ static void test_misuse(void **state)
     MISUSED(12, hsb_lookup(NULL, HSB_FAMILY_ANY, &a, 1, &err), 0);
     MISUSED(13, hsb_lookup("localhost", HSB_FAMILY_ANY, NULL, 1, &err), 0);
     MISUSED(14, hsb_security_new(NULL, &err), NULL);
+    MISUSED(15, hsb_server_set_security(b.r.server, 0, rig_security(), &err), false);   /* it is plain */
     misuses = 0;
     hsb_options injects = { .server_header = "x\r\nSet-Cookie: y" };
     assert_null(hsb_bind("127.0.0.1", 0, &injects, &err));
