@@ -65,6 +65,8 @@ static bool point(const char *call, long nth, int code, size_t cut)
         fail_msg("%s %ld failed with %d, and nobody noticed", call, nth, code);
     if (!issued) {
         assert_true(strlen(k.text) > 20 && strstr(k.text, "; next try "));
+        if (code == ENOMEM && strcmp(call, "alloc") == 0 && !strstr(k.text, "out of memory"))
+            fail_msg("allocation %ld: %s", nth, k.text);
         assert_ptr_equal(k.acme->security, before);
         assert_int_equal(k.acme->memory.used, used);
     }
@@ -123,8 +125,18 @@ static void a_line_that_breaks(void **state)
 
 static void no_memory(void **state)
 {
+    hsb_error err;
     (void)state;
     each_point("alloc", ENOMEM, 0);
+    customer k = { 0 };
+    customer_start(&k, authority.directory);
+    assert_true(hsb_server_set_acme(k.server, NULL, &err));
+    fault_plan("alloc", 1, ENOMEM);
+    assert_false(hsb_server_set_acme(k.server, k.acme, &err));
+    assert_int_equal(err.status, HSB_ERR_MEMORY);
+    fault_none();
+    assert_true(hsb_server_set_acme(k.server, k.acme, &err));
+    customer_stop(&k);
 }
 
 static void short_reads_and_writes(void **state)

@@ -229,6 +229,18 @@ static void test_bind_address(void **state)
     assert_int_equal(found[0].port, 8443);
 }
 
+/* Nothing of what was there is left behind the path; the port does not matter. */
+static void test_bind_path(void **state)
+{
+    (void)state;
+    memset(&found[0], 0xFF, sizeof found[0]);
+    assert_true(hsb__resolver_bind_address(&found[0], "unix:/run/x.sock", -1, &err));
+    assert_int_equal(found[0].family, HSB_UNIX);
+    assert_string_equal(found[0].path, "/run/x.sock");
+    assert_int_equal(found[0].port, 0);
+    assert_false(hsb__resolver_bind_address(&found[0], "unix:", 0, &err));
+}
+
 static void test_ports_outside(void **state)
 {
     static const int bad[] = { -1, 65536, 70000, INT_MIN, INT_MAX };
@@ -268,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_loopback_names_on_a_machine_without_ipv4),
         cmocka_unit_test(test_take),
         cmocka_unit_test(test_bind_address),
+        cmocka_unit_test(test_bind_path),
         cmocka_unit_test(test_ports_outside),
         cmocka_unit_test(test_bind_errors_name_host_and_port),
     };

@@ -174,6 +174,34 @@ static void self_signed_refused(void **state)
                         "self-signed certificate: the clock is wrong");
 }
 
+/* Each name once, and names of the same length are not the same. */
+static void lists_of_names(void **state)
+{
+    static const char *const few[] = { "aa.test", "bb.test", "AA.test", "127.0.0.2", "127.0.0.1", "b.test",
+                                       NULL };
+    const char *many[HSB__SAN_NAMES + 2];
+    hsb__memory m = { 0 };
+    hsb__san san;
+    hsb_error err;
+    int count = 0;
+    (void)state;
+    assert_true(hsb__san_make(&m, &san, "localhost", few, true, &err));
+    hsb_str rest = hsb__san_text(&san), name;
+    for (unsigned tag; rest.len && hsb__der_next(&rest, &tag, &name);)
+        count++;
+    assert_int_equal(count, 7);             /* localhost, its two addresses, and four of these */
+    hsb__san_free(&m, &san);
+    for (int i = 0; i < HSB__SAN_NAMES + 1; i++)
+        many[i] = "a.test";
+    many[HSB__SAN_NAMES + 1] = NULL;
+    assert_false(hsb__san_make(&m, &san, NULL, many, false, &err));
+    assert_int_equal(err.status, HSB_ERR_LIMIT);
+    many[HSB__SAN_NAMES] = NULL;
+    assert_true(hsb__san_make(&m, &san, NULL, many, false, &err));
+    hsb__san_free(&m, &san);
+    assert_int_equal(m.used, 0);
+}
+
 static void self_signed_without_memory(void **state)
 {
     hsb__memory plain = { 0 };
@@ -200,6 +228,7 @@ int main(void)
         cmocka_unit_test(self_signed_names),
         cmocka_unit_test(self_signed_contents),
         cmocka_unit_test(self_signed_refused),
+        cmocka_unit_test(lists_of_names),
         cmocka_unit_test(self_signed_without_memory),
     };
     return cmocka_run_group_tests_name("selfsigned", tests, NULL, NULL);

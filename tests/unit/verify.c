@@ -314,6 +314,32 @@ static void lists_without_memory(void **state)
     chains_hide(&w, &b);
 }
 
+/* Of Netscape's types, which are one byte, the highest bit lets a client in, and no other. */
+static void every_netscape_type(void **state)
+{
+    hsb__x509 cert = { .has = HSB__X509_NETSCAPE, .for_clients = true };
+    (void)state;
+    cert.serial = hsb__text_make("\x01", 1);
+    for (unsigned type = 0; type < 256; type++) {
+        cert.netscape = type;
+        assert_int_equal(hsb__trust_check_leaf(&cert), type & 0x80 ? 0 : HSB__FAULT_PURPOSE);
+    }
+}
+
+/* An entry of a list: a serial, a date, and behind them extensions or nothing. */
+static void an_entry_and_more(void **state)
+{
+    static const char good[] = "\x30\x12\x02\x01\x05\x17\x0D" "270101000000Z";
+    static const char more[] = "\x30\x14\x02\x01\x05\x17\x0D" "270101000000Z\x05\x00";
+    hsb_str rest = hsb__text_make(good, sizeof good - 1), serial;
+    (void)state;
+    assert_null(hsb__crl_next_entry(&rest, &serial));
+    assert_int_equal(serial.len, 1);
+    assert_int_equal(rest.len, 0);
+    rest = hsb__text_make(more, sizeof more - 1);
+    assert_string_equal(hsb__crl_next_entry(&rest, &serial), "malformed");
+}
+
 /* A thousand serials in any order, and those between them. */
 static void many_serials(void **state)
 {
@@ -397,6 +423,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beside_openssl),
         cmocka_unit_test(lists_are_obeyed),
+        cmocka_unit_test(every_netscape_type),
+        cmocka_unit_test(an_entry_and_more),
         cmocka_unit_test(lists_and_pins),
         cmocka_unit_test(forged_lists),
         cmocka_unit_test(lists_that_are_not_loaded),
