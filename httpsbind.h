@@ -14828,7 +14828,7 @@ static void hsb__tls_shut(hsb__tls *t)
             memory, timers, poller, the clock of this turn, the bytes just received
    Uses     >>platform >>memory >>list >>text >>timer >>poller >>inbox >>tls
    Names    hsb__loop_*, hsb__options_*, hsb__pace_*, hsb__after_add
-   Tests    tests/unit/loop.c                                                        */
+   Tests    tests/unit/loop.c, tests/live/timeouts.c                                  */
 
 enum {
     HSB__STAGE = 65536          /* one recv at most; a client's record is up to 16 KiB + 325 */

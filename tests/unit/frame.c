@@ -162,14 +162,14 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(status_lines),
-        cmocka_unit_test(the_table_is_in_order),
-        cmocka_unit_test(fields_and_chunks),
-        cmocka_unit_test(no_length_writes_beyond_its_space),
-        cmocka_unit_test(the_longest_head_fits),
-        cmocka_unit_test(what_a_user_may_set),
-        cmocka_unit_test(which_have_a_body),
-        cmocka_unit_test(without_memory),
+        cmocka_unit_test_teardown(status_lines, end),
+        cmocka_unit_test_teardown(the_table_is_in_order, end),
+        cmocka_unit_test_teardown(fields_and_chunks, end),
+        cmocka_unit_test_teardown(no_length_writes_beyond_its_space, end),
+        cmocka_unit_test_teardown(the_longest_head_fits, end),
+        cmocka_unit_test_teardown(what_a_user_may_set, end),
+        cmocka_unit_test_teardown(which_have_a_body, end),
+        cmocka_unit_test_teardown(without_memory, end),
     };
-    return cmocka_run_group_tests(tests, NULL, end);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

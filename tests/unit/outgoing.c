@@ -114,9 +114,9 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_then_borrowed_bytes),
-        cmocka_unit_test(a_part_of_a_file),
-        cmocka_unit_test(a_file_that_shrinks_is_an_error),
+        cmocka_unit_test_teardown(bytes_then_borrowed_bytes, end),
+        cmocka_unit_test_teardown(a_part_of_a_file, end),
+        cmocka_unit_test_teardown(a_file_that_shrinks_is_an_error, end),
     };
-    return cmocka_run_group_tests(tests, NULL, end);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

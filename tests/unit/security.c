@@ -520,6 +520,14 @@ static void primitives(void **state)
     assert_true(c.ec->supported_curves >> BR_EC_curve25519 & 1);
     assert_int_equal(c.aes_is_fast, (br_aes_x86ni_ctr_get_vtable() && br_ghash_pclmul_get()) ||
                                     (br_aes_pwr8_ctr_get_vtable() && br_ghash_pwr8_get()));
+    memset(&c, 0, sizeof c);
+    assert_true(hsb__crypto_aes_is_fast(&c));           /* what we do not know is no portable code */
+    for (int i = 0; i < 5; i++) {
+        memset(&c, 0, sizeof c);
+        c.ctr = i == 0 ? &br_aes_ct64_ctr_vtable : i == 1 ? &br_aes_ct_ctr_vtable : NULL;
+        c.ghash = i == 2 ? br_ghash_ctmul64 : i == 3 ? br_ghash_ctmul : i == 4 ? br_ghash_ctmul32 : NULL;
+        assert_false(hsb__crypto_aes_is_fast(&c));
+    }
 }
 
 /* RFC 5246 F.1.4: a day at most, whatever is asked for. */

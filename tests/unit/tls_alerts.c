@@ -155,6 +155,22 @@ static void an_unknown_type_gets_its_alert(void **state)
 }
 
 /* Nothing follows close_notify: neither ours nor the client's, nor a fatal alert of its own. */
+/* In the clear a record has at most 16 KiB, and 256 bytes more where it may be sealed. */
+static void lengths_in_the_clear(void **state)
+{
+    static const struct { unsigned char header[5]; int error; } rows[] = {
+        { { 22, 3, 1, 0x40, 0x00 }, 0 }, { { 22, 3, 1, 0x40, 0x01 }, BR_ERR_BAD_LENGTH },
+        { { 21, 3, 3, 0x40, 0x01 }, BR_ERR_BAD_LENGTH }, { { 23, 3, 3, 0x41, 0x00 }, 0 },
+        { { 23, 3, 3, 0x41, 0x01 }, BR_ERR_BAD_LENGTH }, { { 22, 2, 0, 0, 1 }, BR_ERR_BAD_VERSION },
+        { { 19, 3, 3, 0, 1 }, BR_ERR_UNKNOWN_TYPE }, { { 24, 3, 3, 0, 1 }, BR_ERR_UNKNOWN_TYPE }
+    };
+    static hsb__record record;
+    size_t len;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(hsb__record_judge(&record, rows[i].header, &len), rows[i].error);
+}
+
 static void no_alert_after_the_end(void **state)
 {
     static const unsigned char unknown[6] = { 99, 3, 3, 0, 1, 0 };
@@ -475,6 +491,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_broken_record_gets_its_alert),
         cmocka_unit_test(an_unknown_type_gets_its_alert),
+        cmocka_unit_test(lengths_in_the_clear),
         cmocka_unit_test(no_alert_after_the_end),
         cmocka_unit_test(a_broken_record_after_our_change),
         cmocka_unit_test(refused_hellos),
