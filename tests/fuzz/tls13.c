@@ -15,7 +15,7 @@
 #define C13_MUST(condition) FUZZ_MUST(condition)
 #include "../unit/tls13_client.h"
 
-static hsb_security *securities[2];     /* the second one seals its tickets                  */
+static hsb_security *securities[2];     /* the second one seals its tickets, and has RSA     */
 static hsb__memory memory;
 static hsb__pool blocks;
 static hsb__tls_pool pool;
@@ -38,6 +38,8 @@ static void set_up(void)
     desc.identity.key = hsb_pem_file("tests/data/server-p256.key");
     desc.trusted = hsb_pem_file("tests/data/ca.pem");
     securities[0] = hsb_security_new(&desc, &err);
+    desc.identity.chain = hsb_pem_file("tests/data/server-rsa2048.pem");
+    desc.identity.key = hsb_pem_file("tests/data/server-rsa2048.key");
     desc.ticket_key = hsb_text("0123456789abcdef0123456789abcdef");
     securities[1] = hsb_security_new(&desc, &err);
     FUZZ_MUST(securities[0] && securities[1]);
@@ -78,7 +80,21 @@ static c13_hello hello_of(unsigned what, unsigned how, const c13_ticket *ticket)
     return h;
 }
 
-/* what: bits 0 and 1 are the state; bit 7: it proves its certificate. */
+/* The client's, of the kind that the server has. */
+static void show(c13 *c, unsigned what)
+{
+    c13_certificate(c, what >> 4 & 1 ? "tests/data/client-rsa.pem" : "tests/data/client-p256.pem");
+}
+
+static void prove(c13 *c, unsigned what)
+{
+    if (what >> 4 & 1)
+        c13_verify(c, "tests/data/client-rsa.key", 0x0804, 0x0804, NULL);
+    else
+        c13_verify(c, "tests/data/client-p256.key", 0x0403, 0x0403, NULL);
+}
+
+/* what: bits 0 and 1 are the state; bit 4: see securities; bit 7: it proves its certificate. */
 static void begin(c13 *c, unsigned what, unsigned how, c13_hello *h)
 {
     const unsigned state = what & 3;
@@ -92,27 +108,33 @@ static void begin(c13 *c, unsigned what, unsigned how, c13_hello *h)
     if (state > 1 && c->retry)
         c13_hello_send(c, h);
     if (state > 1 && c->asked && c->seen >> 20 & 1) {
-        c13_certificate(c, shows ? "tests/data/client-p256.pem" : NULL);
+        if (shows)
+            show(c, what);
+        else
+            c13_certificate(c, NULL);
         if (shows && what >> 7)
-            c13_verify(c, "tests/data/client-p256.key", 0x0403, 0x0403, NULL);
+            prove(c, what);
     }
     if (state > 2 && c->seen >> 20 & 1 && !(shows && c->asked && !(what >> 7)))
         c13_finish(c);
 }
 
-static void make_own(c13 *c, unsigned kind, const c13_hello *h, c13_bytes *m)
+static void make_own(c13 *c, unsigned what, unsigned kind, const c13_hello *h, c13_bytes *m)
 {
     unsigned char mac[64];
     m->len = 0;
     if (kind == 0) {
-        c13_make_hello(c, h, m);
+        c13_hello again = *h;
+        again.shares[0] = c->retry ? c->group : h->shares[0];
+        again.early = h->early && !c->retry;
+        c13_make_hello(c, &again, m);
     } else if (c->seen >> 20 & 1) {
         const size_t len = c->messages.len;
         c->held = m;
         if (kind == 1)
-            c13_certificate(c, "tests/data/client-p256.pem");
+            show(c, what);
         else if (kind == 2)
-            c13_verify(c, "tests/data/client-p256.key", 0x0403, 0x0403, NULL);
+            prove(c, what);
         c13_finished_mac(c, &c->out, mac);
         if (kind == 3)
             c13_message(c, 20, mac, c->hash);
@@ -122,10 +144,11 @@ static void make_own(c13 *c, unsigned kind, const c13_hello *h, c13_bytes *m)
 }
 
 /* One of its own messages, altered. */
-static void send_own(c13 *c, unsigned kind, const c13_hello *h, const uint8_t *data, size_t len)
+static void send_own(c13 *c, unsigned what, unsigned kind, const c13_hello *h,
+                     const uint8_t *data, size_t len)
 {
     c13_bytes *m = malloc(sizeof *m);
-    make_own(c, kind, h, m);
+    make_own(c, what, kind, h, m);
     for (; len >= 3; data += 3, len -= 3) {
         const size_t at = (size_t)data[0] << 8 | data[1];
         if (at < m->len)
@@ -143,7 +166,7 @@ static void send_own(c13 *c, unsigned kind, const c13_hello *h, const uint8_t *d
     free(m);
 }
 
-static void play(c13 *c, const c13_hello *h, const uint8_t *data, size_t size)
+static void play(c13 *c, unsigned what, const c13_hello *h, const uint8_t *data, size_t size)
 {
     while (size >= 4 && hsb__tls_phase_of(c->t) != HSB__TLS_DEAD) {
         const unsigned type = data[0], how = data[1];
@@ -153,7 +176,7 @@ static void play(c13 *c, const c13_hello *h, const uint8_t *data, size_t size)
         len = len < size ? len : size;
         len = len < 16384 ? len : 16384;
         if (type & 0x80) {
-            send_own(c, type & 3, h, data, len);
+            send_own(c, what, type & 3, h, data, len);
             n = 0;
         } else if (how & 1 && c->out.on)
             n = c13_seal(c, c->record, type, data, len, how & 2 ? how : 0);
@@ -190,7 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     c13 *c = c13_new(hsb__tls_open(&pool, security, (data[0] & 4) != 0, (data[0] & 8) != 0));
     c13_hello hello = hello_of(data[0], data[1], ticket);
     begin(c, data[0], data[1], &hello);
-    play(c, &hello, data + 2, size - 2);
+    play(c, data[0], &hello, data + 2, size - 2);
     if (c->ticket_count)
         *ticket = c->tickets[0];
     hsb__tls_shut(c->t);
