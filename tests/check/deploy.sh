@@ -2,7 +2,7 @@
 # What README.md and examples/README.md let root do, typed as it stands there: make install, units of
 # systemd, certbot, ACME on port 443, haproxy and nginx.  It all happens in namespaces: a network that
 # has loopback only, and empty folders over those that are written to.  In there sudo is a script that
-# runs its arguments, the CA is pebble, and a script of forty lines does for the two units what
+# runs its arguments, the CA is pebble, and a script of sixty lines does for the two units what
 # systemd would; the units themselves go through systemd-analyze.  What is not installed is said.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -23,7 +23,14 @@ fi
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 chmod 755 "$tmp"
-fail() { echo "FAILED: $*"; tail -n 20 "$tmp"/*.log; exit 1; }
+fail() {
+    echo "FAILED: $*"
+    for log in "$tmp"/*.log; do
+        echo "$log:"
+        grep -v 'unknown certificate authority' "$log" | tail -n 20
+    done
+    exit 1
+}
 within() {
     for _ in $(seq 100); do
         if "$@" >/dev/null 2>&1; then return 0; fi
@@ -52,7 +59,7 @@ cd "$tmp/repo"
 # Only where the CA is, is not typed.
 cat >"$tmp/bin/sudo" <<END
 #!/bin/sh
-case \$1 in *serve) set -- "\$@" --acme-directory https://localhost:14000/dir --acme-roots $tmp/api/ca.pem ;; esac
+case \$1 in *serve) set -- "\$@" --acme-directory https://localhost:14000/dir --acme-roots $tmp/ca.pem ;; esac
 exec "\$@"
 END
 cat >"$tmp/bin/systemctl" <<END
@@ -66,34 +73,38 @@ daemon-reload) exec systemd-analyze verify /etc/systemd/system/hello.socket /etc
 esac
 END
 cat >"$tmp/systemd.py" <<'END'
-"""hello.socket and hello.service as systemd takes them: opens the port, and when somebody comes
+"""hello.socket and hello.service as systemd takes them: opens the ports, and when somebody comes
 starts the program as a user that has nothing but copies of its credentials.  SIGUSR1: anew."""
-import os, select, shutil, signal, socket, sys, time
+import fcntl, glob, os, select, shutil, signal, socket, sys, time
 folder = sys.argv[1]
 
 def settings(unit):
-    found = {}
-    for line in open('/etc/systemd/system/' + unit):
+    found, path = {}, '/etc/systemd/system/' + unit
+    for line in (line for part in [path] + glob.glob(path + '.d/*') for line in open(part)):
         key, equals, value = line.strip().partition('=')
         if equals and key[0] != '#':
-            found.setdefault(key, []).append(value)
+            found[key] = found.get(key, []) + [value.replace('%S', folder)] if value else []
     return found
 
-def start(port, service):
+def start(ports, service):
     credentials = folder + '/credentials'
     shutil.rmtree(credentials, ignore_errors=True)
     os.mkdir(credentials, 0o500)
-    for name, path in (c.split(':') for c in service['LoadCredential']):
+    for name, path in (c.split(':') for c in service.get('LoadCredential', [])):
         shutil.copyfile(path, credentials + '/' + name)
         os.chmod(credentials + '/' + name, 0o400)
         os.chown(credentials + '/' + name, 64998, 64998)
     os.chown(credentials, 64998, 64998)
+    for state in (folder + '/' + name for name in service.get('StateDirectory', [])):
+        os.makedirs(state, exist_ok=True)
+        os.chown(state, 64998, 64998)
     pid = os.fork()
     if pid == 0:
-        os.setgroups([]), os.setgid(64998), os.setuid(64998), os.chdir('/')
-        if port.fileno() != 3: os.dup2(port.fileno(), 3)
-        os.set_inheritable(3, True)
-        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', CREDENTIALS_DIRECTORY=credentials)
+        os.setgroups([]), os.setgid(64998), os.setuid(64998)
+        os.chdir(service.get('WorkingDirectory', ['/'])[0])
+        for i, fd in enumerate([fcntl.fcntl(port, fcntl.F_DUPFD, 50) for port in ports]):
+            os.dup2(fd, 3 + i)
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(ports)), CREDENTIALS_DIRECTORY=credentials)
         words = os.path.expandvars(service['ExecStart'][0]).split()
         os.execv(words[0], words)
     print(pid, file=open(folder + '/pid', 'w'))
@@ -106,10 +117,12 @@ def wish(*_):
 
 os.mkdir(folder)
 signal.signal(signal.SIGUSR1, wish)
-port = socket.socket(socket.AF_INET6)
-port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-port.bind(('::', int(settings('hello.socket')['ListenStream'][0])))
-port.listen()
+ports = []
+for number in settings('hello.socket')['ListenStream']:
+    ports.append(socket.socket(socket.AF_INET6))
+    ports[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ports[-1].bind(('::', int(number)))
+    ports[-1].listen()
 print(os.getpid(), file=open(folder + '/manager', 'w'), flush=True)
 pid = 0
 while True:
@@ -119,8 +132,8 @@ while True:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         pid = 0
-    if not pid and (again or select.select([port], [], [], 0.05)[0]):
-        pid, again = start(port, settings('hello.service')), False
+    if not pid and (again or select.select(ports, [], [], 0.05)[0]):
+        pid, again = start(ports, settings('hello.service')), False
     time.sleep(0.05)
 END
 chmod +x "$tmp/bin/sudo" "$tmp/bin/systemctl"
@@ -173,6 +186,7 @@ stop() {
     kill -TERM "$1"
     wait "$1" || fail "it ends with $?"
 }
+end_service() { kill "$(cat "$tmp/service/manager")" "$(cat "$tmp/service/pid")"; }
 page() { curl -sS -m 10 --cacert "$tmp/root.pem" "$@"; }
 says() { [ "$(page "$2")" = "$1" ]; }
 serial() { openssl x509 -noout -serial -in "$1"; }
@@ -181,6 +195,7 @@ serial() { openssl x509 -noout -serial -in "$1"; }
 mkdir "$tmp/api"
 cc -O0 -I. -o "$tmp/serve" examples/serve.c -lbearssl -lpthread
 "$tmp/serve" --local-ca "$tmp/api" --trust "$tmp" >/dev/null
+install -m 644 "$tmp/api/ca.pem" "$tmp/ca.pem"       # nobody else looks into that folder
 cat >"$tmp/pebble.json" <<END
 { "pebble": { "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
   "certificate": "$tmp/api/localhost.pem", "privateKey": "$tmp/api/localhost.pem",
@@ -190,8 +205,8 @@ pebble-challtestsrv -dns01 127.0.0.1:8053 -http01 '' -https01 '' -tlsalpn01 '' -
     -management 127.0.0.1:8055 >"$tmp/dns.log" 2>&1 &
 PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=0 pebble -config "$tmp/pebble.json" -dnsserver 127.0.0.1:8053 \
     >"$tmp/pebble.log" 2>&1 &
-within curl -s --cacert "$tmp/api/ca.pem" https://localhost:14000/dir
-curl -sS --cacert "$tmp/api/ca.pem" https://localhost:15000/roots/0 -o "$tmp/root.pem"
+within curl -s --cacert "$tmp/ca.pem" https://localhost:14000/dir
+curl -sS --cacert "$tmp/ca.pem" https://localhost:15000/roots/0 -o "$tmp/root.pem"
 cat >/etc/letsencrypt/cli.ini <<END
 server = https://localhost:14000/dir
 agree-tos = true
@@ -200,7 +215,7 @@ non-interactive = true
 force-renewal = true
 no-random-sleep-on-renew = true
 END
-export REQUESTS_CA_BUNDLE="$tmp/api/ca.pem"
+export REQUESTS_CA_BUNDLE="$tmp/ca.pem"
 
 # --- make install -------------------------------------------------------------------------------
 typed 'sudo make install'
@@ -239,7 +254,7 @@ files 'Signed by a CA, and renewed'
 mkdir /srv/hello
 (set -- /etc/letsencrypt/live/www.example.org && install -o hello -m 400 "$1/fullchain.pem" "$1/privkey.pem" /srv/hello)
 install hello /usr/local/bin/renewed
-kill "$(cat "$tmp/service/manager")" "$(cat "$tmp/service/pid")"
+end_service
 (cd /srv/hello && exec setpriv --reuid 64999 --regid 64999 --clear-groups renewed) >"$tmp/renewed.log" 2>&1 &
 renewed=$!
 echo $renewed >"$tmp/service/pid"
@@ -262,13 +277,27 @@ within says 'Photos' https://www.example.org/
 stop $program
 rm -r acme
 program 'HTTPS on the internet in one command' \
-    "s|\.folder = \"acme\"|&, .directory = \"https://localhost:14000/dir\", .roots = hsb_pem_file(\"$tmp/api/ca.pem\")|"
+    "s|\.folder = \"acme\"|&, .directory = \"https://localhost:14000/dir\", .roots = hsb_pem_file(\"$tmp/ca.pem\")|"
 begin 'sudo ./hello'
 within says 'Hello over HTTPS' https://example.org/
 [ "$(page -L -w ' %{url_effective}' http://www.example.org/)" = 'Hello over HTTPS
  https://www.example.org/' ] || fail "port 80 does not lead to 443"
 stop $program
 echo "ok: ACME on port 443"
+
+rm -r acme
+files 'HTTPS on the internet in one command'
+sudo install hello /usr/local/bin
+systemctl daemon-reload >"$tmp/verify.log" 2>&1 || fail "systemd-analyze verify"
+[ ! -s "$tmp/verify.log" ] || fail "systemd-analyze verify has something to say"
+rm -r "$tmp/service"
+systemctl 'enable --now hello.socket'
+within says 'Hello over HTTPS' https://example.org/
+[ "$(page -L -w ' %{url_effective}' http://www.example.org/)" = 'Hello over HTTPS
+ https://www.example.org/' ] || fail "port 80 does not lead to 443"
+[ "$(stat -c %u "/proc/$(cat "$tmp/service/pid")")" = 64998 ] || fail "it is not the user of its own"
+end_service
+echo "ok: ACME in a service of systemd's"
 
 # --- proxies ------------------------------------------------------------------------------------
 name='Behind haproxy or nginx'
