@@ -39,8 +39,8 @@ within() {
     fail "never: $*"
 }
 mkdir "$tmp/bin" "$tmp/home" "$tmp/home/site" "$tmp/home/photos"
-for at in /usr/local /etc/systemd/system /etc/letsencrypt /var/lib/letsencrypt /var/log/letsencrypt /srv /run; do
-    mkdir -p $at
+for at in /usr/local /etc/systemd/system /etc/letsencrypt /srv /run; do
+    [ -d $at ] || { echo "skipped: no $at"; exit 0; }
     mount -t tmpfs -o mode=755 tmpfs $at
 done
 printf '127.0.0.1 localhost www.example.org example.org\n' >"$tmp/hosts"
@@ -214,6 +214,8 @@ register-unsafely-without-email = true
 non-interactive = true
 force-renewal = true
 no-random-sleep-on-renew = true
+work-dir = $tmp/certbot
+logs-dir = $tmp/certbot/logs
 END
 export REQUESTS_CA_BUNDLE="$tmp/ca.pem"
 
