@@ -9,7 +9,7 @@
 #                    every compiler and standard, the static checks, a short fuzz
 #   make check-portable   with 32 bits, and big-endian: an hour or so, so not in check
 #   make fuzz        T seconds for every fuzz target
-#   make bench       side by side with nginx, where it is installed
+#   make bench       side by side with nginx and others, where they are installed (15 minutes)
 #   make soak        one server under good and bad clients for T seconds (600)
 #   make coverage    which lines and branches of the header the tests reach
 #   make mutate      whether the tests notice N wrong lines (250); an hour or more
@@ -182,8 +182,8 @@ $(FUZZ)/%: tests/fuzz/%.c httpsbind.h $(wildcard tests/*.h tests/*/*.h) | $(firs
 	@mkdir -p $(@D)
 	clang -fsanitize=fuzzer $(sanitize) $(test_flags) -o $@ $< $(link_tls) -lssl -lcrypto -lpthread
 
-bench: all
-	$(call each,tests/bench/run.sh)
+bench:          # > table.md: progress goes to standard error
+	@tests/bench/run.py
 soak: all
 	$(call each,tests/bench/soak.sh)
 coverage:

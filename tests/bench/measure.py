@@ -9,9 +9,10 @@ import time
 
 from servers import DOWNLOAD, OUT, Failed, Held, Server
 
-FULL, RESUMED, MIXED = 400, 1500, 500       # handshakes of one sample
-DOWNLOADS = 4                               # files of DOWNLOAD bytes
-IDLE = 1000                                 # connections
+QUICK = 10 if os.environ.get('QUICK') else 1    # everything is so many times smaller
+FULL, RESUMED, MIXED = 400 // QUICK, 1500 // QUICK, 500 // QUICK    # handshakes of one sample
+DOWNLOADS = 4 // QUICK or 1                 # files of DOWNLOAD bytes
+IDLE = 1000 // QUICK                        # connections
 SUITES = ['--ciphers', 'ECDHE-ECDSA-AES128-GCM-SHA256', '--tls13-ciphers', 'TLS_AES_128_GCM_SHA256']
 
 # For clients that cannot be told: the suites that the others use.
@@ -63,7 +64,7 @@ def mix(server):
 
 def load(server, connections, seconds):
     """Requests that wrk made, and how many a second."""
-    done = subprocess.run(['wrk', '-t', '1', '-c', str(connections), '-d', str(seconds),
+    done = subprocess.run(['wrk', '-t', '1', '--timeout', '30s', '-c', str(connections), '-d', str(seconds),
                            f'https://127.0.0.1:{server.port}/'], capture_output=True, text=True, check=False,
                           env={**os.environ, 'OPENSSL_CONF': f'{os.getcwd()}/{OUT}/openssl.cnf'})
     requests = re.search(r'(\d+) requests in', done.stdout)
@@ -123,13 +124,21 @@ def two_clients(server):
 
 # --- many connections ------------------------------------------------------------------------
 
+def meminfo(name):
+    """A line of /proc/meminfo, in bytes."""
+    with open('/proc/meminfo', encoding='ascii') as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name + ':'))
+
+
+def available_bytes():
+    return meminfo('MemAvailable')
+
+
 def kernel_bytes():
     """What the kernel has for objects (of both ends of each connection) and for TCP's buffers."""
-    with open('/proc/meminfo', encoding='ascii') as file:
-        slab = next(int(line.split()[1]) * 1024 for line in file if line.startswith('Slab:'))
     with open('/proc/net/sockstat', encoding='ascii') as file:
         pages = int(re.search(r'^TCP:.* mem (\d+)', file.read(), re.M)[1])
-    return slab + pages * os.sysconf('SC_PAGE_SIZE')
+    return meminfo('Slab') + pages * os.sysconf('SC_PAGE_SIZE')
 
 
 def crowd(kind, version, mode, count, rounds):
@@ -182,7 +191,8 @@ def make_upload(kind, megabytes):
 def upload(file, url, *arguments):
     """Megabytes a second, as curl sees it; it sends the file as it is."""
     done = subprocess.run(['curl', '-sk', '--fail', '-m', '120', '-o', '/dev/null', '-w', '%{time_total}',
-                           '-H', 'Expect:', *arguments, '-T', file, url], check=True, capture_output=True, text=True)
+                           '-H', 'Expect:', *arguments, '-T', file, url],
+                          check=True, capture_output=True, text=True)
     return os.path.getsize(file) / 1e6 / float(done.stdout)
 
 

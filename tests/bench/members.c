@@ -54,7 +54,8 @@ static void answer(hsb_request *req, void *user)
 int main(int argc, char **argv)
 {
     common c = { .about = "sends to all what one says", .threads = 1 };
-    hsb_options options = { .hooks.on_request = answer, .limits.connections = -1 };
+    hsb_options options = { .hooks.on_request = answer, .limits.connections = -1,
+                            .timeouts.stream = -1 };    /* no pings: nobody answers them    */
     common_flags(&c, argc, argv);
     return common_serve(&c, &options);
 }

@@ -47,12 +47,22 @@ def allow_descriptors(count):
 
 # --- programs --------------------------------------------------------------------------------
 
-def compile_program(name, source, *flags, bearssl=BEARSSL, libs=('-lssl', '-lcrypto')):
-    """Builds a program into OUT, with the BearSSL of that folder or the installed one."""
+def compile_program(name, source, bearssl=BEARSSL, libs=('-lssl', '-lcrypto')):
+    """Builds a program into OUT, with the BearSSL of that folder or the installed one; not again
+    if the same command has built it of the same files."""
     os.makedirs(OUT, exist_ok=True)
     tls = [f'-I{bearssl}/inc', f'{bearssl}/build/libbearssl.a'] if bearssl else ['-lbearssl']
-    subprocess.run([*CC, '-std=c99', '-D_GNU_SOURCE', '-O2', '-g', '-I.', '-Itests', '-o',
-                    f'{OUT}/{name}', source, *flags, *tls, *libs, '-lpthread'], check=True)
+    command = [*CC, '-std=c99', '-D_GNU_SOURCE', '-O2', '-g', '-I.', '-Itests', '-o', f'{OUT}/{name}',
+               source, *tls, *libs, '-lpthread']
+    used = [source, 'httpsbind.h', 'examples/common.h', *glob.glob('tests/*.h')]
+    stamp, text = f'{OUT}/{name}.command', ' '.join(command)
+    if os.path.exists(stamp) and all(os.path.getmtime(file) < os.path.getmtime(stamp) for file in used):
+        with open(stamp, encoding='utf-8') as file:
+            if file.read() == text:
+                return
+    subprocess.run(command, check=True)
+    with open(stamp, 'w', encoding='utf-8') as file:
+        file.write(text)
 
 
 def has_header(name):
@@ -106,8 +116,8 @@ class Server:
         if kind not in PEERS:
             program, *arguments = kind.split()
             flags = ['--threads', str(threads)] if program != 'members' else []
-            return [f'{OUT}/{program}', *arguments, '--tls', version, '--address', '127.0.0.1', '--port', port,
-                    '--cert', CERT, '--key', KEY, *flags], {}
+            return [f'{OUT}/{program}', *arguments, '--tls', version, '--address', '127.0.0.1',
+                    '--port', port, '--cert', CERT, '--key', KEY, *flags], {}
         if kind == 'microhttpd':
             return [f'{OUT}/microhttpd', port, f'NORMAL:-VERS-ALL:+VERS-TLS{version}', CERT, KEY], {}
         template = {'nginx': 'nginx.conf', 'lighttpd': 'lighttpd.conf', 'haproxy': 'haproxy.cfg',

@@ -16,6 +16,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
+from report import print_table  # noqa: E402
 from servers import BEARSSL, CC, OUT  # noqa: E402
 
 SOURCE, HEADER = 'examples/hello.c', 'httpsbind.h'
@@ -106,20 +107,21 @@ def parts(path, pattern):
 
 
 def table():
+    """Head and lines of a table."""
+    def line(name, whole, used):
+        return [name, *('' if value is None else f'{value / 1000:.1f}' for value in (whole, used))]
+
     sections, others = by_section()
-    lines = ['| section | all of it, KB | in `hello`, KB |', '|---|---:|---:|']
-    lines += [f'| {name} | {whole / 1000:.1f} | {used / 1000:.1f} |'
-              for name, (whole, used) in sections.items()]
     whole, used = (sum(pair[i] for pair in sections.values()) for i in (0, 1))
     texts = parts(f'{OUT}/hello.o', r'\.rodata\..*str\d')
-    size, unwinding = os.path.getsize(f'{OUT}/hello.stripped'), parts(f'{OUT}/hello.stripped', r'\.eh_frame')
-    rows = (('all sections', whole, used), ('their texts', texts, None), ('BearSSL', None, others),
-            ('unwind tables of both', None, unwinding),
-            ('texts, and what the linker adds', None, size - used - others - unwinding),
-            ('`hello`, stripped', None, size))
-    lines += [f'| {name} | {"" if a is None else format(a / 1000, ".1f")} | '
-              f'{"" if b is None else format(b / 1000, ".1f")} |' for name, a, b in rows]
-    return lines
+    size = os.path.getsize(f'{OUT}/hello.stripped')
+    unwinding = parts(f'{OUT}/hello.stripped', r'\.eh_frame')
+    return ['section of the header', 'all of it, KB', 'in `hello`, KB'], [
+        *(line(name, *pair) for name, pair in sections.items() if pair[0] >= 50),
+        line('all sections', whole, used), line('their texts', texts, None),
+        line('BearSSL', None, others), line('unwind tables of both', None, unwinding),
+        line('texts, and what the linker adds', None, size - used - others - unwinding),
+        line('`hello`, stripped', None, size)]
 
 
 def main(arguments):
@@ -135,7 +137,7 @@ def main(arguments):
             print('%7d  %-12s %s' % line)
         return 0
     print(f'`hello`: {size} bytes; to compile it with -O0: {compile_seconds():.2f} s\n')
-    print('\n'.join(table()))
+    print_table(*table())
     return 0
 
 
