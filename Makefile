@@ -49,6 +49,7 @@ DEPS_CHECK = g++ clang libclang-rt-dev llvm clang-tidy cppcheck shellcheck musl-
              gcc-mingw-w64-x86-64 wine64 dpkg-dev \
              libevent-dev libuv1-dev valgrind strace \
              chromium firefox-esr nginx-light libnginx-mod-stream haproxy wrk wget \
+             libmicrohttpd-dev \
              gnutls-bin sslscan testssl.sh libnss3-tools pebble certbot iproute2 systemd golang-go \
              default-jdk-headless \
              python3 python3-requests python3-websockets node-ws mandoc

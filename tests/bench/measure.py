@@ -13,6 +13,7 @@ QUICK = 10 if os.environ.get('QUICK') else 1    # everything is so many times sm
 FULL, RESUMED, MIXED = 400 // QUICK, 1500 // QUICK, 500 // QUICK    # handshakes of one sample
 DOWNLOADS = 4 // QUICK or 1                 # files of DOWNLOAD bytes
 IDLE = 1000 // QUICK                        # connections
+MESSAGE = 'sixty bytes, which is about what the member of a chat says.'   # of a WebSocket
 SUITES = ['--ciphers', 'ECDHE-ECDSA-AES128-GCM-SHA256', '--tls13-ciphers', 'TLS_AES_128_GCM_SHA256']
 
 # For clients that cannot be told: the suites that the others use.
@@ -166,10 +167,10 @@ def members(version, count, messages):
         resident = server.resident()
         with Held(server, 'members', count) as room:
             resident = server.resident() - resident
-            room.say('what a member of the usual talkativeness says now and then')
+            room.say(MESSAGE)
             for _ in range(messages):
                 before = server.cpu()
-                room.say('what a member of the usual talkativeness says now and then')
+                room.say(MESSAGE)
                 costs.append((server.cpu() - before) / count)
     return costs, resident / count
 
