@@ -3,8 +3,9 @@
      client TLS full PORT N       N full handshakes, one after the other
      client TLS resumed PORT N    one full handshake, then N resumed ones
      client TLS mix PORT N        N connections with a request each, four of five resumed
-     client TLS idle PORT N       N connections with a request each, 32 at a time; prints
+     client TLS idle PORT N       N connections with a request each, one after the other; prints
                                   "ready SECONDS" and keeps them open until its input ends
+     client TLS many PORT N       the same, 32 at a time
      client TLS crowd PORT N      the same, but nearly all handshakes are resumed
      client TLS members PORT N    the same as WebSockets; then each line of input is sent by
                                   the first member, and "done" is printed when all have got it
@@ -273,7 +274,7 @@ static void go_on(place *p, const char *request)
         fail("a connection of many");
 }
 
-static void make(int count, const char *request)
+static void make(int count, int at_a_time, const char *request)
 {
     struct epoll_event events[AT_A_TIME];
     double since = now();
@@ -282,7 +283,7 @@ static void make(int count, const char *request)
     poller = epoll_create1(0);
     if (!sockets || poller < 0)
         fail("memory or epoll");
-    for (int i = 0; i < AT_A_TIME; i++)
+    for (int i = 0; i < at_a_time; i++)
         begin_next(&places[i]);
     while (made < wanted) {
         int n = epoll_wait(poller, events, AT_A_TIME, 30000);
@@ -379,14 +380,14 @@ static bool run(const char *mode, int count)
         resume_again(count);
     else if (strcmp(mode, "mix") == 0)
         mix(count);
-    else if (strcmp(mode, "idle") == 0 || strcmp(mode, "crowd") == 0) {
-        resuming = mode[0] == 'c';
-        make(count, get);
-        until_input_ends();
-    } else if (strcmp(mode, "members") == 0) {
+    else if (strcmp(mode, "members") == 0) {
         resuming = true;
-        make(count, upgrade);
+        make(count, AT_A_TIME, upgrade);
         talk();
+    } else if (strcmp(mode, "idle") == 0 || strcmp(mode, "many") == 0 || strcmp(mode, "crowd") == 0) {
+        resuming = mode[0] == 'c';
+        make(count, mode[0] == 'i' ? 1 : AT_A_TIME, get);
+        until_input_ends();
     } else
         return false;
     return true;

@@ -120,7 +120,7 @@ CROWD_ROWS = (('bytes resident each', 'resident'), ('bytes of the kernel each, b
 
 def print_crowd():
     lines = []
-    for mode in ('idle', 'crowd'):
+    for mode in ('many', 'crowd'):
         count = number(middle(f'{mode} count', '', 'echo'), 0)
         for version in (v for v in VERSIONS if (f'{mode} accepts', v, 'echo') in samples):
             for text, what in CROWD_ROWS:

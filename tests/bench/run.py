@@ -154,7 +154,7 @@ def threads():
 def crowd(peers, limit):
     """With full handshakes, and the largest crowd with resumed ones, or it would take minutes."""
     largest = max(100, min(CROWD, limit - 3000, measure.available_bytes() // BYTES_EACH))
-    for mode, count, versions in (('idle', min(FEW, largest), VERSIONS), ('crowd', largest, ('1.3',))):
+    for mode, count, versions in (('many', min(FEW, largest), VERSIONS), ('crowd', largest, ('1.3',))):
         if mode == 'crowd' and count <= FEW:
             break
         stage(f'{count} idle connections')

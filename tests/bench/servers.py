@@ -182,7 +182,7 @@ def stop_all():
 
 
 class Held:
-    """Connections that stay open, made by client.c: what "idle", "crowd" and "members" do."""
+    """Connections that stay open, made by client.c: what "idle", "many", "crowd" and "members" do."""
 
     def __init__(self, server, mode, count):
         self.process = subprocess.Popen([f'{OUT}/client', server.version, mode, str(server.port),
