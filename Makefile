@@ -78,7 +78,7 @@ $(examples)/libevent_loop: libs = $(libevent)
 
 all: $(EXAMPLES)
 
-$(examples)/%: examples/%.c examples/common.h httpsbind.h | $(first)
+$(examples)/%: examples/%.c examples/common.h examples/posix.h httpsbind.h | $(first)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $(include_tls) -o $@ $< $(link_tls) $(libs)
 

@@ -1341,6 +1341,9 @@ HSB_API bool          hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_
 #  include <ws2tcpip.h>
 #  include <windows.h>
 #  include <bcrypt.h>
+#  ifdef HTTPSBIND_ACME
+#    include <wincrypt.h>
+#  endif
 #else
 #  include <errno.h>
 #  include <fcntl.h>
@@ -2275,6 +2278,19 @@ static hsb__os_waited hsb__os_wait(hsb__socket s, bool to_write, const hsb__wake
         return errno == EINTR ? HSB__OS_WAIT_READY : HSB__OS_WAIT_FAILED;
     return n == 0 ? HSB__OS_WAIT_TIME : list[0].revents ? HSB__OS_WAIT_WOKEN
                                                         : HSB__OS_WAIT_READY;
+}
+
+/* Whether the system keeps the roots that it trusts in a store, and not in a file.    */
+enum { HSB__OS_HAS_STORE = 0 };
+
+/* Calls take with each certificate of the store, in DER, until it returns false.  False: the
+   store cannot be read.                                                               */
+static bool hsb__os_each_root(bool (*take)(void *arg, const void *der, size_t len), void *arg)
+{
+    (void)take;
+    (void)arg;
+    errno = ENOSYS;
+    return false;
 }
 #endif
 
@@ -3307,6 +3323,74 @@ static hsb__os_waited hsb__os_wait(hsb__socket s, bool to_write, const hsb__wake
     if (n < 0)
         return HSB__OS_WAIT_FAILED;
     return n == 0 ? HSB__OS_WAIT_TIME : list[0].revents ? HSB__OS_WAIT_WOKEN : HSB__OS_WAIT_READY;
+}
+
+/* --- the system's roots -------------------------------------------------------------------- */
+enum { HSB__OS_HAS_STORE = 1 };
+
+/* crypt32.dll, which nothing else needs, is loaded when it is asked for.              */
+typedef struct hsb__os_crypt32 {
+    HMODULE library;
+    HCERTSTORE (WINAPI *open)(HCRYPTPROV_LEGACY, LPCWSTR);
+    PCCERT_CONTEXT (WINAPI *next)(HCERTSTORE, PCCERT_CONTEXT);
+    BOOL (WINAPI *close)(HCERTSTORE, DWORD);
+    BOOL (WINAPI *release)(PCCERT_CONTEXT);
+} hsb__os_crypt32;
+
+/* GetProcAddress has one type for all functions, and C no cast between types of functions that
+   compilers do not warn of.                                                           */
+static bool hsb__os_symbol(HMODULE library, const char *name, void *function, size_t size)
+{
+    const FARPROC found = GetProcAddress(library, name);
+    memcpy(function, &found, size);
+    return found != NULL;
+}
+
+/* From the system's folder: a file of that name beside the program is another's.      */
+static bool hsb__os_load_crypt32(hsb__os_crypt32 *c)
+{
+    static const WCHAR name[] = L"\\crypt32.dll";
+    WCHAR path[MAX_PATH + 16];
+    const UINT len = GetSystemDirectoryW(path, MAX_PATH);
+    if (len == 0 || len >= MAX_PATH)
+        return false;
+    memcpy(path + len, name, sizeof name);
+    c->library = LoadLibraryW(path);
+    return c->library &&
+           hsb__os_symbol(c->library, "CertOpenSystemStoreW", &c->open, sizeof c->open) &&
+           hsb__os_symbol(c->library, "CertEnumCertificatesInStore", &c->next, sizeof c->next) &&
+           hsb__os_symbol(c->library, "CertCloseStore", &c->close, sizeof c->close) &&
+           hsb__os_symbol(c->library, "CertFreeCertificateContext", &c->release, sizeof c->release);
+}
+
+/* A certificate that is given to next is released by it.                              */
+static bool hsb__os_read_store(const hsb__os_crypt32 *c,
+                               bool (*take)(void *arg, const void *der, size_t len), void *arg)
+{
+    const HCERTSTORE store = c->open(0, L"ROOT");
+    PCCERT_CONTEXT cert = NULL;
+    if (!store)
+        return false;
+    while ((cert = c->next(store, cert)) != NULL)
+        if (!take(arg, cert->pbCertEncoded, cert->cbCertEncoded)) {
+            c->release(cert);
+            break;
+        }
+    c->close(store, 0);
+    return true;
+}
+
+static bool hsb__os_each_root(bool (*take)(void *arg, const void *der, size_t len), void *arg)
+{
+    hsb__os_crypt32 c;
+    memset(&c, 0, sizeof c);
+    const bool read = !hsb__os_fails(HSB_FAULT("store", NULL)) && hsb__os_load_crypt32(&c) &&
+                      hsb__os_read_store(&c, take, arg);
+    const DWORD code = GetLastError();
+    if (c.library)
+        FreeLibrary(c.library);
+    SetLastError(code);
+    return read;
 }
 #endif
 
@@ -24865,15 +24949,50 @@ static bool hsb__https_roots_take(br_x509_trust_anchor *out, const hsb__object *
     return true;
 }
 
+/* Where the objects of the system's store are gathered.                                   */
+typedef struct hsb__https_store {
+    hsb__memory  *memory;
+    hsb__object **tail;
+    bool          full;                 /* there was no memory                             */
+} hsb__https_store;
+
+static bool hsb__https_store_add(void *store, const void *der, size_t len)
+{
+    hsb__https_store *s = store;
+    *s->tail = hsb__pem_object(s->memory, "CERTIFICATE", der, len);
+    s->full = *s->tail == NULL;
+    if (!s->full)
+        s->tail = &(*s->tail)->next;
+    return !s->full;
+}
+
+/* Certificates of the file or text, or of the system's store if there is neither.         */
+static bool hsb__https_roots_read(hsb__memory *m, hsb__object **list, const hsb_pem *pem,
+                                  hsb_error *err)
+{
+    hsb__https_store store = { m, list, false };
+    *list = NULL;
+    if (hsb__pem_is_set(pem)) {
+        if (!hsb__pem_load(m, pem, list, err))
+            return false;
+        hsb__pem_only(m, list, "CERTIFICATE");
+        return true;
+    }
+    if (!hsb__os_each_root(hsb__https_store_add, &store))
+        return hsb__error_system(err, hsb__os_error(), "the system's store of roots");
+    return !store.full || hsb__error_memory(err);
+}
+
 static bool hsb__https_roots_load(hsb__memory *m, hsb__https_roots *r, const hsb_pem *pem,
                                   hsb_error *err)
 {
     char buf[HSB__PEM_PLACE];
     size_t count = 0;
     memset(r, 0, sizeof *r);
-    if (!hsb__pem_load(m, pem, &r->objects, err))
+    if (!hsb__https_roots_read(m, &r->objects, pem, err)) {
+        hsb__https_roots_free(m, r);
         return false;
-    hsb__pem_only(m, &r->objects, "CERTIFICATE");
+    }
     for (const hsb__object *o = r->objects; o; o = o->next)
         count++;
     r->size = count * sizeof *r->list;
@@ -24886,7 +25005,8 @@ static bool hsb__https_roots_load(hsb__memory *m, hsb__https_roots *r, const hsb
         hsb__error_memory(err);
     else
         hsb__error_set(err, HSB_ERR_CERT, 0, 0, "%s: no CA in it that can be used",
-                       hsb__pem_place(pem, buf));
+                       hsb__pem_is_set(pem) ? hsb__pem_place(pem, buf)
+                                            : "the system's store of roots");
     hsb__https_roots_free(m, r);
     return false;
 }
@@ -26555,7 +26675,8 @@ static const char *hsb__acme_check(const hsb_acme *a)
     return NULL;
 }
 
-/* Where systems keep the roots that they trust.                                                  */
+/* Where systems keep the roots that they trust, if that is a file.  On one with a store anybody may
+   make such a file.                                                                              */
 static void hsb__acme_find_roots(hsb_acme *a)
 {
     static const char *const places[] = {
@@ -26566,6 +26687,8 @@ static void hsb__acme_find_roots(hsb_acme *a)
         "/etc/ssl/cert.pem"                                 /* OpenBSD, macOS                     */
     };
     a->roots = a->desc.roots;
+    if (HSB__OS_HAS_STORE)
+        return;
     for (size_t i = 0; i < sizeof places / sizeof *places && !hsb__pem_is_set(&a->roots); i++) {
         int fd = hsb__os_open_file(places[i]);
         if (fd < 0)

@@ -16,19 +16,10 @@
 #define HTTPSBIND_EXAMPLES_COMMON_H
 
 #include "httpsbind.h"
+#include "posix.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { COMMON_THREADS = 64 };
 
@@ -50,7 +41,7 @@ typedef struct common {
 
 static const char *common_program = "example";
 
-__attribute__((format(printf, 1, 2), noreturn))
+__attribute__((noreturn)) HSB_PRINTF(1, 2)
 static inline void common_die(const char *format, ...)
 {
     va_list args;
@@ -62,18 +53,80 @@ static inline void common_die(const char *format, ...)
     exit(2);
 }
 
+#if !defined(_WIN32)
 /* Whoever starts us may have closed 0, 1 or 2.  Each gets /dev/null; a socket that took such
    a number would be sent what we print.                                                  */
-static inline void common_descriptors(void)
+static inline void common_start(int *argc, char ***argv)
 {
+    (void)argc, (void)argv;
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
             _exit(2);
+    signal(SIGPIPE, SIG_IGN);           /* serve | head                                   */
 }
+
+/* One signal at a time.                                                                  */
+static inline void common_on_signal(int sig, void (*handler)(int))
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
+    sigaction(sig, &action, NULL);
+}
+
+/* Whether a file of that name is what the system makes of the name.                      */
+static inline bool common_is_file_name(hsb_request *req, const char *name)
+{
+    (void)req, (void)name;
+    return true;
+}
+#else
+/* main gets its arguments in the code page of the system, and names are UTF-8 to us.      */
+static inline void common_start(int *argc, char ***argv)
+{
+    WSADATA unused;
+    WCHAR **wide = CommandLineToArgvW(GetCommandLineW(), argc);
+    char **texts = calloc((size_t)*argc + 1, sizeof *texts);
+    for (int i = 0; wide && texts && i < *argc; i++)
+        if (!(texts[i] = malloc(PATH_MAX)) || !posix_utf8(wide[i], texts[i], PATH_MAX))
+            common_die("an argument is too long");
+    if (!wide || !texts || WSAStartup(MAKEWORD(2, 2), &unused) != 0)
+        common_die("cannot start");
+    for (char *c = texts[0]; c && *c; c++)
+        *c = *c == '\\' ? '/' : *c;
+    *argv = texts;
+}
+
+static void (*common_handlers[NSIG])(int);
+
+/* On a thread of its own.  The system forgets a handler when it calls it.                 */
+static inline void common_caught(int sig)
+{
+    signal(sig, common_caught);
+    common_handlers[sig](sig);
+}
+
+/* SIGINT is Ctrl-C.                                                                      */
+static inline void common_on_signal(int sig, void (*handler)(int))
+{
+    common_handlers[sig] = handler;
+    signal(sig, common_caught);
+}
+
+/* Not so: "nul", "a:b", "a.".                                                             */
+static inline bool common_is_file_name(hsb_request *req, const char *name)
+{
+    return hsb_equal(hsb_request_safe_name(req, hsb_text(name)), name);
+}
+#endif
 
 /* As printf, to 1 or 2; 511 bytes at most.  A reader that has stopped for good misses it: a
    hook must not wait.                                                                    */
-__attribute__((format(printf, 2, 3)))
+HSB_PRINTF(2, 3)
 static inline void common_print(int fd, const char *format, ...)
 {
     char text[512];                     /* a pipe that has room takes so much at once       */
@@ -189,11 +242,10 @@ static inline hsb_security_desc common_security_desc(const common *c)
 
 static inline void common_flags(common *c, int argc, char **argv)
 {
+    common_start(&argc, &argv);
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     if (argc > 0)
         common_program = slash ? slash + 1 : argv[0];
-    common_descriptors();
-    signal(SIGPIPE, SIG_IGN);           /* serve | head                                   */
     c->port = COMMON_PORT;
     for (int i = 1; i < argc; i++)
         common_flag(c, argv, &i);
@@ -253,19 +305,6 @@ static inline void common_stop(int sig)
     (void)sig;
     hsb_server_close(common_server, again);
     again = 1;
-}
-
-/* One signal at a time.                                                                  */
-static inline void common_on_signal(int sig, void (*handler)(int))
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = handler;
-    action.sa_flags = SA_RESTART;
-    sigemptyset(&action.sa_mask);
-    sigaddset(&action.sa_mask, SIGINT);
-    sigaddset(&action.sa_mask, SIGTERM);
-    sigaction(sig, &action, NULL);
 }
 
 static inline hsb_server *common_bind(const common *c, const hsb_options *options)

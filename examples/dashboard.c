@@ -4,6 +4,7 @@
    DASHBOARD_PASSWORD="correct horse" ./dashboard 8443                                      */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
+#include <time.h>
 
 static struct session { char token[HSB_TOKEN_MAX]; time_t until; } sessions[16];
 static const char *password;

@@ -45,15 +45,15 @@ static const char missing_html[] =
     "<link rel=\"stylesheet\" href=\"/style.css\">\n<main>\n<h1>Not here</h1>\n"
     "<p>There is no such page.  <a href=\"/\">To the light</a>\n</main>\n";
 
-#define TEXT(array) { array, sizeof array - 1 }     /* without the NUL                      */
+#define BYTES(array) { array, sizeof array - 1 }     /* without the NUL                      */
 
 /* etag names a version of the bytes: change it with them, or leave it out, and a hash of the
    bytes is made for each answer.                                                           */
 static const struct { const char *path; hsb_content content; } pages[] = {
-    { "/",          { .type = "text/html; charset=utf-8", .body = TEXT(index_html) } },
-    { "/style.css", { .type = "text/css",                 .body = TEXT(style_css)  } },
-    { "/script.js", { .type = "text/javascript",          .body = TEXT(script_js)  } },
-    { "/light.svg", { .type = "image/svg+xml",            .body = TEXT(light_svg), .etag = "light-1" } },
+    { "/",          { .type = "text/html; charset=utf-8", .body = BYTES(index_html) } },
+    { "/style.css", { .type = "text/css",                 .body = BYTES(style_css)  } },
+    { "/script.js", { .type = "text/javascript",          .body = BYTES(script_js)  } },
+    { "/light.svg", { .type = "image/svg+xml",            .body = BYTES(light_svg), .etag = "light-1" } },
 };
 
 static void answer(hsb_request *req, void *user)

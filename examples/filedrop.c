@@ -5,7 +5,7 @@
    curl -kT photo.jpg https://localhost:8443/                                               */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
-#include <dirent.h>
+#include "posix.h"
 
 static int64_t room = (int64_t)10 << 30;        /* bytes that may come while it runs        */
 static const char page[] = "<!doctype html><html lang=en><meta charset=utf-8><title>File drop</title><style>"

@@ -6,9 +6,6 @@
    curl -kF name=Ann -F message=hello -F files=@photo.jpg https://localhost:8443/           */
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
-#include <dirent.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 static const char *folder = ".";
 static int limit_mib = 100;

@@ -18,20 +18,20 @@ static void on_signal(int sig)
     again = 1;
 }
 
-static void tell(hsb_server *s, void *arg)
+static void count(hsb_server *s, void *arg)
 {
     hsb_connections now = hsb_server_connections(s);
     (void)arg;
     if (now.total == 0)
         return;
     common_print(2, "%d active, %d idle, %d saying goodbye\n", now.active, now.idle, now.closing);
-    hsb_server_post(s, 1000, tell, NULL);
+    hsb_server_post(s, 1000, count, NULL);
 }
 
 static void on_wake(hsb_server *s, void *user)
 {
     (void)user;
-    tell(s, NULL);
+    count(s, NULL);
 }
 
 static void on_close(hsb_conn *conn, const hsb_error *why, void *user)

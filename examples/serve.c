@@ -11,11 +11,6 @@
 #define HTTPSBIND_ACME
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
-#include <dirent.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <sys/file.h>
 
 static const char *folder;              /* as given                                        */
 static char root[PATH_MAX];             /* as realpath tells; nothing outside is answered  */
@@ -134,7 +129,7 @@ static bool find_folder(const char *name, char real[PATH_MAX])
 {
     char at[2 * PATH_MAX];
     struct stat st;
-    if (strstr(name, "/./") || strstr(name, "/../"))
+    if (strstr(name, "/./") || strstr(name, "/../") || !posix_is_own_name(root, name))
         return false;
     snprintf(at, sizeof at, "%s%s", root, name);
     return realpath(at, real) && inside_root(real) && stat(real, &st) == 0 && S_ISDIR(st.st_mode);
@@ -780,7 +775,7 @@ static int open_upload(upload *u, hsb_request *req)
         !hsb_percent_decode(hsb_request_path(req), false, path, sizeof path, &len) || path[0] != '/')
         return 400;
     char *name = strrchr(path, '/') + 1;
-    if (!good_name(name))
+    if (!good_name(name) || !common_is_file_name(req, name))
         return 400;
     snprintf(u->name, sizeof u->name, "%s", name);
     *name = '\0';

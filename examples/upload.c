@@ -8,8 +8,6 @@
    curl -kT big.iso https://localhost:8443/                                                */
 #define HTTPSBIND_IMPLEMENTATION
 #include "common.h"
-#include <dirent.h>
-#include <sys/file.h>
 
 static const char *folder = ".";
 static int rate;                        /* KiB a second; 0: as fast as it comes             */
@@ -70,7 +68,7 @@ static int open_upload(upload *u, hsb_request *req)
     if (path.len < 2 || path.len > sizeof u->name || path.ptr[1] == '.')
         return 400;
     memcpy(u->name, path.ptr + 1, path.len - 1);
-    if (u->name[strspn(u->name, good)] != '\0')
+    if (u->name[strspn(u->name, good)] != '\0' || !common_is_file_name(req, u->name))
         return 400;
     if (!count_bytes(u, hsb_request_content_length(req)))
         return 507;

@@ -5,7 +5,7 @@
    WEBHOOK_SECRET="$(openssl rand -hex 32)" ./webhook events.jsonl 8443                     */
 #define HTTPSBIND_IMPLEMENTATION
 #include "httpsbind.h"
-#include <sys/file.h>
+#include "posix.h"
 
 static int events;                      /* the file                                         */
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The Windows half of httpsbind.h, as far as Debian can show it: every way to compile it with
-# mingw-w64, and under Wine the unit programs, examples/hello and a server of files with clients
-# on this side.  BearSSL and cmocka are built from Debian's sources.
+# mingw-w64, and under Wine the unit programs, the examples and a server of files with clients on
+# this side.  BearSSL and cmocka are built from Debian's sources.
 # What is missing is said, and skipped.  SECONDS_OF_SOAK (10).
 set -eu
 cd "$(dirname "$0")/.."
@@ -55,10 +55,11 @@ include="-I. -isystem $bearssl/inc"
 libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
 # shellcheck disable=SC2086  # flags are words
 {
-    for flags in '' -DHTTPSBIND_STATIC -DHSB_NO_THREADS -DNDEBUG; do
-        $cross-gcc $strict -O1 $flags $include -c -o $out/probe.o examples/hello.c
-        clang --target=$cross $strict -Wno-c11-extensions $flags $include -fsyntax-only examples/hello.c
-    done
+    printf '#define HTTPSBIND_IMPLEMENTATION\n#include "httpsbind.h"\n' >$out/all.c
+    for flags in -DHTTPSBIND_STATIC '-DHSB_NO_THREADS -DHTTPSBIND_ACME' -DNDEBUG -DHTTPSBIND_ACME; do
+        $cross-gcc $strict -O1 $flags $include -c -o $out/all.o $out/all.c
+        clang --target=$cross $strict -Wno-c11-extensions $flags $include -fsyntax-only $out/all.c
+    done                                # the last one is linked with the examples
     ok "the implementation, C99, with mingw-w64's gcc and clang"
     clang --target=$cross -x c++ -std=c++11 $strict -Wno-unused-const-variable -fsyntax-only httpsbind.h \
         2>$out/log || { clang --target=$cross -x c++ -std=c++11 -Wall -Wextra -pedantic -Werror \
@@ -69,7 +70,6 @@ libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
             /clang:-ffreestanding $language -W4 -WX /I. /c $out/probe.c
     done
     ok "the API part, C and C++11, also as Microsoft's compiler would read it"
-    $cross-gcc $strict -O1 $include -o $out/hello.exe examples/hello.c $libs
     $cross-gcc $strict -O1 $include -o $out/server.exe tests/windows/server.c $libs
 }
 
@@ -109,30 +109,35 @@ units=$(for file in tests/unit/*.c; do
             grep -q "^$name " tests/windows/left-out.txt || echo "$name"
         done)
 echo "$units" | xargs -P "$(nproc)" -n 1 sh $out/unit.sh || fail "unit programs"
-echo "    left out: $(grep -c '^[a-z0-9_]*  *[A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
+echo "    left out: $(grep -c '^[a-z0-9_/]*  *[A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
 
 # shellcheck disable=SC2086
 $cross-gcc -std=c99 -O1 -w -D_WIN32_WINNT=0x0601 $include -o $out/poller.exe tests/windows/poller.c $libs
 "$wine" $out/poller.exe >$out/log 2>&1 || { cat $out/log; fail "tests/windows/poller.c"; }
 ok "the poller, where a FIN is POLLHUP as on Windows"
 
+# shellcheck disable=SC2086
+$cross-gcc -std=c99 -O0 -w $include -o $out/roots.exe tests/windows/roots.c $libs
+(cd $out && "$wine" roots.exe) >$out/log 2>&1 || { cat $out/log; fail "tests/windows/roots.c"; }
+ok "the system's roots: $(sed -n 's/^ *\([0-9]* of them\).*/\1/p' $out/log)"
+
 # --- servers --------------------------------------------------------------------------------
-"$wine" $out/hello.exe >$out/hello.log 2>&1 &
-hello=$!
-trap 'kill -9 $hello 2>/dev/null || true' EXIT
-answer=
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    answer=$(curl -sk https://localhost:8443/) && break
-    sleep 1
-done
-[ "$answer" = 'Hello over HTTPS' ] || fail "examples/hello: \"$answer\", see $out/hello.log"
-kill -INT $hello        # Wine makes Ctrl-C of it
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-    kill -0 $hello 2>/dev/null || break
-    sleep 1
-done
-wait $hello || fail "examples/hello does not end well after Ctrl-C"
-ok "examples/hello, until Ctrl-C"
+cat >$out/example.sh <<'END'
+# usage: example.sh NAME
+set -u
+# shellcheck disable=SC2086
+exec $cross-gcc $strict -Wno-unused-parameter -O1 -DHTTPSBIND_DONE -include tests/windows/shim/done.h \
+    $include -o "$out/examples/$1.exe" "examples/$1.c" "$out/all.o" $libs -lpthread -static -s
+END
+export strict
+mkdir -p $out/examples
+for file in examples/*.c; do
+    name=$(basename "$file" .c)
+    grep -q "^examples/$name " tests/windows/left-out.txt || echo "$name"
+done | xargs -P "$(nproc)" -n 1 sh $out/example.sh || fail "examples"
+ok "$(find $out/examples -name '*.exe' | wc -l) examples, without a warning"
+python3 tests/windows/examples.py "$wine" $out/examples $out/folder | sed 's/^/    /' | tee $out/clients.log
 python3 tests/windows/clients.py "$wine" $out/server.exe $out/folder "${SECONDS_OF_SOAK:-10}" |
-    sed 's/^/    /' | tee $out/clients.log
-! grep -q FAILED $out/clients.log && grep -q 'ok: a short name' $out/clients.log
+    sed 's/^/    /' | tee -a $out/clients.log
+! grep -q FAILED $out/clients.log && grep -q 'ok: examples/graceful' $out/clients.log &&
+    grep -q 'ok: it closes' $out/clients.log
