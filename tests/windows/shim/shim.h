@@ -1,21 +1,37 @@
-/* Included before each unit program: what POSIX has beside C, and mingw-w64 has not. */
+/* Included before each program of tests/unit, wire and live: what POSIX has beside C, and mingw-w64 has not. */
 #ifndef SHIM_H
 #define SHIM_H
 
 #include <winsock2.h>
 #include <windows.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { _SC_PAGESIZE = 1, F_GETFD = 1 };
+enum { _SC_PAGESIZE = 1, F_GETFD = 1, F_SETFL = 4, O_NONBLOCK = 0x800 };
 
-/* tests/help.h counts descriptors by it; handles are counted in tests/windows/clients.py.  */
-static inline int fcntl(int fd, int what)
+/* tests/help.h counts descriptors by it: of these, sockets.  Clients make theirs non-blocking. */
+static inline int fcntl(int fd, int what, ...)
 {
-    (void)fd, (void)what;
-    return -1;
+    SOCKET s = (SOCKET)(intptr_t)fd;
+    u_long on = 1;
+    int type, len = sizeof type;
+    if (what == F_SETFL)
+        return ioctlsocket(s, (long)FIONBIO, &on);
+    return fd % 4 == 0 && getsockopt(s, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0 ? 0 : -1;
+}
+
+static inline char *strndup(const char *text, size_t most)
+{
+    size_t len = strnlen(text, most);
+    char *copy = malloc(len + 1);
+    if (copy) {
+        memcpy(copy, text, len);
+        copy[len] = '\0';
+    }
+    return copy;
 }
 
 static inline long sysconf(int what)

@@ -1,0 +1,2 @@
+/* Everything of it is in ssl.h. */
+#include <openssl/ssl.h>
