@@ -3760,22 +3760,68 @@ static int hsb__os_open_below(const char *root, const char *relative)
 }
 
 /* --- files that are written ------------------------------------------------------------- */
-/* A handle that lets others read, and rename or delete; or -1.                         */
+/* An access list with this user on it and nobody else, in the place of mode 0700: what is made
+   with it is not given the rights that the folder above grants to others.             */
+typedef struct hsb__os_private {
+    union { TOKEN_USER token; char space[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE]; } user;
+    union {
+        ACL  acl;
+        char space[sizeof(ACL) + sizeof(ACCESS_ALLOWED_ACE) + SECURITY_MAX_SID_SIZE];
+    } list;
+    SECURITY_DESCRIPTOR descriptor;
+    SECURITY_ATTRIBUTES attributes;
+} hsb__os_private;
+
+static bool hsb__os_this_user(hsb__os_private *p)
+{
+    HANDLE token;
+    DWORD len;
+    if (!OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token))
+        return false;
+    const bool known = GetTokenInformation(token, TokenUser, &p->user, sizeof p->user, &len);
+    CloseHandle(token);
+    return known;
+}
+
+/* What CreateFileW and CreateDirectoryW take; NULL: see hsb__os_error.                 */
+static SECURITY_ATTRIBUTES *hsb__os_private_make(hsb__os_private *p)
+{
+    const DWORD inherited = OBJECT_INHERIT_ACE | CONTAINER_INHERIT_ACE;
+    p->attributes.nLength = sizeof p->attributes;
+    p->attributes.lpSecurityDescriptor = &p->descriptor;
+    p->attributes.bInheritHandle = FALSE;
+    return hsb__os_this_user(p) &&
+           InitializeAcl(&p->list.acl, sizeof p->list, ACL_REVISION) &&
+           AddAccessAllowedAceEx(&p->list.acl, ACL_REVISION, inherited, FILE_ALL_ACCESS,
+                                 p->user.token.User.Sid) &&
+           InitializeSecurityDescriptor(&p->descriptor, SECURITY_DESCRIPTOR_REVISION) &&
+           SetSecurityDescriptorDacl(&p->descriptor, TRUE, &p->list.acl, FALSE) &&
+           SetSecurityDescriptorControl(&p->descriptor, SE_DACL_PROTECTED, SE_DACL_PROTECTED)
+           ? &p->attributes : NULL;
+}
+
+/* A handle that lets others read, and rename or delete; or -1.  A file that is made is this
+   user's alone.                                                                       */
 static int hsb__os_path_write(const char *path, DWORD access, DWORD share, DWORD how)
 {
+    hsb__os_private private_to_us;
     hsb__os_path p;
-    if (!hsb__os_path_make(&p, path))
+    SECURITY_ATTRIBUTES *attributes = hsb__os_private_make(&private_to_us);
+    if (!attributes || !hsb__os_path_make(&p, path))
         return -1;
-    const HANDLE h = CreateFileW(p.begin, access, FILE_SHARE_READ | FILE_SHARE_DELETE | share, NULL,
-                                 how, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+    const HANDLE h = CreateFileW(p.begin, access, FILE_SHARE_READ | FILE_SHARE_DELETE | share,
+                                 attributes, how,
+                                 FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
     return h == INVALID_HANDLE_VALUE ? hsb__os_no_file(GetLastError()) : (int)(intptr_t)h;
 }
 
 static bool hsb__os_make_folder(const char *path)
 {
+    hsb__os_private private_to_us;
     hsb__os_path p;
-    return !hsb__os_fails(HSB_FAULT("mkdir", NULL)) && hsb__os_path_make(&p, path) &&
-           (CreateDirectoryW(p.begin, NULL) || GetLastError() == ERROR_ALREADY_EXISTS);
+    SECURITY_ATTRIBUTES *attributes = hsb__os_private_make(&private_to_us);
+    return !hsb__os_fails(HSB_FAULT("mkdir", NULL)) && attributes && hsb__os_path_make(&p, path) &&
+           (CreateDirectoryW(p.begin, attributes) || GetLastError() == ERROR_ALREADY_EXISTS);
 }
 
 /* Who may write into it is what the folder above says, which we do not read.            */

@@ -143,6 +143,16 @@ def serve(wine):
     clients.hostile(wine, lambda log: Example(wine, *arguments, log=log, trace=True), folder, root)
 
 
+def local_ca(wine):
+    """The CA's folder is made, and nobody else may look into it (Wine shows it as a mode)."""
+    ca = folder + '/ca'
+    server = Example(wine, 'serve', '--local-ca', 'Z:' + ca, 'Z:%s/root/b' % folder)
+    done = subprocess.run(['curl', '-s', '--cacert', ca + '/ca.pem', '-o', folder + '/page', '-w', '%{http_code}',
+                           'https://localhost:%d/' % server.port], stdout=subprocess.PIPE)
+    modes = {name: oct(os.stat(ca + name).st_mode & 0o7) for name in ('', '/ca.key', '/ca.pem')}
+    server.end((done.stdout, b'200'), (set(modes.values()), {'0o0'}))
+
+
 # --- the others --------------------------------------------------------------------------------
 
 def hello(wine):
@@ -283,6 +293,7 @@ def main(wine, programs_folder, work):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     serve(wine)
+    local_ca(wine)
     hello(wine)
     echo(wine)
     takers(wine)
