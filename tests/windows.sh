@@ -1,7 +1,7 @@
 #!/bin/sh
 # The Windows half of httpsbind.h, as far as Debian can show it: every way to compile it with
-# mingw-w64, and under Wine the unit programs, the examples and a server of files with clients on
-# this side.  BearSSL and cmocka are built from Debian's sources.
+# mingw-w64, and under Wine programs of tests/unit, wire and live, the examples, and a server of
+# files with clients on this side.  BearSSL and cmocka are built from Debian's sources.
 # What is missing is said, and skipped.  SECONDS_OF_SOAK (10).
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ for tool in $cross-gcc clang dpkg-source apt-get make curl python3 "$wine"; do
         exit 0
     }
 done
-mkdir -p $out/src $out/unit
+mkdir -p $out/src
 ok() { echo "    ok       $*"; }
 fail() { echo "    FAILED   $*"; exit 1; }
 
@@ -73,43 +73,48 @@ libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
     $cross-gcc $strict -O1 $include -o $out/server.exe tests/windows/server.c $libs
 }
 
-# --- the unit programs ----------------------------------------------------------------------
+# --- the programs of tests/unit, wire and live ----------------------------------------------
 WINEPREFIX=$PWD/$out/wine
 WINEDEBUG=-all
 export WINEPREFIX WINEDEBUG cross out include bearssl libs wine
 "$wine" cmd /c exit >/dev/null 2>&1 || fail "Wine does not start"
 # One wineserver serves a folder of Wine's, and ends some seconds after its last program.
 
-cat >$out/unit.sh <<'END'
-# usage: unit.sh NAME
+# Of the conversations of tests/wire each is played whole: cuts are the same on every system.
+CUTS=-1
+export CUTS
+cat >$out/run.sh <<'END'
+# usage: run.sh DIR/NAME
 set -u
-program=$out/unit/$1.exe
+program=$out/tests/$1.exe
+conversations=
+[ "$1" != wire/player ] || conversations=$(echo tests/wire/*.txt)
 # shellcheck disable=SC2086
-$cross-gcc -std=gnu99 -O0 -w -D_WIN32_WINNT=0x0601 -D__USE_MINGW_ANSI_STDIO=1 \
-    -include tests/windows/shim/shim.h -Itests/windows/shim $include -Itests \
-    -isystem $out/src/cmocka/include -o "$program" "tests/unit/$1.c" $out/cmocka.o $libs -lpthread \
-    -s -static >"$program.log" 2>&1 && timeout -k 5 300 "$wine" "$program" >"$program.log" 2>&1
+$cross-gcc -std=gnu99 -O0 -w -Werror=implicit-function-declaration -D_WIN32_WINNT=0x0601 \
+    -D__USE_MINGW_ANSI_STDIO=1 -include tests/windows/shim/shim.h -Itests/windows/shim $include -Itests \
+    -isystem $out/src/cmocka/include -o "$program" "tests/$1.c" $out/cmocka.o $libs -lpthread \
+    -s -static >"$program.log" 2>&1 &&
+    timeout -k 5 300 "$wine" "$program" $conversations >"$program.log" 2>&1
 code=$?
 rm -f "$program"
-[ $code -eq 0 ] && echo "    ok       unit/$1" && exit
+[ $code -eq 0 ] && echo "    ok       $1" && exit
 # Tests that cannot pass are in the list; if no other failed, all is well.
-tr -d '\r' <"$program.log" | sed -n 's/^\[  FAILED  \] \([a-z0-9_]*\)$/\1/p' | sort -u >"$program.failed"
+tr -d '\r' <"$program.log" | sed -n 's/^\[  FAILED  \] \([^()]*\)$/\1/p' | sort -u >"$program.failed"
 others=$(while read -r test; do
-             grep -q "^$1/$test " tests/windows/left-out.txt || echo "$test"
+             grep -qF "$1/$test  " tests/windows/left-out.txt || echo "$test"
          done <"$program.failed")
 [ -s "$program.failed" ] && [ -z "$others" ] && [ $code -lt 100 ] && \
-    echo "    ok       unit/$1, but for what is left out" && exit
-echo "    FAILED   unit/$1 ($code)"
+    echo "    ok       $1, but for what is left out" && exit
+echo "    FAILED   $1 ($code)"
 tr -d '\r' <"$program.log" | sed 's/^/        /' | tail -n 30
 exit 1
 END
-# shellcheck disable=SC2046
-units=$(for file in tests/unit/*.c; do
-            name=$(basename "$file" .c)
-            grep -q "^$name " tests/windows/left-out.txt || echo "$name"
-        done)
-echo "$units" | xargs -P "$(nproc)" -n 1 sh $out/unit.sh || fail "unit programs"
-echo "    left out: $(grep -c '^[a-z0-9_/]*  *[A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
+mkdir -p $out/tests/unit $out/tests/wire $out/tests/live
+for file in tests/wire/*.c tests/live/*.c tests/unit/*.c; do
+    name=${file#tests/}
+    grep -q "^${name%.c} " tests/windows/left-out.txt || echo "${name%.c}"
+done | xargs -P "$(nproc)" -n 1 sh $out/run.sh || fail "programs of tests/unit, wire and live"
+echo "    left out: $(grep -c '^[a-z]*/[^ ].*  [A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
 
 # shellcheck disable=SC2086
 $cross-gcc -std=c99 -O1 -w -D_WIN32_WINNT=0x0601 $include -o $out/poller.exe tests/windows/poller.c $libs

@@ -6,9 +6,12 @@
 #include <windows.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 enum { _SC_PAGESIZE = 1, F_GETFD = 1, F_SETFL = 4, O_NONBLOCK = 0x800 };
 
@@ -22,6 +25,37 @@ static inline int fcntl(int fd, int what, ...)
         return ioctlsocket(s, (long)FIONBIO, &on);
     return fd % 4 == 0 && getsockopt(s, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0 ? 0 : -1;
 }
+
+/* One SIGALRM, on a thread of its own. */
+struct itimerval { struct timeval it_interval, it_value; };
+enum { SIGALRM = 14, ITIMER_REAL = 0 };
+static void (*shim_on_alarm)(int);
+static DWORD shim_alarm_ms;
+
+static inline void (*shim_signal(int sig, void (*handler)(int)))(int)
+{
+    if (sig == SIGALRM)
+        shim_on_alarm = handler;
+    return sig == SIGALRM ? SIG_DFL : signal(sig, handler);
+}
+
+static inline DWORD WINAPI shim_alarm(void *unused)
+{
+    (void)unused;
+    Sleep(shim_alarm_ms);
+    if (shim_on_alarm)
+        shim_on_alarm(SIGALRM);
+    return 0;
+}
+
+static inline int setitimer(int which, const struct itimerval *t, void *old)
+{
+    (void)which, (void)old;
+    shim_alarm_ms = (DWORD)t->it_value.tv_sec * 1000 + (DWORD)t->it_value.tv_usec / 1000;
+    CloseHandle(CreateThread(NULL, 0, shim_alarm, NULL, 0, NULL));
+    return 0;
+}
+#define signal(sig, handler) shim_signal(sig, handler)
 
 static inline char *strndup(const char *text, size_t most)
 {

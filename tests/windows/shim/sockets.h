@@ -47,8 +47,16 @@ static inline ptrdiff_t shim_send(int fd, const void *bytes, size_t len, int fla
     return shim_result(send(shim_socket_of(fd), bytes, (int)len, flags));
 }
 
+/* A time is milliseconds here.                                                             */
 static inline int shim_setsockopt(int fd, int level, int name, const void *value, int len)
 {
+    const struct timeval *time = value;
+    DWORD ms;
+    if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO)) {
+        ms = (DWORD)time->tv_sec * 1000 + (DWORD)time->tv_usec / 1000;
+        value = &ms;
+        len = sizeof ms;
+    }
     return shim_result(setsockopt(shim_socket_of(fd), level, name, value, len));
 }
 
@@ -94,5 +102,9 @@ typedef int socklen_t;
 #define accept(a, b, c) shim_accept(a, b, c)
 #define shutdown(a, b) shim_shutdown(a, b)
 #define close(a) shim_close(a)
+
+/* Names of tests that Windows has, too. */
+#define tell(a, b) test_tell(a, b)
+#define LONG test_LONG
 
 #endif

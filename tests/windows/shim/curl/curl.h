@@ -14,6 +14,26 @@ enum { CURLE_OK, CURLE_OPERATION_TIMEDOUT, CURLMSG_DONE, CURL_IPRESOLVE_V4, CURL
 #define CURLOPT_CAINFO       CURLOPT_ANY
 #define CURLOPT_NOSIGNAL     CURLOPT_ANY
 #define CURLOPT_PATH_AS_IS   CURLOPT_ANY
+#define CURLOPT_MIMEPOST      CURLOPT_ANY
+#define CURLOPT_WRITEFUNCTION CURLOPT_ANY
+#define CURLOPT_WRITEDATA     CURLOPT_ANY
+#define CURL_ZERO_TERMINATED  0
+typedef void curl_mime;
+typedef void curl_mimepart;
+typedef long long curl_off_t;
+#define curl_mime_init(e) NULL
+#define curl_mime_addpart(m) NULL
+#define curl_mime_name(...) ((void)0)
+#define curl_mime_data(...) ((void)0)
+#define curl_mime_data_cb(...) ((void)0)
+#define curl_mime_filename(...) ((void)0)
+#define curl_mime_type(...) ((void)0)
+#define curl_mime_free(m) ((void)0)
+#define curl_easy_getinfo(...) ((void)0)
+#define curl_easy_cleanup(e) ((void)0)
+#define CURL_GLOBAL_DEFAULT  0
+#define curl_global_init(flags) ((void)0)
+#define curl_global_cleanup() ((void)0)
 #define curl_easy_init() NULL
 #define curl_easy_setopt(...) ((void)0)
 #define curl_multi_init() NULL

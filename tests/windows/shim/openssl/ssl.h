@@ -229,8 +229,9 @@ static inline bool shim_flush(SSL *s)
     return true;
 }
 
-/* Moves bytes between the engine, the BIOs and the socket, until none of them goes on. */
-static inline void shim_pump(SSL *s)
+/* Moves bytes between the engine, the BIOs and the socket, until the engine is in one of these
+   states or none of them goes on. */
+static inline void shim_pump(SSL *s, unsigned until)
 {
     br_ssl_engine_context *e = &s->client.eng;
     for (bool moved = true; moved;) {
@@ -245,6 +246,8 @@ static inline void shim_pump(SSL *s)
             moved = true;
         }
         if (!shim_flush(s))
+            return;
+        if (!moved && (state & until))
             return;
         if (!(state & BR_SSL_RECVREC) || moved)
             continue;
@@ -283,7 +286,7 @@ static inline int SSL_connect(SSL *s)
     if (!s->begun)
         br_ssl_client_reset(&s->client, s->name, 0);
     s->begun = true;
-    shim_pump(s);
+    shim_pump(s, BR_SSL_SENDAPP);
     return br_ssl_engine_current_state(&s->client.eng) & (BR_SSL_SENDAPP | BR_SSL_RECVAPP)
            ? 1 : shim_stuck(s);
 }
@@ -302,7 +305,7 @@ static inline int SSL_read(SSL *s, void *out, int len)
 {
     br_ssl_engine_context *e = &s->client.eng;
     size_t n;
-    shim_pump(s);
+    shim_pump(s, BR_SSL_RECVAPP);
     if (!(br_ssl_engine_current_state(e) & BR_SSL_RECVAPP))
         return shim_stuck(s);
     unsigned char *bytes = br_ssl_engine_recvapp_buf(e, &n);
@@ -318,7 +321,7 @@ static inline int SSL_write(SSL *s, const void *bytes, int len)
     int done = 0;
     for (;;) {
         size_t n;
-        shim_pump(s);
+        shim_pump(s, BR_SSL_SENDAPP);
         bool full = s->fd >= 0 && s->out->len > 0;      /* the socket takes no more for now */
         if (done == len || full || !(br_ssl_engine_current_state(e) & BR_SSL_SENDAPP))
             return done ? done : shim_stuck(s);
@@ -340,7 +343,7 @@ static inline int SSL_get_shutdown(SSL *s)
 static inline int SSL_shutdown(SSL *s)
 {
     br_ssl_engine_close(&s->client.eng);
-    shim_pump(s);
+    shim_pump(s, BR_SSL_RECVREC);
     return 0;
 }
 

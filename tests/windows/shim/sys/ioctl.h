@@ -1,0 +1,1 @@
+/* Nothing of it is called: for tests/network.h to compile. */
