@@ -56,6 +56,7 @@ static inline int setitimer(int which, const struct itimerval *t, void *old)
     return 0;
 }
 #define signal(sig, handler) shim_signal(sig, handler)
+#define timegm(tm) _mkgmtime(tm)
 
 static inline char *strndup(const char *text, size_t most)
 {

@@ -222,8 +222,10 @@ static inline bool shim_flush(SSL *s)
         unsigned char part[16384];
         size_t n = s->out->len < sizeof part ? s->out->len : sizeof part;
         ptrdiff_t sent = shim_send(s->fd, s->out->data, n, 0);
-        if (sent <= 0)
+        if (sent <= 0) {
+            s->ended = s->ended || errno != EAGAIN;
             return false;
+        }
         BIO_read(s->out, part, (int)sent);
     }
     return true;
