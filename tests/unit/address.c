@@ -3,11 +3,10 @@
 #define HTTPSBIND_STATIC
 #include "httpsbind.h"
 #undef inet_pton
+int inet_pton(int family, const char *text, void *out);
 
 #include "guard.h"
 #include "network.h"
-
-int inet_pton(int family, const char *text, void *out);
 
 /* An address of IPv6 is handed on in a copy that has so much space. */
 int test_inet_pton(int family, const char *text, void *out)
