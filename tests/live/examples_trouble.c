@@ -100,6 +100,12 @@ static void standard_descriptors_may_be_closed(void **state)
                     assert_int_equal(ask(port, "/"), 200);
             else
                 sleep_us(300000);
+            for (int fd = 0; fd < 3; fd++) {
+                char path[64], at[64] = "";
+                snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
+                if (closed >> fd & 1 && (readlink(path, at, sizeof at - 1) < 0 || strcmp(at, "/dev/null")))
+                    fail_msg("%s with %d closed: %d is %s", names[i], closed, fd, at);
+            }
             int code = end(pid);
             if (code != 0)
                 fail_msg("%s with %d closed: %d", names[i], closed, code);

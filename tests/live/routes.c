@@ -311,40 +311,34 @@ static void route_after_answer(rig *r, hsb_request *req)
     assert_true(hsb_request_route(req, table, r));          /* 405: nothing is left to do       */
 }
 
-static bool no_memory;
-
-static void *get_memory(size_t size, void *user)
-{
-    (void)user;
-    return no_memory ? NULL : malloc(size);
-}
-
-static void give_memory(void *p, size_t size, void *user)
+static void *get_nothing(size_t size, void *user)
 {
     (void)size, (void)user;
-    free(p);
+    return NULL;
 }
 
 static void route_without_memory(rig *r, hsb_request *req)
 {
+    (void)r;
     hsb_respond(req, 200, NULL, hsb_text("before"));
-    hsb__pool *pool = &req->channel.loop->pool, kept = *pool;
-    memset(pool->unused, 0, sizeof pool->unused);
-    no_memory = true;
+    hsb__loop *loop = req->channel.loop;
+    const hsb__memory memory = loop->memory;
+    const hsb__pool pool = loop->pool;
+    memset(loop->pool.unused, 0, sizeof pool.unused);
+    loop->memory.user.alloc = get_nothing;
     assert_true(hsb_request_route(req, table, r));
-    no_memory = false;
-    memcpy(pool->unused, kept.unused, sizeof kept.unused);
+    loop->memory.user.alloc = memory.user.alloc;
+    memcpy(loop->pool.unused, pool.unused, sizeof pool.unused);
 }
 
 /* An answer that was given is whole, whatever a table would have said. */
 static void test_no_memory_after_the_answer(void **state)
 {
     static const hsb_route routes[] = { { "GET", "/a", first }, { 0 } };
-    hsb_options o = { .allocator = { get_memory, give_memory, NULL } };
     rig r = { .on_request = route_without_memory };
     (void)state;
     table = routes;
-    rig_open(&r, &o, false);
+    rig_open(&r, NULL, false);
     expect(&r, "PUT", "/a", 200, "before");
     rig_close(&r);
 }
