@@ -218,6 +218,29 @@ static void identities(void **state)
     help_server_close(&s);
 }
 
+/* RFC 8446 4.2.3: an RSA key signs in one of three ways, and in none that has a number beside
+   theirs. */
+static void schemes_of_an_rsa_key(void **state)
+{
+    unsigned char list[512];
+    hsb__identity who;
+    hsb__hello hello;
+    size_t len = 0;
+    (void)state;
+    memset(&who, 0, sizeof who);
+    memset(&hello, 0, sizeof hello);
+    who.key.type = BR_KEYTYPE_RSA;
+    for (unsigned low = 0; low < 256; low++)
+        if (low < 4 || low > 6) {
+            list[len++] = 8;
+            list[len++] = (unsigned char)low;
+        }
+    hello.signatures = hsb__text_make((const char *)list, len);
+    assert_int_equal(hsb__tls13_scheme_for(&who, &hello), 0);
+    list[1] = 6;
+    assert_int_equal(hsb__tls13_scheme_for(&who, &hello), 0x0806);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +249,7 @@ int main(void)
         cmocka_unit_test(curves_and_signatures),
         cmocka_unit_test(versions),
         cmocka_unit_test(identities),
+        cmocka_unit_test(schemes_of_an_rsa_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
