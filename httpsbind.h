@@ -375,9 +375,10 @@
    there, and answers 404 for names that are no names of files: of devices, of streams, with a
    dot or a space at the end, short names.  There are no Unix sockets, zones of IPv6 addresses
    are numbers, and a descriptor is a SOCKET that fits in an int, as all do.  hsb_serve ends
-   after Ctrl-C, or when the window is closed; there is no SIGHUP, and no socket of systemd.
-   ACME trusts the roots of the system's store.  Windows adds a root to it when it first needs
-   it, so the root of a CA that nobody has used there may be missing: then set roots.  */
+   after Ctrl-C, or when the window is closed; there is no SIGHUP, and no socket of systemd.  A
+   folder for keys is made for this user alone.  ACME trusts the roots of the system's store.
+   Windows adds a root to it when it first needs it, so the root of a CA that nobody has used
+   there may be missing: then set hsb_acme_desc.roots.                                       */
 
 #ifndef HTTPSBIND_H
 #define HTTPSBIND_H
