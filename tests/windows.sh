@@ -57,9 +57,11 @@ libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
 {
     printf '#define HTTPSBIND_IMPLEMENTATION\n#include "httpsbind.h"\n' >$out/all.c
     for flags in -DHTTPSBIND_STATIC '-DHSB_NO_THREADS -DHTTPSBIND_ACME' -DNDEBUG -DHTTPSBIND_ACME; do
-        $cross-gcc $strict -O1 $flags $include -c -o $out/all.o $out/all.c
+        $cross-gcc $strict $flags $include -fsyntax-only $out/all.c
         clang --target=$cross $strict -Wno-c11-extensions $flags $include -fsyntax-only $out/all.c
-    done                                # the last one is linked with the examples
+    done
+    # This one is linked with the examples.
+    $cross-gcc $strict -O1 -DHTTPSBIND_ACME $include -c -o $out/all.o $out/all.c
     ok "the implementation, C99, with mingw-w64's gcc and clang"
     clang --target=$cross -x c++ -std=c++11 $strict -Wno-unused-const-variable -fsyntax-only httpsbind.h \
         2>$out/log || { clang --target=$cross -x c++ -std=c++11 -Wall -Wextra -pedantic -Werror \
