@@ -15,7 +15,7 @@ hsb__buffer_append clang-analyzer-core.NonNullParamChecker
 hsb__text_cut clang-analyzer-core.NonNullParamChecker
 hsb__files_redirect_to_slash clang-analyzer-core.NullDereference
 hsb__websocket_message_space clang-analyzer-core.NonNullParamChecker
-hsb__frame_chunk clang-analyzer-core.NonNullParamChecker
+hsb__frame_put clang-analyzer-core.NonNullParamChecker
 hsb__hello_number clang-analyzer-core.NullDereference
 hsb__chain_close clang-analyzer-unix.Malloc
 hsb__localca_check_cert clang-analyzer-unix.Malloc
