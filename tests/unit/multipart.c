@@ -27,6 +27,7 @@ static int counted_memcmp(const void *a, const void *b, size_t len)
     return 0;
 }
 
+#undef memchr          /* a macro of newer C libraries */
 #define memchr counted_memchr
 #define memcmp counted_memcmp
 #define HTTPSBIND_IMPLEMENTATION
