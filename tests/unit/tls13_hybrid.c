@@ -113,7 +113,7 @@ static void over_two_records(void **state)
                                   .name = "localhost", .padding = 450 };
             c13 *c = open_client(&p);
             c13_make_hello(c, &h, m);
-            assert_in_range(m->len, 1801, 1899);
+            assert_within(m->len, 1801, 1899);
             c13_put(&c->messages, m->at, m->len);
             unsigned char record[2048];
             c13_put(all, record, c13_clear(record, 22, m->at, cut));

@@ -327,7 +327,7 @@ static void changed(void **state)
             int i = FINISHED;
             while (f.part[i].at > f.bytes.at + at)
                 i--;
-            assert_in_range(f.bytes.at + at - f.part[i].at, 1, 3);
+            assert_within(f.bytes.at + at - f.part[i].at, 1, 3);
         } else {
             static const int known[] = { 10, 22, 42, 43, 45, 46, 47, 48, 50, 51 };
             size_t i = 0;
@@ -374,7 +374,7 @@ static void floods(void **state)
         c13_hello_send(c, &(c13_hello){ 0 });
         for (n = 0; hsb__tls_phase_of(c->t) == HSB__TLS_HANDSHAKE; n++)
             c13_send(c, 21, leaves, 2);
-        assert_in_range(n, 1, HSB__TLS_HANDSHAKE_BYTES / 24 + 1);
+        assert_within(n, 1, HSB__TLS_HANDSHAKE_BYTES / 24 + 1);
         expect_alert(c, 10, "a flood in the handshake");
         play_end(&p);
     }

@@ -190,7 +190,7 @@ static lines ours, theirs;
 
 static void add(lines *l, const char *line)
 {
-    assert_in_range(l->count, 0, 31);
+    assert_within(l->count, 0, 31);
     assert_true(strlen(line) < sizeof l->text[0]);
     memcpy(l->text[l->count++], line, strlen(line) + 1);
 }
