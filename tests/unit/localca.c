@@ -201,8 +201,8 @@ static void a_new_one_when_it_must_be(void **state)
 
 static void broken_certificates_are_replaced(void **state)
 {
-    static const char *const broken[] = { "", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n"
-                                          "-----END CERTIFICATE-----\n" };
+    static const char *const broken[] = { "", "rubbish", ("-----BEGIN CERTIFICATE-----\nAAAA\n"
+                                                           "-----END CERTIFICATE-----\n") };
     uint8_t sum[32], last[32] = { 0 };
     (void)state;
     fingerprint("localhost", NULL, sum);
