@@ -9413,7 +9413,8 @@ static int hsb__crl_check_signer(const hsb__crl *c, const hsb__x509 *ca,
 }
 
 /* Has ca, which issued the certificate with this serial, revoked it?  The signatures
-   of the path have been verified.  There must be a list.                              */
+   of the path have been verified.  There must be a list.  One that another CA in trusted has
+   signed, with the same name and another key, says nothing of this ca.                */
 static int hsb__crls_check(const hsb__crls *all, hsb_str serial, const hsb__x509 *ca,
                            const br_x509_pkey *key, int64_t now, unsigned *cost,
                            int64_t *until)
@@ -9448,7 +9449,7 @@ static int hsb__crls_check_trusted(const hsb__crls *all, const hsb__x509 *cert, 
 
 /* ===== >>selfsigned ==============================================================
    Purpose  writes certificates: the one that a server without files makes for itself, a
-            CA's own, and what that signs
+            CA's own, what that signs, and the answer to a challenge (RFC 8737)
    Uses     >>platform >>memory >>text >>error >>address >>der >>pem >>key >>x509 >>chain
    Names    hsb__selfsigned_*, hsb__san_*
    Tests    tests/unit/selfsigned.c                                                    */
@@ -9468,6 +9469,7 @@ static void hsb__san_free(hsb__memory *m, hsb__san *san)
     memset(san, 0, sizeof *san);
 }
 
+/* DER, without the header of GeneralNames.                                            */
 static hsb_str hsb__san_text(const hsb__san *san)
 {
     return hsb__text_make((const char *)san->der.bytes, san->der.len);
@@ -9536,7 +9538,8 @@ static bool hsb__san_make(hsb__memory *m, hsb__san *san, const char *first,
 }
 
 /* --- a certificate ------------------------------------------------------------------------
-   What a server signs for itself is not a CA: trusting it means trusting this server, and no
+   hsb__selfsigned describes each that is written here, also one that a CA of ours signs.  What a
+   server signs for itself is not a CA: trusting it means trusting this server, and no
    certificate that its key might sign.                                                */
 enum {
     HSB__SELFSIGNED_DAYS = 397,
@@ -9759,7 +9762,8 @@ static bool hsb__selfsigned_prepare(hsb__selfsigned *self)
     return true;
 }
 
-/* One certificate, as a chain of its own.  Its keys are on P-256.                     */
+/* One certificate, as a chain of its own.  Its keys are on P-256.  There is room for all of it:
+   `full` means a date whose year has not four digits.                                 */
 static bool hsb__selfsigned_issue(hsb__memory *m, hsb__chain *c, hsb__selfsigned *self,
                                   hsb_error *err)
 {
@@ -9818,11 +9822,11 @@ static bool hsb__selfsigned_make(hsb__memory *m, hsb__chain *c, const hsb__key *
    one file, so that a crash cannot leave two that do not belong together.  NAME is the
    first name of the server.
 
-   What is good stays.  ca.key is made once.  ca.pem is made from it, and made anew with
-   the same key when less than 30 days are left; clients must trust it again then.  NAME.pem
-   is made anew if it cannot be read, if its names are others, if it does not come from this
-   ca.pem, or if less than 30 days are left.  A clock that is too slow, as on a machine that
-   has just started, changes nothing.                                                   */
+   What is good stays.  ca.key is made once.  ca.pem is made from it, and made anew with the
+   same key and another name when less than 30 days are left; clients must trust it again
+   then.  NAME.pem is made anew if it cannot be read, if its names are others, if it does not
+   come from this ca.pem, or if less than 30 days are left.  A clock that is too slow, as on
+   a machine that has just started, changes nothing.                                    */
 
 enum {
     HSB__LOCALCA_DAYS = 3650,
@@ -9932,7 +9936,7 @@ static bool hsb__localca_load_key(hsb__localca *ca, hsb_error *err)
                           ca->folder.place);
 }
 
-/* What a file that somebody else put there must not be.                                */
+/* Somebody else may have put ca.pem there: it must be a CA's certificate, for ca.key.  */
 static bool hsb__localca_check_cert(hsb__localca *ca, hsb_error *err)
 {
     const br_x509_certificate *cert = &ca->chain.certs[0];
@@ -9962,7 +9966,7 @@ static bool hsb__localca_load_cert(hsb__localca *ca, hsb_error *err)
 
 /* --- a server ------------------------------------------------------------------------------ */
 
-/* Whether the file is as a new one would be, but for its dates.                        */
+/* Whether the file is as a new one would be, and has more than 30 days left.           */
 static bool hsb__localca_is_good(const hsb__localca *ca, const hsb__chain *c,
                                  const hsb__key *k, const hsb__san *san)
 {
@@ -10149,7 +10153,8 @@ typedef struct hsb__host {
     const hsb__identity *ec, *rsa;
 } hsb__host;
 
-/* The certificate of a client while a handshake runs: a block of the thread's pool.      */
+/* A client's leaf while a handshake runs, or, in hsb__judge, any certificate of its chain: a
+   block of the thread's pool.                                                            */
 typedef struct hsb__leaf {
     unsigned char *der;             /* NULL: none                                        */
     size_t         len, size;       /* size: of the block                                */
@@ -10171,10 +10176,10 @@ static bool hsb__leaf_copy(hsb__pool *pool, hsb__leaf *leaf, const void *der, si
 }
 
 /* --- sessions -----------------------------------------------------------------------------
-   Everything that may resume, in a hash table and in a list from the newest to the oldest.
-   A session belongs to its binding: the digest of all that has to be the same when it is
-   resumed (>>choice makes it).  IDs are random and ours, so their first bytes index well
-   and nobody can choose them to collide.                                                */
+   Everything that may resume, but for sealed tickets (>>resume13), in a hash table and in a
+   list, where the newest was used last.  A session belongs to its binding: the digest of all
+   that has to be the same when it is resumed (>>choice makes it).  IDs are random and ours,
+   so their first bytes index well and nobody can choose them to collide.                */
 typedef struct hsb__session {
     struct hsb__session *next;          /* in its bucket                                 */
     struct hsb__session *newer, *older;
@@ -10182,7 +10187,7 @@ typedef struct hsb__session {
     unsigned char        secret[48];
     unsigned char        binding[32];
     uint64_t             until_us;      /* hsb__os_now_us: too old from then on          */
-    int64_t              until_wall;    /* hsb__os_wall: end of the client's certificate */
+    int64_t              until_wall;    /* hsb__os_wall: see hsb__verify_until           */
     uint16_t             suite;
     uint32_t             leaf_len;      /* the client's certificate follows; 0: none     */
     unsigned char        leaf[];
@@ -10369,9 +10374,9 @@ static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
 }
 
 /* --- suites -------------------------------------------------------------------------------
-   ECDHE with an AEAD; for old clients with CBC too, but only with SHA-2, because the engine
-   takes the MAC's hash from those that it accepts in signatures, and SHA-1 is not one.
-   Within a kind the best come first.                                                    */
+   Those of TLS 1.2; >>record has those of 1.3.  ECDHE with an AEAD; for old clients with CBC
+   too, but only with SHA-2, because the engine takes the MAC's hash from those that it accepts
+   in signatures, and SHA-1 is not one.  Within a kind the best come first.              */
 typedef enum hsb__suite_kind {
     HSB__SUITE_AES_GCM, HSB__SUITE_CHACHA20, HSB__SUITE_AES_CBC
 } hsb__suite_kind;
@@ -10420,7 +10425,8 @@ static bool hsb__suite_is_chacha20(unsigned number)
     return suite && suite->kind == HSB__SUITE_CHACHA20;
 }
 
-/* TLS 1.3 uses a session once.  False: somebody else has used it meanwhile.               */
+/* Of the cache above: TLS 1.3 uses a session once.  False: somebody else has used it
+   meanwhile.                                                                              */
 static bool hsb__sessions_remove(hsb__sessions *all, const unsigned char id[32])
 {
     hsb__mutex_lock(&all->lock);
@@ -10454,7 +10460,7 @@ struct hsb_security {
     void          *ml_kem_user;
     bool           seals;               /* tickets, with keys made of ticket_key         */
     unsigned char  ticket_key[32];
-    uint16_t       suites[HSB__SUITES];         /* what we speak, best first             */
+    uint16_t       suites[HSB__SUITES];         /* of TLS 1.2, best first                */
     size_t         suite_count;
     hsb__sessions  sessions;
     char          *pem;                 /* the default leaf                              */
@@ -10856,24 +10862,24 @@ static void hsb__security_log_key(const hsb_security *s, const char *label,
 }
 
 /* ===== >>hello ===================================================================
-   Purpose  reads a ClientHello before the engine gets it (RFC 5246 7.4.1.2).  Strict and
-            bounded; reads nothing beyond the bytes given, and keeps nothing
+   Purpose  reads a whole ClientHello, of either version (RFC 5246 7.4.1.2, RFC 8446 4.1.2).
+            Strict and bounded; reads nothing beyond the bytes given, and copies nothing
    Uses     >>text
    Names    hsb__hello_*
    Tests    tests/unit/hello.c, tests/unit/tls13.c
 
-   BearSSL asks whether a session resumes when it has read the session ID and nothing of what
-   follows.  The answer depends on server name, ALPN and suites, so they are read here first.
-   That is all the reader is for: a ClientHello that it refuses, or one that continues in a
-   second record, costs a full handshake and is otherwise left to the engine, unless it has a
-   fault that the engine does not look for.                                               */
+   >>tls collects the message, and chooses the version by what is read here; a message that is
+   refused here ends the connection.  >>tls13 has no other reader.  For TLS 1.2 the engine reads
+   the message again.  But it asks whether a session resumes when it has read the session ID and
+   nothing of what follows.  The answer depends on server name, ALPN and suites, so it is given
+   by what was read here first.                                                           */
 
 enum {
     HSB__TLS13 = 0x0304,
     HSB__HELLO_MAX = 16384      /* bytes of the message, its header included               */
 };
 
-/* What may be wrong in a handshake.  BearSSL's own codes are all below 1024.              */
+/* What may be wrong in TLS, beside BearSSL's own codes, which are all below 1024.         */
 enum {
     HSB__TLS_ERR_MEMORY = 1024,
     HSB__TLS_ERR_FLOOD,
@@ -10922,7 +10928,7 @@ typedef struct hsb__hello {
     bool     illegal;           /* refused for a value that may not be there, not for its form */
     bool     early_data, has_psk_modes;
     bool     psk_dhe;           /* among these modes: PSK with a key exchange              */
-    hsb__hello_fault fault;     /* where reading it ended                                  */
+    hsb__hello_fault fault;     /* the one that ended the reading                          */
 } hsb__hello;
 
 /* rest is what is left of the message.  Each function reads from its front, or returns
@@ -10986,7 +10992,8 @@ static bool hsb__hello_read_points(hsb_str value)
            memchr(list.ptr, 0, list.len);
 }
 
-/* A list of two-byte numbers, of which there is at least one.                             */
+/* A list of two-byte numbers, of which there is at least one.  size: of the list's length.
+   False also if the list came before.                                                     */
 static bool hsb__hello_read_list(hsb_str *list, size_t size, hsb_str value)
 {
     return !list->ptr && hsb__hello_vector(&value, size, list) && !value.len && list->len &&
@@ -11360,8 +11367,8 @@ static const char *hsb__choice_scheme_name(const hsb__identity *who, unsigned ha
 }
 
 /* --- which session -----------------------------------------------------------------------
-   The digest of all that has to be the same: the name asked for (RFC 6066 3), the protocol
-   that ALPN agrees on, and whether and how a client certificate is asked for.             */
+   The digest of all that has to be the same: the version of TLS, the name asked for (RFC 6066
+   3), the protocol that ALPN agrees on, and whether and how a client certificate is asked for. */
 static void hsb__choice_binding(unsigned version, const char *name, size_t alpn, bool ask,
                                 bool require, unsigned char out[32])
 {
@@ -11395,13 +11402,14 @@ static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
    certificate calls nothing of this.
 
    The judgement goes from what is cheap to what is costly, and stops at the first fault:
-     1  Is the leaf, byte for byte, a pin?  Then only its dates are left to look at.
+     1  Is the leaf, byte for byte, a pin?  Then only its key, its dates, and the lists with
+        the name of its issuer are left to look at.
      2  Names and key identifiers must lead from the leaf to a CA in trusted, through
         certificates that the client sent, in any order.  They choose one path.
      3  Every certificate of the path is held against the rules of >>trust.
      4  Signatures, from the CA in trusted down.  So a stranger, who cannot make what that
         CA would have signed, costs us one signature.
-     5  Revocation lists, if there are any, for every certificate of the path.
+     5  Revocation lists, if there are any, for every certificate of the path, and for the CA.
 
    What OpenSSL (X509_verify_cert for sslclient) accepts and is refused here, and why:
      names that differ in case, in spaces or in their type of string: names are compared by
@@ -11431,10 +11439,10 @@ static size_t hsb__choice_alpn(const hsb_security *s, const hsb__hello *hello)
    one name (OpenSSL tries one); a pin, or a CA in trusted, whose own issuer is not there
    (OpenSSL wants X509_V_FLAG_PARTIAL_CHAIN for that, and no list of its issuer).          */
 
-enum {
+enum {                              /* of a client's chain, which is no hsb__chain        */
     HSB__CHAIN_CERTS = 5,
-    HSB__CHAIN_CERT = 16384,
-    HSB__CHAIN_BYTES = 65536,
+    HSB__CHAIN_CERT = 16384,        /* bytes of one certificate                           */
+    HSB__CHAIN_BYTES = 65536,       /* bytes of all                                       */
     HSB__CHAIN_COST = 12            /* of all signatures, as hsb__trust_cost counts         */
 };
 
@@ -12010,7 +12018,7 @@ typedef struct hsb__keys {
     unsigned char secret[HSB__HASH_MAX];    /* the traffic secret, for the next update   */
     unsigned char key[32], iv[12];
     uint64_t      seq;
-    br_gcm_context gcm;         /* made with the first record; its AES key for each    */
+    br_gcm_context gcm;         /* made with the first record; the AES key, with each  */
 } hsb__keys;
 
 /* The two directions of TLS 1.2, as BearSSL's engine left them: objects of its record
@@ -12442,7 +12450,7 @@ struct hsb__tls12 {
     unsigned             hash;      /* of the signature: br_sha256_ID ...                 */
     bool                 resumed;   /* load() took a session; choose() takes it back      */
     unsigned char        binding[32];       /* of that session                            */
-    const hsb__hello    *hello;     /* while the engine reads it; NULL: not seen whole    */
+    const hsb__hello    *hello;     /* while the engine reads it; NULL before and after   */
     const hsb__identity *shown;     /* choose() took it                                   */
     hsb__verify          verify;    /* the client's chain                                 */
 };
@@ -12864,7 +12872,7 @@ static void hsb__tls12_fill_suites(hsb__tls12 *e)
             e->server.client_suites[i][0] = BR_TLS_RSA_WITH_3DES_EDE_CBC_SHA;
 }
 
-/* The ClientHello that was collected, in one record.  hello NULL: it could not be read.    */
+/* The ClientHello that was collected, in one record; hello is what >>hello has read of it. */
 static void hsb__tls12_feed_hello(hsb__tls12 *e, hsb_str message, const hsb__hello *hello)
 {
     const unsigned char *bytes = (const unsigned char *)message.ptr;
@@ -13037,11 +13045,12 @@ enum {
     HSB__ML_KEM_KEY = 1184, HSB__ML_KEM_CIPHERTEXT = 1088,
     HSB__SHARE_MAX = HSB__ML_KEM_CIPHERTEXT + 32,
     HSB__TLS13_EARLY = 65536,           /* bytes of early data that are skipped            */
-    HSB__TLS13_CCS = 2,                 /* ChangeCipherSpec records that mean nothing      */
-    HSB__TLS13_MESSAGE = 4096           /* a message that is no Certificate                */
+    HSB__TLS13_CCS = 2,                 /* so many ChangeCipherSpec records are dropped    */
+    HSB__TLS13_MESSAGE = 4096           /* bytes of a message that is no Certificate       */
 };
 
-/* A handshake, from the first ClientHello to COMPLETE.                                    */
+/* A handshake, from the first ClientHello to COMPLETE (see >>tls13), and until the tickets after
+   it are written.                                                                         */
 typedef struct hsb__tls13 {
     size_t               size;          /* of this block                                   */
     hsb__record         *record;
@@ -13252,8 +13261,8 @@ static bool hsb__psk_binder_fits(const hsb__tls13 *t, const hsb__hello *hello,
     return fits;
 }
 
-/* A session of that ID which may be resumed with this suite and binding; its client's leaf
-   goes to t->verify.                                                                        */
+/* The session of a PSK identity, which is a sealed ticket or an ID of the cache, if it may be
+   resumed with this binding and a suite of this hash; its client's leaf goes to t->verify.  */
 static bool hsb__psk_find(hsb__tls13 *t, hsb_str identity, hsb__session *out)
 {
     int64_t until;
@@ -13276,7 +13285,8 @@ static bool hsb__psk_find(hsb__tls13 *t, hsb_str identity, hsb__session *out)
 }
 
 /* One PSK identity of the client.  A session that is found counts only once its binder has
-   verified, and is taken out of the cache then.  0, or what ends the handshake.             */
+   verified, and is taken out of the cache then.  A sealed ticket is in no cache: it may
+   resume again until it is too old.  0, or what ends the handshake.                         */
 static int hsb__psk_try(hsb__tls13 *t, const hsb__hello *hello, hsb_str identity,
                            hsb_str binder, hsb__session *session)
 {
@@ -13468,12 +13478,13 @@ static hsb_str hsb__tls13_share(const hsb__hello *hello, unsigned group)
     return hsb__text_absent();
 }
 
-/* Of curves only these two: the larger ones cost 14 and 27 times as much.  A client that offers
-   the hybrid gets it, if the application has brought ML-KEM.                                */
+/* The best first.  Of curves only these two: the larger ones cost 14 and 27 times as much.  The
+   hybrid is ours only if the application has brought ML-KEM.                                */
 static const unsigned hsb__tls13_groups[] = { HSB__GROUP_HYBRID, HSB__GROUP_X25519,
                                               HSB__GROUP_P256 };
 
-/* Sets t->group and *share.  0, or the fault.  If *share is absent, a retry asks for it.   */
+/* Sets t->group and *share: the best group of which there is a share, or else the best that the
+   client knows, for which a retry asks; then *share is absent.  0, or the fault.           */
 static int hsb__tls13_choose_group(hsb__tls13 *t, const hsb__hello *hello, hsb_str *share)
 {
     t->group = 0;
@@ -14096,7 +14107,7 @@ typedef struct hsb__challenger {
     hsb_security *(*certificate)(void *acme, const char *name);  /* counted for the caller;
                                                                     NULL: none is pending */
     bool          (*response)(void *acme, hsb_str token, char *out, size_t size);
-    void          (*leave)(void *acme, hsb_server *server);     /* it ends                */
+    void          (*leave)(void *acme, hsb_server *server);     /* the server ends        */
 } hsb__challenger;
 #endif
 
@@ -14126,7 +14137,7 @@ struct hsb__tls {
     hsb_security    *security;
     hsb__record      record;
     hsb__tls12      *tls12;             /* in a handshake of TLS 1.2                    */
-    hsb__tls13      *tls13;             /* in a handshake of TLS 1.3                    */
+    hsb__tls13      *tls13;             /* of 1.3, and until its tickets are written    */
     hsb__buffer      hello;             /* the ClientHello, until it is whole           */
     hsb_str          plain;             /* decrypted, and not taken yet                 */
     const char      *own;               /* bytes of ours to send, past the records      */
@@ -14432,7 +14443,7 @@ static void hsb__tls_release(hsb__tls_pool *pool, hsb__tls *t)
     hsb_security *security = t->security;
     if (t->tls13)
         hsb__tls13_end(t->tls13);
-    if (t->tls12) {
+    if (t->tls12) {                     /* see hsb__tls12_lend_output                       */
         t->record.classes.out = t->record.classes.in ? t->record.classes.out : NULL;
         hsb__tls12_put(&pool->engines, t->tls12);
     }
@@ -15148,7 +15159,7 @@ static uint64_t hsb__pace_deadline(const hsb__pace *p, int period_ms, int rate)
 }
 
 /* --- calls that a request or a stream asked for later ---------------------------------------- */
-/* In list until it is called.                                                           */
+/* Calls fn once, after delay_ms.  Until then the timer is in list.  False: no memory.   */
 static bool hsb__after_add(hsb__link *list, hsb__loop *loop, int delay_ms, hsb__caller *call,
                            void *owner, hsb__resume fn, void *arg)
 {
@@ -15214,7 +15225,7 @@ typedef struct hsb__head {
     hsb__span        version;
     int              host_fields, coding_fields;
     bool             in_trailers, says_close, says_keep_alive;
-    int              status;    /* of FINISHED and REFUSED: what to answer             */
+    int              status;    /* of FINISHED and REFUSED: what is returned again     */
     const char      *reason;    /* of REFUSED                                          */
     /* the result: the layers above only read it */
     hsb__span   method, target, path, query;
@@ -15553,8 +15564,8 @@ static int hsb__head_content_length(hsb__head *h, hsb_str value)
     return HSB__HEAD_NEXT;
 }
 
-/* For a Transfer-Encoding that is not "chunked".  True: a list of codings, one of
-   which is unknown; false: malformed.                                                 */
+/* For a Transfer-Encoding that is not "chunked".  True: a list of codings, one of which is
+   unknown; false: malformed, or a list of nothing but "chunked".                      */
 static bool hsb__head_names_coding(hsb_str value)
 {
     hsb_str element;
@@ -16136,7 +16147,7 @@ static const char *hsb__body_reason(const hsb__body *b)
 
    The mark between two parts is CR LF "--" and the boundary.  CR is its first byte and occurs
    nowhere else in it.  So when a match fails, no other match can have begun within it, and
-   the search never looks at a byte again: its cost is linear, wherever the body is cut.
+   the cost of the search is linear, wherever the body is cut.
    A body whose mark is followed by anything but blanks and CR LF, or "--", is refused: other
    parsers take such a line for a boundary, or for data, and would see other parts.       */
 
@@ -16159,8 +16170,8 @@ typedef struct hsb__multipart {
     char        mark[4 + HSB__MULTIPART_BOUNDARY];
     size_t      mark_len;
     size_t      matched;        /* bytes of the mark that were read, and may be data   */
-    size_t      phantom;        /* of these, were not data: the CR LF of an empty line, and
-                                   what is missing before a body that begins with "--"  */
+    size_t      phantom;        /* of these, so many are no data: the CR LF that ends a
+                                   part's head, or what a body that begins with "--" lacks */
     bool        in_part;
     char       *head;           /* the caller's, for the fields of one part            */
     size_t      head_space, head_len;
@@ -16639,7 +16650,9 @@ static ptrdiff_t hsb__outgoing_pull(hsb__outgoing *o, char *out, size_t len)
    Purpose  writes status line, fields and chunks into a buffer
    Uses     >>text >>buffer
    Names    hsb__frame_*
-   Tests    tests/unit/frame.c                                                       */
+   Tests    tests/unit/frame.c
+
+   The struct hsb__frame is none of this: it is a record of TLS (see >>record).      */
 
 typedef struct hsb__reason { int status; const char *text; } hsb__reason;
 static const hsb__reason hsb__frame_reasons[] = {       /* RFC 9110 15, in order       */
@@ -16686,7 +16699,7 @@ static bool hsb__frame_has_body(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* --- into space that the caller has measured; what they return is the end of it --------- */
+/* --- into space that the caller has measured; each returns where its text ends ---------- */
 enum {
     HSB__FRAME_STATUS_LINE = 48,        /* the longest, and its CRLF                     */
     HSB__FRAME_HEAD = 208               /* a head but for the values of Server and
@@ -16939,7 +16952,7 @@ enum {
 };
 
 typedef struct hsb__proxy {
-    size_t      size;                   /* of our memory                                   */
+    size_t      size;                   /* of this block                                   */
     size_t      len;                    /* bytes received so far                           */
     bool        whole;                  /* the header is complete                          */
     bool        named;                  /* and says who the client is:                     */
@@ -16947,7 +16960,7 @@ typedef struct hsb__proxy {
     const char *wrong;                  /* why the header is malformed; NULL: it is not    */
     size_t      total;                  /* version 2: how long the header is,              */
     size_t      fact, fact_len;         /*   where the next fact begins, and its length    */
-    uint8_t     bytes[HSB__PROXY_KEPT]; /* the first bytes; longer ones are not looked at  */
+    uint8_t     bytes[HSB__PROXY_KEPT]; /* the first ones; no later one is needed again    */
 } hsb__proxy;
 
 static const uint8_t hsb__proxy_line_start[] = { 'P', 'R', 'O', 'X', 'Y', ' ' };
@@ -16986,7 +16999,7 @@ static void hsb__proxy_set_ip(hsb_address *a, hsb_family family, const uint8_t *
 }
 
 /* --- version 1 ----------------------------------------------------------------------------- */
-/* Without a zero before another digit.                                                      */
+/* A decimal number, without a zero before another digit.                                    */
 static bool hsb__proxy_port(hsb_str word, unsigned *out)
 {
     int64_t port = 0;
@@ -17059,7 +17072,7 @@ static void hsb__proxy_read_fixed(hsb__proxy *p)
         p->wrong = "too short for its addresses";
 }
 
-/* The byte at belongs to the type, the length or the value of a fact.                         */
+/* The byte at `at` belongs to the type, the length or the value of a fact.                    */
 static void hsb__proxy_take_fact(hsb__proxy *p, size_t at, uint8_t byte)
 {
     if (at == p->fact + 1)
@@ -17105,7 +17118,7 @@ static void hsb__proxy_take_binary(hsb__proxy *p, size_t at, uint8_t byte)
 }
 
 /* --- both ---------------------------------------------------------------------------------- */
-/* Returns how many bytes belong to the header: less than s has once it is whole or wrong.      */
+/* Returns how many bytes belong to the header.  Fewer than s has: it is whole, or wrong.       */
 static size_t hsb__proxy_receive(hsb__proxy *p, hsb_str s)
 {
     size_t used = 0;
@@ -17149,7 +17162,7 @@ typedef struct hsb__channel {
     bool          paused;               /* the application wants no bytes for now        */
     bool          drain_due;            /* it was told to wait, so on_drain is owed      */
     hsb__link     afters;               /* timers of hsb_request_after, hsb_stream_after */
-    uint32_t      promises;             /* open tickets; a list in the inbox             */
+    uint32_t      promises;             /* the newest open ticket in the inbox; 0: none  */
 } hsb__channel;
 
 static void hsb__channel_init(hsb__channel *ch, hsb__loop *loop, hsb_conn *conn, hsb_error *why,
@@ -17238,7 +17251,7 @@ static void hsb__channel_call_off(hsb__channel *ch)
    Tests    tests/wire, tests/live/getters.c, tests/live/first_field.c, tests/live/responses.c */
 
 /* Two of the three state machines of a connection (the third, phase, is in >>conn), each
-   transition with the only function that makes it.
+   transition with the only functions that make it.
 
    receiving   WAIT -> HEAD         [hsb__http1_start]          the first byte came
                HEAD -> BODY         [hsb__http1_start_body]     on_head has returned
@@ -17271,8 +17284,8 @@ struct hsb_request {
     hsb__channel   channel;
     int            earlier;     /* requests of this connection that have finished      */
 
-    hsb__receiving receiving;   /* writer: >>http1                                     */
-    hsb__sending   sending;     /* writer: >>response                                  */
+    hsb__receiving receiving;   /* written by the functions above only                 */
+    hsb__sending   sending;     /* the same                                            */
     hsb__head      head;
     hsb__buffer    text;        /* the head's bytes; they do not move after on_head    */
     hsb__buffer    trailer_text;        /* the trailers' bytes                         */
@@ -17295,7 +17308,7 @@ struct hsb_request {
     int            status;      /* 0: none yet                                         */
     int64_t        promised;    /* the body's length in the head, or HSB__LENGTH_*      */
     int64_t        written;     /* bytes of body queued                                */
-    bool bodiless;              /* HEAD, 204, 304: what is written goes nowhere          */
+    bool bodiless;              /* HEAD, 204, 205, 304: what is written goes nowhere     */
     bool refused;               /* answered for the application: its answer is too late  */
 
     const char    *pattern;     /* of the route that matched; borrowed                 */
@@ -17652,7 +17665,8 @@ static bool hsb__response_put_end(hsb_request *req)
 
 /* --- head and end: the states ------------------------------------------------------------- */
 /* What is still to come of the request's body can be skipped cheaply enough to go on with
-   the connection.  An answer in parts lets on_body read it: see hsb__http1_wants_body.     */
+   the connection.  An answer in parts lets on_body read it: see hsb__http1_wants_body.  Of a
+   chunked one nobody knows: hsb__http1_skip_part ends the connection after HSB__SKIP bytes. */
 static bool hsb__response_can_skip_body(const hsb_request *req, bool in_parts)
 {
     if (req->receiving == HSB__END)
@@ -17915,8 +17929,8 @@ static void hsb__response_end(hsb_request *req)
         hsb__response_last(req);
 }
 
-/* Body bytes that the transport has taken.  Until the request has finished, nothing is
-   queued after its body.                                                                  */
+/* Body bytes that the transport has taken, or fewer: of what waits, the head and the framing of
+   chunks count as body.  Until the request has finished, nothing is queued after its body. */
 static int64_t hsb__response_bytes(const hsb_request *req)
 {
     uint64_t waiting = hsb__outgoing_len(&req->channel.out);
