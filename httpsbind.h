@@ -223,9 +223,10 @@
           hsb_respondf that cannot be made.
 
    From the functions that choose a status.  The connection goes on; no error is reported.
+     204  hsb_request_route: OPTIONS, and the path exists with other methods.
      206  hsb_respond_file, _dir, _content: the range that was asked for.
      304  The same: the client's copy is still good.
-     308  hsb_respond_dir: a folder whose path has no '/' at its end, or redirect_port.
+     308  hsb_respond_dir: a folder whose path has no '/' at its end.  redirect_port: every request.
      401  hsb_respond_unauthorized.
      403  hsb_respond_file, _dir: the process may not read the file; look at its mode and user.
      404  The same: there is no such file, or it is outside the folder, or it is no file.
@@ -358,7 +359,7 @@
                                 two such files cannot share a port
      HSB_ASSERT(x)              default assert(x).  A misuse fails with x as the text that
                                 says what was wrong
-     HSB_MALLOC, HSB_FREE       default malloc and free
+     HSB_MALLOC, HSB_FREE       default malloc and free; define both or neither
      HSB_USE_POLL               use poll(2) even if epoll or kqueue is available
      HSB_NO_THREADS             no locks: use one thread only, and no function from another
      HTTPSBIND_ACME             certificates by themselves, for the implementation and for each
@@ -490,8 +491,8 @@ typedef enum hsb_status { HSB_STATUS_LIST(HSB_STATUS_ENUM) HSB_STATUS_COUNT } hs
 
 typedef struct hsb_error {
     hsb_status status;
-    int        system_code;     /* errno, or EAI_* with HSB_ERR_LOOKUP; 0: none    */
-    int        tls_code;        /* BR_ERR_* with HSB_ERR_TLS, _CERT, _KEY; 0: none */
+    int        system_code;     /* errno, or EAI_* with HSB_ERR_LOOKUP; Windows: its own; 0: none */
+    int        tls_code;        /* with HSB_ERR_TLS: BR_ERR_*, or one of our own; 0: none */
     char       text[160];       /* one line that names the file, host or limit    */
 } hsb_error;
 HSB_API const char *hsb_status_text(hsb_status status);    /* the list's; never NULL */
@@ -512,8 +513,8 @@ typedef struct hsb_address {
 } hsb_address;
 #define HSB_ADDRESS_TEXT_MAX 120            /* with the NUL                                  */
 
-/* Reads "192.0.2.1", "2001:db8::1", "[::1]" or "fe80::1%eth0", without a port.  False: not
-   a numeric address; *out is unchanged.                                                     */
+/* Reads "192.0.2.1", "2001:db8::1", "[::1]" or "fe80::1%eth0", without a port: out->port is 0.
+   False: not a numeric address; *out is unchanged.                                          */
 HSB_API bool        hsb_address_parse(hsb_address *out, const char *numeric);
 /* Writes "192.0.2.1:443" or "[fe80::1%eth0]:443"; if the port is 0, "::1".  A Unix socket is
    "unix:/run/app.sock", and a client's usually just "unix:".  Returns buf.                  */
@@ -728,12 +729,12 @@ HSB_API hsb_server *hsb_bind_secure_at(const hsb_address *address, hsb_security 
    still yours.                                                                                 */
 HSB_API hsb_server *hsb_bind_secure_fd(int fd, hsb_security *security,
                                        const hsb_options *options, hsb_error *err);
-/* HTTP without TLS, with the same hooks: for a redirect to the secure port, or a health check. */
+/* As hsb_bind_secure, but HTTP without TLS: for a redirect to the secure port, a health check. */
 HSB_API hsb_server *hsb_bind(const char *host, int port,
                              const hsb_options *options, hsb_error *err);
 /* Adds a listening socket to a server, with the same options; NULL security: without TLS.
    Returns its index, 1 or more (the first one of the server has 0).  -1: failed, with the errors
-   of hsb_bind_secure, or HSB_ERR_SHUTDOWN after a close.                                       */
+   of hsb_bind_secure, or HSB_ERR_SHUTDOWN after a close.  fd is as in hsb_bind_secure_fd.      */
 HSB_API int         hsb_server_listen(hsb_server *server, const char *host, int port,
                                       hsb_security *security_or_null, hsb_error *err);
 HSB_API int         hsb_server_listen_at(hsb_server *server, const hsb_address *address,
@@ -751,7 +752,7 @@ HSB_API bool        hsb_server_run(hsb_server *server, hsb_error *err);
    to do.  hsb_server_poll waits for at most timeout_ms (-1: no limit).  It returns how many
    events it handled; -1: the server is closed and its last connection has ended.                */
 HSB_API int         hsb_server_poll(hsb_server *server, int timeout_ms);
-HSB_API int         hsb_server_fd(const hsb_server *server);        /* -1: with HSB_USE_POLL      */
+HSB_API int         hsb_server_fd(const hsb_server *server);        /* -1: Windows, HSB_USE_POLL  */
 HSB_API int         hsb_server_timeout(const hsb_server *server);   /* -1: wait without a limit   */
 /* Stops accepting and closes idle connections, the next time the server's loop runs.  false: open
    requests are finished first, and detached streams may go on for timeouts.shutdown.  true: all
@@ -839,7 +840,8 @@ typedef struct hsb_certificate {     /* borrowed: until on_close                
     uint8_t sha256[32];              /* of der: names one file.  Never refuse by it: whoever holds
                                         the key can change the file and keep it valid             */
     uint8_t key_sha256[32];          /* of SubjectPublicKeyInfo: names one key                    */
-    const hsb_str *names;            /* subjectAltName: DNS, mail, URI and IP, as text            */
+    const hsb_str *names;            /* subjectAltName: DNS, mail, URI and IP, as text, 256 at most.
+                                        A name that looks like one of another kind is left out    */
     int     name_count;
 } hsb_certificate;
 typedef struct hsb_tls_info {        /* borrowed: until on_close                                  */
@@ -1086,9 +1088,9 @@ HSB_API void     hsb_respond_redirect(hsb_request *req, int status, const char *
    descriptor until then.  type_or_null NULL: the type follows from the ending of path.  ETag and
    Last-Modified are sent; the conditions of RFC 9110 13 and Range (RFC 9110 14) are obeyed.
    Several ranges get the first one that covers the others, or the whole file.  If there is a
-   path.gz that is not older, and the client accepts gzip, that is sent instead.  404 or 403: the
-   file cannot be read; 405: the method is not GET or HEAD.  path is used as it is, so do not make
-   it from what a client sent: hsb_respond_dir is for that.                                       */
+   path.gz that is not older, and the client accepts gzip, that is sent instead.  404, 403 or 503:
+   the file cannot be read, see >>statuses; 405: the method is not GET or HEAD.  path is used as it
+   is, so do not make it from what a client sent: hsb_respond_dir is for that.                    */
 HSB_API void     hsb_respond_file(hsb_request *req, const char *path, const char *type_or_null);
 /* A file below the folder root, or the index.html of a folder there.  path is what hsb_request_path
    returns; it is decoded here.  A file outside root is never sent, not even by a symbolic link.  */
@@ -1157,11 +1159,11 @@ HSB_API bool       hsb_ticket_resume(hsb_ticket ticket,                         
 HSB_API void       hsb_ticket_drop(hsb_ticket ticket);
 
 /* --- leaving HTTP ------------------------------------------------------------------------- */
-/* Sends an answer's head and turns the connection into a stream of bytes, over the same TLS and the
-   same loop.  status is 101 for an HTTP/1.1 client that asked to upgrade, or 2xx for CONNECT.
-   on_finish is called for the request as soon as the running hook returns.  hooks is copied.
-   NULL: another status, a client that did not ask for it, a body that has not all arrived, or
-   out of memory; the request is still unanswered.  Borrowed: until the stream's on_close.        */
+/* hsb_request_detach sends an answer's head and turns the connection into a stream of bytes, over
+   the same TLS and loop.  status is 101 for an HTTP/1.1 client that asked to upgrade, or 2xx for
+   CONNECT.  on_finish is called for the request as soon as the running hook returns.  hooks is
+   copied.  NULL: another status, a client that did not ask for it, a body that has not all arrived,
+   or out of memory; the request is still unanswered.  Borrowed: until the stream's on_close.     */
 typedef struct hsb_stream_hooks {
     void *user;
     void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call            */
@@ -1210,7 +1212,7 @@ typedef struct hsb_websocket_hooks {
     const char *const *subprotocols;        /* NULL-ended, preferred first; copied    (none)      */
     int64_t            message_bytes;       /* a larger message is closed with 1009   (1 048 576) */
 } hsb_websocket_hooks;
-/* From on_head or on_request.  hooks is copied; messages and payloads are borrowed: that call.
+/* From on_head or on_request.  hooks is copied; what its functions get is borrowed: that call.
    NULL: not a WebSocket handshake (answered 400, or 426 for another version), or out of memory
    (answered 500).  Borrowed: until on_close.                                                     */
 HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websocket_hooks *hooks);
@@ -1218,7 +1220,9 @@ HSB_API hsb_websocket *hsb_request_websocket(hsb_request *req, const hsb_websock
    already is still delivered after a pause.                                                      */
 HSB_API hsb_stream    *hsb_websocket_stream(hsb_websocket *ws);
 HSB_API const char    *hsb_websocket_subprotocol(const hsb_websocket *ws);  /* NULL: none agreed  */
-HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);
+HSB_API void           hsb_websocket_set_user(hsb_websocket *ws, void *user);   /* of the hooks   */
+/* As hsb_response_write.  text: the message must be UTF-8, which is not checked.  From a first part
+   until its last no other message may be sent; what the first part says of text counts.          */
 HSB_API hsb_flow       hsb_websocket_send(hsb_websocket *ws, bool text, hsb_str message);
 HSB_API hsb_flow       hsb_websocket_send_part(hsb_websocket *ws, bool text, hsb_str part,
                                                bool last);
@@ -1291,7 +1295,7 @@ typedef struct hsb_acme_desc {  /* everything in it is borrowed: until hsb_acme_
    HSB_ERR_SHARED (another acme has the folder), HSB_ERR_SYSTEM, _LIMIT or _MEMORY, or an error of
    hsb_security_new.  Owned: hsb_acme_free.                                                       */
 HSB_API hsb_acme     *hsb_acme_new(const hsb_acme_desc *desc, hsb_error *err);
-/* What to bind with.  Borrowed: until hsb_acme_run.                                              */
+/* What to bind with.  Borrowed: until hsb_acme_run, which may replace it.                        */
 HSB_API hsb_security *hsb_acme_security(const hsb_acme *acme);
 /* Orders and renews, until hsb_acme_stop.  It blocks, so give it a thread of its own.  A name that
    the system's resolver does not answer delays the stop by as long as that takes.
@@ -1299,7 +1303,7 @@ HSB_API hsb_security *hsb_acme_security(const hsb_acme *acme);
    never before the CA's Retry-After.  It renews when two thirds of a certificate's life are over,
    or when the CA suggests it (RFC 9773).  False: HSB_ERR_MISUSE.                                 */
 HSB_API bool          hsb_acme_run(hsb_acme *acme, hsb_error *err);
-/* For good.                                                  [any thread] [signal handler]       */
+/* hsb_acme_run returns, now and if it is called again.       [any thread] [signal handler]       */
 HSB_API void          hsb_acme_stop(hsb_acme *acme);
 /* After hsb_acme_run has returned, and after the servers that have it were freed or have another.
    NULL does nothing.                                                                             */
@@ -1601,9 +1605,9 @@ static bool hsb__devices_has(hsb_str name)
 
 /* ===== >>platform ================================================================
    Purpose  the only code that knows the system: clocks, entropy, locks, wake-up, sockets,
-            name lookup, files, limits.  No other section but >>process, >>windows and
-            >>poller calls the system, or names a type or constant of its headers.  Each call
-            that can fail asks HSB_FAULT first.
+            name lookup, files, limits.  No other section calls the system, or names a type or
+            constant of its headers, but >>config, >>atomic, >>process, >>windows,
+            >>windows-files and >>poller.  Calls whose failure is tested ask HSB_FAULT first.
    Uses     nothing
    Names    hsb__os_*, hsb__mutex_*, hsb__wake_*, hsb__socket, hsb__facts
    Tests    tests/unit/platform.c, tests/fault                                       */
@@ -2456,7 +2460,7 @@ static bool hsb__os_folder_is_ours(const char *path)
            (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-/* A new, empty file in place of what was there, or -1.  Its owner alone may read it.  */
+/* An empty file, or -1.  What was there is emptied and keeps its mode; a new one is 0600. */
 static int hsb__os_create_file(const char *path)
 {
     if (hsb__os_fails(HSB_FAULT("create", NULL)))
@@ -2693,8 +2697,8 @@ static void hsb__signals_give_back(bool hangup)
 #endif
 
 /* ===== >>windows =================================================================
-   Purpose  the same as >>platform and >>process on Windows, under the same names.  What a
-            function does is said there
+   Purpose  the same as >>platform and >>process on Windows, under the same names; but files
+            are in >>windows-files.  What a function does is said there
    Uses     >>atomic
    Names    hsb__os_*, hsb__mutex_*, hsb__wake_*, hsb__socket, hsb__facts, hsb__thread*,
             hsb__process_*, hsb__signals*
@@ -3500,7 +3504,7 @@ static void hsb__signals_give_back(bool hangup)
 #endif
 
 /* ===== >>windows-files ===========================================================
-   Purpose  the same for files, and what names of files mean on Windows
+   Purpose  what >>platform has for files, on Windows, and what names of files mean there
    Uses     >>devices >>platform >>windows
    Names    hsb__os_*, hsb__facts
    Tests    tests/windows.sh                                                         */
@@ -3932,7 +3936,7 @@ static void *hsb__memory_zeroed(hsb__memory *m, size_t size)
     return p ? memset(p, 0, size) : NULL;
 }
 
-/* count * size bytes, or NULL if that overflows.                                      */
+/* count * size zeroed bytes.  NULL: count is 0, that overflows, or out of memory.     */
 static void *hsb__memory_array(hsb__memory *m, size_t count, size_t size)
 {
     return count && count <= SIZE_MAX / size ? hsb__memory_zeroed(m, count * size) : NULL;
@@ -4078,9 +4082,10 @@ static void hsb__pool_close(hsb__pool *pool)
    Names    hsb__arena_*
    Tests    tests/unit/arena.c                                                       */
 
-/* An arena is the newest of its blocks, or NULL.  The pieces follow this struct.  A block is
-   aligned as malloc's memory is, and all sizes within it are multiples of 16, which is the
-   most that malloc aligns to: so each piece is aligned as malloc's memory is.          */
+/* An arena is the block that pieces are taken from, here called the newest, or NULL.  The pieces
+   follow this struct.  A block is aligned as malloc's memory is, and all sizes within it are
+   multiples of 16, which is the most that malloc aligns to: so each piece is aligned as malloc's
+   memory is.                                                                           */
 enum { HSB__ARENA_ALIGN = 16, HSB__ARENA_FIRST = 1024, HSB__ARENA_BLOCK = 65536 };
 
 typedef struct hsb__arena {
@@ -4114,9 +4119,9 @@ static hsb__arena *hsb__arena_block(const hsb__arena *newest, hsb__pool *pool, s
     return b;
 }
 
-/* A piece, not zeroed, or NULL.  All pieces have at most `most` bytes together.  Of two
-   blocks the one that has more space left is the newest, so that a large piece does not
-   end the use of a block: what stays unused is less than what was given, and a block.  */
+/* A piece, not zeroed, or NULL.  All pieces have at most `most` bytes together.  After a new
+   block was made, that of the two with more space left becomes the newest, so that a large
+   piece does not end the use of a block.  So less stays unused than was given plus a block. */
 static void *hsb__arena_alloc(hsb__arena **arena, hsb__pool *pool, size_t size, size_t most)
 {
     hsb__arena *newest = *arena, *b = newest;
@@ -4399,7 +4404,8 @@ static bool hsb__text_decimal(hsb_str s, int64_t max, int64_t *out)
     return s.len > 0;
 }
 
-/* A number with any number of digits; one that is too large becomes INT64_MAX.          */
+/* Reads one digit or more and nothing else; what is too large becomes INT64_MAX.  False: *out
+   means nothing.                                                                        */
 static bool hsb__text_number(hsb_str s, int64_t *out)
 {
     if (!hsb__text_decimal(s, INT64_MAX, out))
@@ -4616,8 +4622,8 @@ static bool hsb__base64_read(hsb_str s, char *out, size_t *len)
 }
 
 /* --- dates ----------------------------------------------------------------------------- */
-/* Days since 1970-01-01 of a day of the Gregorian calendar, and back.  The year starts
-   in March here, so that the leap day is its last.                                    */
+/* Days since 1970-01-01 of a day of the Gregorian calendar; hsb__date_split goes back.  The
+   year starts in March here, so that the leap day is its last.  An era is 400 years.  */
 static int64_t hsb__date_days(int64_t year, int month, int day)
 {
     int64_t y = year - (month <= 2);
@@ -4630,6 +4636,8 @@ static int64_t hsb__date_days(int64_t year, int month, int day)
 
 typedef struct hsb__date { int64_t year; int month, day, weekday, hour, minute, second; } hsb__date;
 
+/* z: days since the first era began; doe, yoe: day and year of the era; doy: day of the year
+   from March on; mp: months since March.                                              */
 static hsb__date hsb__date_split(int64_t seconds)
 {
     hsb__date d;
@@ -4919,13 +4927,14 @@ typedef struct hsb__timer {
 
 typedef struct hsb__timers {
     uint64_t  now;                  /* ms; all that was due before it has fired        */
-    uint64_t  next;                 /* the time of slot `soonest`                      */
-    const hsb__link *soonest;       /* while it has timers, no other is due before it; or NULL */
+    uint64_t  next;                 /* when slot `soonest` begins                      */
+    const hsb__link *soonest;       /* a slot: while timers are in it, no other slot begins
+                                       before it.  NULL: not known                     */
     uint64_t  occupied[HSB__WHEELS];        /* a bit for each slot that may have some  */
     hsb__link slot[HSB__WHEELS][HSB__SLOTS];
 } hsb__timers;
 
-/* The lowest wheel on which due and now lie within one turn.                          */
+/* Puts t on the lowest wheel on which due and now lie within one turn.                */
 static void hsb__timers_insert(hsb__timers *all, hsb__timer *t)
 {
     uint64_t due = t->due > all->now ? t->due : all->now + 1;
@@ -5229,7 +5238,7 @@ static bool hsb__host_normalise(char out[HSB__HOST_SIZE], hsb_str name)
     return false;
 }
 
-/* The same, but "*." may come before the name.                                          */
+/* The same, but "*." may come before the name.  After false such a pattern leaves out as it was. */
 static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 {
     char rest[HSB__HOST_SIZE];
@@ -5244,7 +5253,7 @@ static bool hsb__host_normalise_pattern(char out[HSB__HOST_SIZE], hsb_str name)
 }
 
 /* ===== >>resolver ================================================================
-   Purpose  names to addresses; the only part that may block
+   Purpose  names to addresses; the system's resolver may take seconds to answer
    Uses     >>platform >>text >>error >>address
    Names    hsb__resolver_*
    Tests    tests/unit/resolver.c                                                    */
@@ -5273,7 +5282,7 @@ static bool hsb__resolver_is_loopback(const hsb_address *a)
 }
 
 /* Each address once: a hosts file often has 127.0.0.1 twice, and code that binds all that
-   was found must not find its own port in use.                                        */
+   was found must not find its own port in use.  The search for a stops at a itself.   */
 static int hsb__resolver_take(const hsb__found *list, bool only_loopback, hsb_address *out,
                               int max)
 {
@@ -5329,7 +5338,7 @@ static int hsb__resolver_fail(hsb_error *err, const char *what, int code)
     return 0;
 }
 
-/* what: how the error's text begins                                                   */
+/* As hsb__resolver_lookup.  what: how the error's text begins                         */
 static int hsb__resolver_find(const char *what, const char *host, hsb_family family,
                               hsb_address *out, int max, hsb_error *err)
 {
@@ -5363,7 +5372,7 @@ static int hsb__resolver_lookup(const char *host, hsb_family family,
     return hsb__resolver_find(what, host, family, out, max, err);
 }
 
-/* "unix:" before it: a path.  No resolver is asked, and the port does not matter.       */
+/* host is "unix:" and path.  No resolver is asked, and the port does not matter.        */
 static bool hsb__resolver_bind_path(hsb_address *out, hsb_str path, const char *host,
                                     hsb_error *err)
 {
@@ -5405,14 +5414,14 @@ static bool hsb__resolver_bind_address(hsb_address *out, const char *host, int p
 
 /* The events of a watch.  They are level-triggered: reported in each turn until they are
    dealt with or no longer wanted.  BROKEN, a reset or a hang-up, is reported always, until
-   the watch is dropped.  The peer's FIN is READ.                                       */
+   the watch is dropped.  The peer's FIN is READ.  WATCHED is no event: see armed.      */
 enum { HSB__READ = 1, HSB__WRITE = 2, HSB__BROKEN = 4, HSB__WATCHED = 8 };
 
 typedef struct hsb__watch {
     hsb__socket   fd;
     unsigned char armed;    /* what the system was asked for, with HSB__WATCHED; 0: the
-                               watch was not added.  Owner: the poller                 */
-    int           place;    /* in the poll backend's arrays.  Owner: the poller        */
+                               watch was not added.  Writer: the poller                */
+    int           place;    /* in the poll backend's arrays.  Writer: the poller       */
     void        (*ready)(struct hsb__watch *, unsigned events);
     void         *owner;
 } hsb__watch;
@@ -5681,7 +5690,7 @@ static int hsb__poller_look(hsb__poller *p, int from, int n, int timeout_ms)
     return ready;
 }
 
-/* What hung up waits for a nap longer than others do.                                   */
+/* An entry that was laid behind is seen up to one nap later than the others.            */
 static int hsb__poller_wait(hsb__poller *p, int timeout_ms)
 {
     const uint64_t begin = hsb__os_now_us() / 1000;
@@ -5839,7 +5848,7 @@ static int hsb__poller_ask(hsb__poller *p, int timeout_ms)
 
 /* Waits, but calls no ready function.  timeout_ms -1: until something is ready.  A signal
    ends the wait, and what is ready by then is collected.  False: more may be ready than
-   the batch holds.                                                                      */
+   the batch holds, or the wait failed and the batch is empty.                           */
 static bool hsb__poller_collect(hsb__poller *p, int timeout_ms)
 {
     HSB_ASSERT(p->batch_len == 0);      /* a ready function must not wait                */
@@ -5887,9 +5896,9 @@ typedef struct hsb__listener {
     hsb__watch  watch;          /* .fd is set here, -1 unless open; .ready and .owner are
                                    the server's to set                                 */
     hsb_address address;        /* as bound                                            */
-    /* Set by open, then only read, by the other sharers too.                           */
+    /* Set before or by open, then only read, by the other sharers too.                 */
     hsb_address wanted;         /* as asked for, with the port we got                  */
-    bool        v6_only, shared, proxied;   /* these four are the server's to set      */
+    bool        v6_only, shared, proxied;   /* these and demand are the server's to set */
     hsb__demand demand;
     hsb__socket_file file;      /* of a Unix socket that we have bound                 */
     /* For hsb__listener_my_turn.  Atomic: other sharers' threads read them.            */
@@ -5933,8 +5942,8 @@ static hsb__socket hsb__listener_make_usable(const hsb_address *a, int backlog, 
 }
 
 /* --- Unix sockets ---------------------------------------------------------------------- */
-/* Whether a file that keeps us from binding was a socket that nobody listens on, and is gone.
-   It is looked at twice, so that what another program has bound meanwhile stays.        */
+/* Removes a file that keeps us from binding, if it is a socket that nobody listens on.  It is
+   looked at twice, so that what another program has bound meanwhile stays.              */
 static bool hsb__listener_remove_stale(const hsb_address *a)
 {
     hsb__socket_file file;
@@ -6155,8 +6164,8 @@ static bool hsb__listener_adopt(hsb__listener *l, hsb__socket s, hsb_error *err)
 }
 
 /* The caller has dropped the watch: a duplicate would keep it registered.  The socket is
-   closed under the lock, so that an address that is not in the registry can be bound.  A Unix
-   socket's file goes first: see hsb__socket_file.                                      */
+   closed under the lock: so whoever does not find the address in the registry can bind it.  A
+   Unix socket's file goes first: see hsb__socket_file.                                 */
 static void hsb__listener_close(hsb__listener *l)
 {
     hsb__mutex_lock(&hsb__listeners_lock);
@@ -6237,8 +6246,8 @@ static void hsb__listener_count(hsb__listener *l, int change)
         hsb__atomic_sub(&l->live, 1);
 }
 
-/* The server calls this before (true) and after (false) it waits in the poller: before what
-   was collected is dispatched, because that may take long.                                 */
+/* The server calls this before (true) and after (false) it waits in the poller.  The second
+   call comes before what was collected is dispatched, because that may take long.          */
 static void hsb__listener_set_waiting(hsb__listener *l, bool in_poller)
 {
     bool waited = hsb__atomic_get(&l->waits);
@@ -6323,8 +6332,8 @@ static void hsb__after_start(hsb__after *a, hsb__link *list, hsb__timers *timers
 
 /* --- the inbox ------------------------------------------------------------------------- */
 /* A promise is what a ticket stands for.  Its life: FREE -> OPEN [promise] -> RESUMED or
-   DROPPED [settle] -> FREE [take].  The open promises of one request or stream form a
-   list, so that its end can take it out of all of them.                               */
+   DROPPED [settle] -> FREE [take]; once the inbox is closed, OPEN -> FREE [settle].  The open
+   promises of one request or stream form a list, so that its end can take it out of all. */
 typedef enum hsb__promised {
     HSB__PROMISE_FREE, HSB__PROMISE_OPEN, HSB__PROMISE_RESUMED, HSB__PROMISE_DROPPED
 } hsb__promised;
@@ -6345,7 +6354,8 @@ enum { HSB__INBOX_CLOSE = 1, HSB__INBOX_FORCE = 2, HSB__INBOX_WAKE = 4 };
 
 enum { HSB__INBOX_PROMISES = 1024 };        /* settled in one turn                      */
 
-/* The server and each open ticket hold a reference, so it may outlive the server.     */
+/* The server and each promise that is not FREE hold a reference, so the inbox may outlive
+   the server.                                                                         */
 typedef struct hsb__inbox {
     hsb__memory   memory;
     hsb__mutex    lock;             /* guards all from here to settled_last            */
@@ -6696,7 +6706,7 @@ enum {
     HSB__DER_VISIBLE = 0x1A, HSB__DER_UNIVERSAL = 0x1C, HSB__DER_BMP = 0x1E,
     HSB__DER_SEQUENCE = 0x30, HSB__DER_SET = 0x31,
     HSB__DER_CONTEXT = 0x80,                /* + n: [n] IMPLICIT of something primitive */
-    HSB__DER_EXPLICIT = 0xA0                /* + n: [n] around whole elements          */
+    HSB__DER_EXPLICIT = 0xA0                /* + n: [n] around whole elements, EXPLICIT or not */
 };
 
 static unsigned hsb__der_byte(hsb_str s, size_t i)
@@ -6964,7 +6974,8 @@ static void hsb__der_put_oid(hsb__der_out *out, const char *text)
     hsb__der_close(out, mark);
 }
 
-/* RFC 5280 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.                  */
+/* RFC 5280 4.1.2.5: UTCTime from 1950 to 2049, else GeneralizedTime.  A year outside
+   0..9999 does not fit.                                                               */
 static void hsb__der_put_time(hsb__der_out *out, int64_t seconds)
 {
     hsb__date d = hsb__date_split(seconds);
@@ -7350,7 +7361,8 @@ static bool hsb__folder_put(int fd, hsb_str text)
     return hsb__os_sync_file(fd);
 }
 
-/* The file NAME has this text from now on, or is as it was.                           */
+/* The file NAME has this text from now on.  False: it is as it was; but if only the sync of
+   the folder failed, it has the text already.                                         */
 static bool hsb__folder_write(const hsb__folder *f, const char *name, hsb_str text,
                               hsb_error *err)
 {
@@ -7371,8 +7383,8 @@ static bool hsb__folder_write(const hsb__folder *f, const char *name, hsb_str te
     return hsb__error_system(err, code, what);
 }
 
-/* Whether there is a file of that name that can be opened; or an error that is not its
-   absence, which counts as there.                                                     */
+/* False: there is no file of that name.  One that cannot be opened for another reason is
+   there.                                                                              */
 static bool hsb__folder_has(const hsb__folder *f, const char *name)
 {
     char path[HSB__PATH_MAX];
@@ -8799,7 +8811,8 @@ static int hsb__trust_check_any(const hsb__x509 *cert)
          : !cert->for_clients                     ? HSB__FAULT_PURPOSE : 0;
 }
 
-/* RFC 5280 4.1.2.2: a serial is not negative and has at most 20 bytes.                   */
+/* RFC 5280 4.1.2.2: a serial is not negative and has at most 20 bytes.  A 21st is let pass,
+   because it may be the zero byte that only keeps the number positive.                   */
 static int hsb__trust_check_leaf(const hsb__x509 *cert)
 {
     if (hsb__der_byte(cert->serial, 0) > 0x7F || cert->serial.len > 21)
@@ -8818,7 +8831,7 @@ static int hsb__trust_check_issuer(const hsb__x509 *cert)
                                                        : hsb__trust_check_any(cert);
 }
 
-/* OpenSSL too takes the last second for the end.                                         */
+/* At not_after it is over already: OpenSSL, too, takes that second for the end.          */
 static bool hsb__trust_is_current(const hsb__x509 *cert, int64_t now)
 {
     return cert->not_before <= now && now < cert->not_after;
