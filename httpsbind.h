@@ -18130,7 +18130,7 @@ static bool hsb__files_date(const hsb_request *req, const char *field, int64_t *
     return date.ptr && hsb__date_parse(date, hsb__os_wall(), at);
 }
 
-/* RFC 9110 13.1.1, 13.1.4: false if the client asks only for another version than this.     */
+/* RFC 9110 13.1.1, 13.1.4: true if the client asks only for another version than this.      */
 static bool hsb__files_changed(const hsb_request *req, const hsb__file *f)
 {
     int64_t at;
@@ -18252,6 +18252,8 @@ static int hsb__files_read_small(hsb__file *f)
     return status;
 }
 
+/* A file that turns out shorter than it said is sent as far as it goes, if all of it was to be
+   sent; a part of such a file is an error.                                                  */
 static int hsb__files_read_part(hsb__file *f, hsb__range *part, bool whole)
 {
     const int64_t len = part->end - part->from;
@@ -18333,9 +18335,9 @@ static void hsb__files_send_part(hsb_request *req, hsb__file *f, const hsb__rang
     }
 }
 
-/* The status of the answer.  For 200 and 206, *part is what to send, and its beginning has been
-   read.  RFC 9110 13.2.2: in this order; 14.2: Range is for GET only, and an empty file has no
-   ranges.                                                                                    */
+/* The status of the answer.  For 200 and 206, *part is what to send; of a file that is small, or
+   is asked for with GET, its beginning has been read.  RFC 9110 13.2.2: in this order; 14.2: Range
+   is for GET only, and an empty file has no ranges.                                          */
 static int hsb__files_decide(hsb_request *req, hsb__file *f, hsb__range *part)
 {
     const bool get = hsb__request_method_is(req, "GET"), read = !f->bytes;
@@ -18493,8 +18495,8 @@ static void hsb__files_respond(hsb_request *req, const char *path, const char *t
 
 /* --- folders ------------------------------------------------------------------------------ */
 /* Decodes a request's path to a relative name, without leading slashes.  False: it contains a
-   NUL, or a segment "." or "..", encoded or not.  In POSIX a backslash is a character like
-   any other.                                                                                */
+   NUL, or a segment "." or "..", encoded or not; or it is malformed, or too long.  In POSIX a
+   backslash is a character like any other.                                                  */
 static bool hsb__files_relative(hsb_str path, char *out, size_t size)
 {
     size_t len;
@@ -18579,7 +18581,7 @@ static void hsb__files_respond_dir(hsb_request *req, const char *root, hsb_str p
 struct hsb_stream {
     hsb__channel     channel;
     hsb_stream_hooks hooks;
-    bool             ended;         /* on_end has reported the peer's end                */
+    bool             ended;         /* the peer's end was seen: nothing more is read     */
     hsb__pace        pace;          /* of bytes in both directions                       */
     void           (*probe)(hsb_stream *);  /* asks a silent peer for a sign; NULL: none */
     bool             probed;        /* since the last byte                               */
@@ -18633,6 +18635,7 @@ static void hsb__stream_probe(hsb_stream *s)
     s->probed = true;
 }
 
+/* The probe is sent after a third of the time; the rest of it is for the peer's answer.  */
 static uint64_t hsb__stream_deadline(const hsb_stream *s)
 {
     int period = s->channel.loop->options.timeouts.stream;
@@ -18805,7 +18808,8 @@ typedef struct hsb__websocket_reader {
     bool          within;               /* a message has begun and not ended            */
     bool          text;                 /* the message is text                          */
     bool          last;                 /* the piece reported as DATA ends the message  */
-    hsb__utf8     utf8;                 /* between two characters when a text ends      */
+    hsb__utf8     utf8;                 /* needs no reset: a text that ends within a
+                                           character is BAD                             */
     unsigned      control_len;
     char          control[HSB__WEBSOCKET_CONTROL];
     int           bad;
@@ -19615,18 +19619,20 @@ static hsb_websocket *hsb__websocket_open(hsb_request *req, const hsb_websocket_
    Tests    tests/wire, tests/live/limits.c, tests/live/responses.c, tests/live/timeouts.c,
             tests/fault/story.c, tests/acme/pebble.c
 
-   A receiver is what >>conn hands a peer's bytes to, and it knows nothing of sockets and TLS.
-   >>conn calls it through these:
+   A receiver is what >>conn hands a peer's bytes to.  It knows no socket and no record; of TLS it
+   knows only where the challenger of an ACME is.  >>conn calls it through these:
 
      hsb__http1_wants_input   may bytes be read for it now?
      hsb__http1_receive       here are some
      hsb__http1_turn          something has moved: 100-continue, on_request, or a 500
      hsb__http1_drained       the queue is short again: on_drain
+     hsb__http1_set_pace      are bytes of the peer awaited from now on?
      hsb__http1_deadline      until when the peer must have sent what is awaited
      hsb__http1_time_out      it has not
      hsb__http1_finish        the answer is out, or the connection ends: on_finish
 
-   The way back is req->channel alone: the queue, the error, the end that is asked for.    */
+   The way back is req->channel: the queue, the error, the end that is asked for.  Besides,
+   >>conn reads how far the request is: receiving, sending and detached.                   */
 static void hsb__http1_hook(hsb_request *req, void (*hook)(hsb_request *, void *))
 {
     hsb__loop *loop = req->channel.loop;
@@ -20058,8 +20064,9 @@ static void hsb__http1_time_out(hsb_request *req)
 
              started by                         queued bytes  TLS           socket     phase
      close   the last answer is out; the idle   go out        close_notify  FIN, then  CLOSING
-             timeout; the peer ended; a                                     lingering
-             stream was closed; HSB__ENDS
+             timeout; the peer or TLS ended; a                              lingering
+             stream was closed; on_handshake
+             said no; HSB__ENDS
      cut     HSB__ENDS_NOW; an answer that      are dropped   close_notify  FIN *      DEAD
              cannot be completed; no handshake                if the socket
              in time; another needs the place                 takes it
@@ -20070,9 +20077,9 @@ static void hsb__http1_time_out(hsb_request *req)
         the end itself would tell the peer that a body is whole, which it is not
         (hsb__conn_ends_body): close is a drop then, and a cut sends no close_notify.
 
-   The step is the only place that moves bytes and calls hooks; a user's call sets a state,
-   queues bytes and schedules.  Which deadline holds is derived from the state after each
-   step and never kept beside it.                                                          */
+   The step moves bytes and calls the hooks of requests and streams; a user's call sets a state,
+   queues bytes and schedules.  Accepting, a lost socket, a timer and an eviction report outside of
+   it.  Which deadline holds is derived from the state after each step, never kept beside it.     */
 typedef enum hsb__phase {
     HSB__PROXY, HSB__HANDSHAKE, HSB__HTTP, HSB__STREAM, HSB__CLOSING, HSB__LINGER, HSB__DEAD
 } hsb__phase;
@@ -20109,7 +20116,7 @@ struct hsb_conn {
     hsb__link      in_scheduled;    /* the loop's list                                      */
     hsb__link      in_idle;         /* the loop's silent or idle, as idle_list says         */
     hsb__link     *idle_list;
-    uint64_t       idle_since;                  /* since, when it entered the idle          */
+    uint64_t       idle_since;      /* what `since` was when it entered that list           */
     hsb_address    peer;
     hsb__peer     *address;         /* counted there; NULL: not counted.  The server's      */
     size_t         block_size;      /* of our memory; the server's                          */
@@ -20293,7 +20300,7 @@ static bool hsb__conn_keep_input(hsb_conn *c)
     return true;
 }
 
-/* The next turn cuts, as it does whenever what was promised cannot be kept.                 */
+/* In HTTP the next turn cuts, as it does whenever what was promised cannot be kept.         */
 static void hsb__conn_source_failed(hsb_conn *c)
 {
     static const char text[] = "a file shrank or could not be read while it was sent";
@@ -20533,7 +20540,7 @@ static bool hsb__conn_input_ended(hsb_conn *c)
     return c->eof && !c->input.len;
 }
 
-/* TLS: an end without close_notify may be somebody else's cut (RFC 5246 7.2.1).                  */
+/* TLS: an end without close_notify may be somebody else's cut (RFC 5246 7.2.1, RFC 8446 6.1).    */
 static bool hsb__conn_lacks_close_notify(const hsb_conn *c)
 {
     return c->tls && c->eof && !hsb__tls_peer_shut(c->tls);
@@ -20625,8 +20632,8 @@ static bool hsb__conn_turn_http(hsb_conn *c)
     return true;
 }
 
-/* RFC 5246 7.2.1 lets us answer close_notify only with our own; over plain TCP the other half
-   stays open until the application closes.                                                       */
+/* RFC 5246 7.2.1 lets us answer close_notify only with our own, and TLS 1.3, which would not mind,
+   is treated the same.  Over plain TCP the other half is open until the application closes.      */
 static void hsb__conn_stream_ended(hsb_conn *c)
 {
     hsb_stream *s = c->stream;
@@ -20822,8 +20829,7 @@ static void hsb__conn_time_out(hsb_conn *c)
 static void hsb__conn_end_receivers(hsb_conn *c)
 {
     hsb_request *req = &c->request;
-    hsb_stream *stream = c->stream ? c->stream : req->detached;     /* detached, and lost before
-                                                                       phase STREAM               */
+    hsb_stream *stream = c->stream ? c->stream : req->detached;     /* lost before phase STREAM   */
     c->channel = &req->channel;
     if (req->opened) {
         hsb__channel_record(c->channel, HSB_ERR_CLOSED,
@@ -20926,8 +20932,8 @@ static void hsb__conn_settle(hsb_conn *c)
 }
 
 /* The one loop of a connection: receive, feed, deliver, take what is to be sent, send, see what
-   that has ended, and again until nothing moves.  A small exchange takes one round.  What still
-   has work after its rounds yields to the others.                                                */
+   that has ended, and again until nothing moves.  A small exchange takes one round: a send that
+   leaves the connection at rest ends the step.  Work after the last round yields to the others.  */
 static void hsb__conn_step(hsb_conn *c)
 {
     int rounds = HSB__STEP_ROUNDS;
@@ -20976,7 +20982,7 @@ static void hsb__conn_fire(hsb__timer *timer)
     hsb__conn_step(c);
 }
 
-/* hsb_conn_close: true ends it now, false after what is being done.                              */
+/* hsb_conn_close, not hsb__conn_close: true ends it now, false after what is being done.         */
 static void hsb__conn_end(hsb_conn *c, bool force)
 {
     hsb__channel_end(c->channel, force ? HSB__ENDS_NOW : HSB__ENDS);
@@ -21054,7 +21060,7 @@ struct hsb_server {
     uint64_t    last_id;
     hsb__peers  peers;          /* used if limits.per_address is set                       */
     hsb__timer  shutdown;       /* close(false) becomes close(true)                        */
-    bool        full;           /* accepting waits until one closes                        */
+    bool        full;           /* accepting waits until one closes or becomes idle        */
     bool        closed;
     char       *header;         /* options.server_header, copied                           */
     void       *user;
@@ -21514,6 +21520,7 @@ static int hsb__server_timeout(const hsb_server *s)
     return next - now < INT_MAX ? (int)(next - now) : INT_MAX;
 }
 
+/* For those who share the port with us: see hsb__listener_set_waiting.                           */
 static void hsb__server_set_waiting(hsb_server *s, bool waiting)
 {
     for (int i = 0; i < s->door_count; i++)
@@ -22469,7 +22476,7 @@ static hsb_ticket hsb__public_no_ticket(void)
     return none;
 }
 
-/* Any thread: on_error belongs to the server's.                                          */
+/* On any thread, so nothing is reported: on_error belongs to the server's thread.        */
 static bool hsb__public_settle(hsb_ticket ticket, hsb__caller *call, hsb__resume fn, bool drop,
                                void *arg)
 {
@@ -23079,7 +23086,7 @@ static bool hsb__forms_goes_on(const hsb_request *req)
            req->channel.ending != HSB__ENDS_NOW;
 }
 
-/* This is req->reader.                                                                    */
+/* This is req->reader.  Absent bytes: the body has ended.                                 */
 static size_t hsb__forms_read(hsb_request *req, hsb_str bytes)
 {
     hsb__form *form = req->reading;
@@ -23180,7 +23187,8 @@ static bool hsb__forms_keep(hsb_request *req, const hsb_part *found, hsb_part *p
     return true;
 }
 
-/* Of a checked body: *rest begins with a boundary, and so it does afterwards.              */
+/* Of a checked body.  *rest is all of it, or begins with a boundary; afterwards it begins with
+   the next one, or is empty.  HSB__MULTIPART_END is the end of a part, not of the body.    */
 static bool hsb__forms_next(hsb_request *req, hsb_str boundary, hsb_str *rest, hsb_part *part,
                             hsb_str *bytes)
 {
@@ -23397,6 +23405,7 @@ static bool hsb__route_is_path(hsb_str path)
 }
 
 /* --- the table ------------------------------------------------------------------------- */
+/* A row without a method takes all, and one for GET takes HEAD, too.                       */
 static bool hsb__route_takes(const hsb_route *row, hsb_str method)
 {
     const char *own = row->method;
@@ -23531,7 +23540,8 @@ HSB_API const char *hsb_request_pattern(const hsb_request *req)
 }
 
 /* ===== >>answers =================================================================
-   Purpose  formatted answers, bytes of the program as an answer, a line for the access log
+   Purpose  formatted answers, a 401, bytes of the program as an answer, a line for the access
+            log
    Uses     >>platform >>memory >>text >>buffer >>address >>request >>response >>files
             >>public
    Names    hsb_respondf, hsb_respond_*, hsb_response_*f, hsb_request_log_line,
@@ -23889,7 +23899,7 @@ typedef struct hsb__serve {
     size_t                running;      /* threads that were started and have not ended    */
 #ifdef HTTPSBIND_ACME
     hsb_acme_desc         renewal;      /* desc's, with its defaults                       */
-    const char           *names[2];     /* its names, if it has none                       */
+    const char           *names[2];     /* renewal.names, if desc's has none               */
     hsb_acme             *acme;         /* NULL: none                                      */
     hsb__thread           renewer;      /* runs it                                         */
     bool                  renews;       /* was started                                     */
@@ -24114,7 +24124,8 @@ static bool hsb__serve_has_files(const hsb_security_desc *d)
     return files;
 }
 
-/* arg is owned by this call.                                                              */
+/* Posted by hsb__serve_reload to the other threads' servers; ACME has hsb__acme_show.  arg is
+   owned by this call.                                                                     */
 static void hsb__serve_renew(hsb_server *server, void *arg)
 {
     hsb_error err;
@@ -24202,7 +24213,7 @@ static bool hsb__serve_start_acme(hsb__serve *s, hsb_error *err)
                           hsb__os_error_text(hsb__os_error()));
 }
 
-/* Before the servers are freed, and after.                                                 */
+/* Before the servers are freed; hsb__serve_close_acme comes after that.                    */
 static void hsb__serve_stop_acme(hsb__serve *s)
 {
     if (s->acme)
@@ -24397,7 +24408,8 @@ static bool hsb__serve_resolve(hsb__serve *s, const hsb_serve_desc *desc, hsb_er
     return true;
 }
 
-/* The state is the process's, so there is one of these at a time.                         */
+/* Signals and descriptors are the process's, so one hsb_serve runs at a time.  False: another
+   one runs.                                                                               */
 static bool hsb__serve_enter(bool running)
 {
     hsb__mutex_lock(&hsb__serve_lock);
@@ -24588,8 +24600,8 @@ static bool hsb__json_word(hsb_str *s)
     return false;
 }
 
-/* One value, and all in it; depth: how many more may be around each other.  It calls itself
-   at most HSB__JSON_DEPTH times.                                                        */
+/* One value, and all in it; depth: how many more may be around each other.  Its calls of
+   itself are never nested deeper than HSB__JSON_DEPTH.                                  */
 static bool hsb__json_skip(hsb_str *s, int depth)
 {
     const char first = hsb__json_peek(s);
@@ -24739,7 +24751,8 @@ static void hsb__json_put_base64(hsb__der_out *out, const void *bytes, size_t le
     }
 }
 
-/* The bytes of such a text, padded or not; 0: malformed, empty, or more than size.       */
+/* The bytes of such a text, padded or not, or of one with + and / (RFC 4648 4).  0: malformed,
+   empty, or more than size.                                                              */
 static size_t hsb__json_base64(hsb_str text, unsigned char *out, size_t size)
 {
     uint32_t bits = 0;
@@ -25514,7 +25527,7 @@ static bool hsb__https_exchange(hsb__https *h, const char *method, const char *p
 }
 
 /* One question: method is HEAD, GET or POST, body absent without one.  False: h->why says
-   why; *a is not set then.                                                                    */
+   why; *a has what was read until then, and status 0 if that was nothing.                     */
 static bool hsb__https_ask(hsb__https *h, const char *method, const char *url, hsb_str body,
                            hsb__https_answer *a)
 {
@@ -25577,7 +25590,7 @@ typedef struct hsb__order_server {
     bool                     stale;         /* it has not been told of the last certificate */
 } hsb__order_server;
 
-/* What an order needs and nothing else: freed after it.                                  */
+/* What an order needs, or a question for the window, and nothing else: freed after it.   */
 typedef struct hsb__order_work {
     hsb__https        https;
     hsb__https_roots  roots;
@@ -25778,7 +25791,7 @@ static bool hsb__order_url(hsb_acme *a, const char *what, hsb_str object, const 
            hsb__order_fail(a, "%s: the CA's answer has no usable URL \"%s\"", what, name);
 }
 
-/* For so long, or until hsb_acme_stop, which is false.                                      */
+/* For so long, or until the wake is rung.  False: hsb_acme_stop rang it.                    */
 static bool hsb__order_wait(hsb_acme *a, int64_t ms)
 {
     const uint64_t until = hsb__os_now_us() + (uint64_t)ms * 1000;
@@ -25791,7 +25804,7 @@ static bool hsb__order_wait(hsb_acme *a, int64_t ms)
         hsb__os_wait(HSB__NO_SOCKET, false, &a->wake, (int)((until - now) / 1000) + 1);
         if (!hsb__atomic_flags(&a->stop) && hsb__os_is_readable(a->wake.read_fd)) {
             hsb__wake_hush(&a->wake);
-            return true;                            /* rung to look again                    */
+            return true;                            /* by a test: look again                 */
         }
     }
 }
@@ -26383,8 +26396,8 @@ static void hsb__order_ask_window(hsb_acme *a)
    but that file: after a crash in the middle of one, the next start orders again, and the CA
    does not validate again what it validated.
 
-   Due        there is no good certificate; or two thirds of its life are over; or the time is
-              there that the CA suggested
+   Due        there is no good certificate; or two thirds of its life are over.  Once the CA has
+              suggested a window, a moment in it takes the place of the two thirds
    Failed     an event says why and when the next try comes: after 1 minute, 5, 15, 60, 3 hours,
               then every 6, and not before the CA's Retry-After.  The old certificate stays     */
 #ifdef HTTPSBIND_ACME
@@ -26751,8 +26764,8 @@ static const char *hsb__acme_check(const hsb_acme *a)
     return NULL;
 }
 
-/* Where systems keep the roots that they trust, if that is a file.  On one with a store anybody may
-   make such a file.                                                                              */
+/* Where systems keep the roots that they trust, if that is a file.  A system with a store is not
+   looked through: there anybody may make such a file.                                            */
 static void hsb__acme_find_roots(hsb_acme *a)
 {
     static const char *const places[] = {
@@ -26899,7 +26912,7 @@ HSB_API bool hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null, hsb
           exporters, authentication after the handshake, certificates signed with RSASSA-PSS
           (RFC 8446 9.1 wants them; >>trust does not verify them).
           Client certificates are judged by rules of our own over the whole path, and
-          revoked takes revocation lists: see >>verify.  hsb_certificate.serial and
+          revoked takes revocation lists: see >>verify and >>crl.  hsb_certificate.serial and
           .key_sha256 name a certificate and a key; sha256 names a file only.
           A certificate in trusted that is no CA is a pin: the same bytes or nothing.
           A request has memory of its own, up to limits.request_bytes: hsb_request_alloc,
@@ -26917,7 +26930,8 @@ HSB_API bool hsb_server_set_acme(hsb_server *server, hsb_acme *acme_or_null, hsb
           self_signed_names, and local_ca: certificates that outlive a restart, from a CA of
           this machine that a client trusts once.
           limits.per_address; timeouts.stream, after which a silent stream ends;
-          hsb_server_closing.
+          hsb_server_closing.  At limits.connections one that has sent nothing makes room
+          before an idle one.
           Windows, with mingw-w64: see >>build.
           Unix sockets: "unix:/path" as a host, HSB_UNIX, and descriptors of them.
           options.proxy_protocol: the client that haproxy, nginx or another proxy names.
