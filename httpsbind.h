@@ -662,8 +662,8 @@ typedef struct hsb_timeouts {   /* milliseconds; -1: no limit                   
 } hsb_timeouts;
 
 typedef struct hsb_limits {     /* -1: no limit                                                 */
-    int      connections;       /* a new one closes the one that has been idle longest; if none is
-                                   idle, it waits in the backlog
+    int      connections;       /* a new one closes one that has sent nothing, else the one that has
+                                   been idle longest; if there is none, it waits in the backlog
                                    (1 024; fewer if the process may not open so many descriptors) */
     int      target_bytes;      /* of a request's target; more: 414                (8 192)      */
     int      head_bytes;        /* of request line and fields together; more: 431.  The same limit
@@ -1169,7 +1169,7 @@ typedef struct hsb_stream_hooks {
     void (*on_data) (hsb_stream *, hsb_str part, void *user);   /* borrowed: this call            */
     void (*on_end)  (hsb_stream *, void *user);     /* the peer sends no more.  Without TLS you
                                                        may still write; with TLS on_close follows
-                                                       (RFC 5246 7.2.1)                           */
+                                                       (RFC 5246 7.2.1; in 1.3, too)              */
     void (*on_drain)(hsb_stream *, void *user);     /* you may write again                        */
     void (*on_close)(hsb_stream *, const hsb_error *or_null, void *user);
                                                     /* the last call; NULL: closed cleanly        */
