@@ -644,7 +644,7 @@ static void tell_until_end(bool to_the_end)
     story s = { .r = { .on_head = head_came, .on_body = body_came, .on_request = answer_any,
                        .on_drain = drained, .on_wake = woken } };
     hsb_options o = { .shared = true, .request_client_certificate = true, .server_header = "x",
-                      .timeouts = { 3000, 3000, 3000, 3000, 3000, 500, 3000 } };
+                      .timeouts = { 3000, 3000, 3000, 3000, 3000, 500, 3000, 0 } };
     rig_prepare(&s.r, &o, true);
     begin(&s);
     if (s.r.server) {

@@ -445,7 +445,7 @@ static void test_no_limits(void **state)
     static char path[20000], text[20100];
     rig r = { .on_head = on_head, .on_request = on_request, .send_buffer = 16384 };
     hsb_options o = { .timeouts = { -1, -1, -1, -1, -1, -1, -1, -1 },
-                      .limits = { -1, -1, -1, -1, -1, -1, -1, -1, -1 } };
+                      .limits = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 } };
     rig_open(&r, &o, is_secure(state));
     client *c = dial_narrow(&r);
     let_pass(&r, 30);
