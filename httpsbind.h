@@ -3337,7 +3337,7 @@ enum { HSB__OS_HAS_STORE = 1 };
 
 /* crypt32.dll, which nothing else needs, is loaded when it is asked for.              */
 typedef struct hsb__os_crypt32 {
-    HMODULE library;
+    HMODULE module;
     HCERTSTORE (WINAPI *open)(HCRYPTPROV_LEGACY, LPCWSTR);
     PCCERT_CONTEXT (WINAPI *next)(HCERTSTORE, PCCERT_CONTEXT);
     BOOL (WINAPI *close)(HCERTSTORE, DWORD);
@@ -3346,9 +3346,9 @@ typedef struct hsb__os_crypt32 {
 
 /* GetProcAddress has one type for all functions, and C no cast between types of functions that
    compilers do not warn of.                                                           */
-static bool hsb__os_symbol(HMODULE library, const char *name, void *function, size_t size)
+static bool hsb__os_symbol(HMODULE module, const char *name, void *function, size_t size)
 {
-    const FARPROC found = GetProcAddress(library, name);
+    const FARPROC found = GetProcAddress(module, name);
     memcpy(function, &found, size);
     return found != NULL;
 }
@@ -3362,12 +3362,12 @@ static bool hsb__os_load_crypt32(hsb__os_crypt32 *c)
     if (len == 0 || len >= MAX_PATH)
         return false;
     memcpy(path + len, name, sizeof name);
-    c->library = LoadLibraryW(path);
-    return c->library &&
-           hsb__os_symbol(c->library, "CertOpenSystemStoreW", &c->open, sizeof c->open) &&
-           hsb__os_symbol(c->library, "CertEnumCertificatesInStore", &c->next, sizeof c->next) &&
-           hsb__os_symbol(c->library, "CertCloseStore", &c->close, sizeof c->close) &&
-           hsb__os_symbol(c->library, "CertFreeCertificateContext", &c->release, sizeof c->release);
+    c->module = LoadLibraryW(path);
+    return c->module &&
+           hsb__os_symbol(c->module, "CertOpenSystemStoreW", &c->open, sizeof c->open) &&
+           hsb__os_symbol(c->module, "CertEnumCertificatesInStore", &c->next, sizeof c->next) &&
+           hsb__os_symbol(c->module, "CertCloseStore", &c->close, sizeof c->close) &&
+           hsb__os_symbol(c->module, "CertFreeCertificateContext", &c->release, sizeof c->release);
 }
 
 /* A certificate that is given to next is released by it.                              */
@@ -3394,8 +3394,8 @@ static bool hsb__os_each_root(bool (*take)(void *arg, const void *der, size_t le
     const bool read = !hsb__os_fails(HSB_FAULT("store", NULL)) && hsb__os_load_crypt32(&c) &&
                       hsb__os_read_store(&c, take, arg);
     const DWORD code = GetLastError();
-    if (c.library)
-        FreeLibrary(c.library);
+    if (c.module)
+        FreeLibrary(c.module);
     SetLastError(code);
     return read;
 }
@@ -24634,6 +24634,11 @@ static bool hsb__json_is_whole(hsb_str text)
     return text.len == 0;
 }
 
+static bool hsb__json_is_object(hsb_str text)
+{
+    return hsb__json_is_whole(text) && hsb__json_peek(&text) == '{';
+}
+
 /* --- values ---------------------------------------------------------------------------- */
 
 /* The decoded text of a string, with a NUL.  False: no string, a NUL in it, or no room for it;
@@ -25686,14 +25691,13 @@ static bool hsb__order_problem(hsb_acme *a, const char *what, hsb_str document)
 static bool hsb__order_refused(hsb_acme *a, const char *what)
 {
     const hsb__https_answer *answer = &a->work->answer;
-    hsb_str body = answer->body;
     if (answer->status >= 300 && answer->status < 400)
         return hsb__order_fail(a, "%s: the CA answers with a redirect (%d), which is not followed",
                               what, answer->status);
-    if (!hsb__json_is_whole(body) || hsb__json_peek(&body) != '{')
+    if (!hsb__json_is_object(answer->body))
         return hsb__order_fail(a, "%s: the CA answers %d without a reason (%s)", what,
                               answer->status, answer->type[0] ? answer->type : "no type");
-    return hsb__order_problem(a, what, body);
+    return hsb__order_problem(a, what, answer->body);
 }
 
 /* --- questions --------------------------------------------------------------------------- */
@@ -25715,8 +25719,7 @@ static bool hsb__order_ask(hsb_acme *a, const char *method, const char *url, hsb
 /* A document of the CA: valid JSON, an object.                                             */
 static bool hsb__order_is_object(hsb_acme *a, const char *what)
 {
-    hsb_str body = a->work->answer.body;
-    return (hsb__json_is_whole(body) && hsb__json_peek(&body) == '{') ||
+    return hsb__json_is_object(a->work->answer.body) ||
            hsb__order_fail(a, "%s: the CA's answer is no JSON object (%.60s)", what,
                           a->work->answer.type[0] ? a->work->answer.type : "no type");
 }
