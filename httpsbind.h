@@ -12116,7 +12116,7 @@ static void hsb__keys_derive(hsb__keys *k, const hsb__suite13 *suite)
     hsb__secret_expand(suite->hash, k->secret, "key", NULL, 0, k->key, suite->key_len);
     hsb__secret_expand(suite->hash, k->secret, "iv", NULL, 0, k->iv, sizeof k->iv);
     k->seq = 0;
-    k->gcm.vtable = NULL;
+    hsb__memory_wipe(&k->gcm, sizeof k->gcm);       /* what it has is of the old key       */
 }
 
 /* RFC 8446 7.2                                                                          */
