@@ -29,13 +29,15 @@ static hsb_flow counted(hsb_flow flow)
 #undef hsb_request_after
 #undef hsb_response_writef
 
-enum { QUICK = 3, SLOW = 3, QUEUED = 4096 };
+/* The sockets of slow ones take little; in one that small a quick one would wait for its own ACKs. */
+enum { QUICK = 3, SLOW = 3, QUEUED = 4096, SMALL = 4096, BEHIND = 100 };
 
-/* What a slow reader may cost: what is queued, in a buffer that may be twice as large, and the records
-   that are made of it.                                                                           */
+/* What the readers may cost: what is queued, in a buffer that may be twice as large, as much again for
+   the smaller ones that it grew out of, which the pool keeps, and records.  A quick one queues little. */
 static size_t bound(bool secure, int times)
 {
-    return (size_t)SLOW * (2 * QUEUED * (size_t)times + (secure ? 131072 : 16384));
+    size_t records = (QUICK + SLOW) * (secure ? 131072 : 16384);
+    return 4 * QUEUED * (QUICK + SLOW * (size_t)times) + records;
 }
 
 /* How many events each of the quick ones has heard, and where the last one is in its text. */
@@ -110,7 +112,7 @@ static void check_events(const char *text)
 
 static void test_dashboard(void **state)
 {
-    rig r = { .on_request = on_dashboard, .on_drain = on_dashboard_drain, .send_buffer = 4096 };
+    rig r = { .on_request = on_dashboard, .on_drain = on_dashboard_drain };
     hsb_options o = { .limits.queued_bytes = QUEUED, .timeouts.write = 5000 };
     client *quick[QUICK], *slow[SLOW];
     strcpy(sessions[0].token, "0123456789012345678901");
@@ -119,6 +121,7 @@ static void test_dashboard(void **state)
     open_for_events(&r, &o, is_secure(state));
     for (int i = 0; i < QUICK; i++)
         quick[i] = read_dashboard(&r, false);
+    r.send_buffer = SMALL;
     for (int i = 0; i < SLOW; i++)
         slow[i] = read_dashboard(&r, true);
     size_t before = hsb_server_memory(r.server);
@@ -207,13 +210,14 @@ static void check_numbers(const char *text, int count)
 
 static void tell_many(bool secure)
 {
-    rig r = { .on_request = add_listener, .on_finish = forget_listener, .send_buffer = 4096 };
+    rig r = { .on_request = add_listener, .on_finish = forget_listener };
     hsb_options o = { .limits.queued_bytes = QUEUED };
     client *c[QUICK + SLOW];
     int number = 0;
     listener_count = cut_by_us = 0;
     open_for_events(&r, &o, secure);
     for (int i = 0; i < QUICK + SLOW; i++) {
+        r.send_buffer = i < QUICK ? 0 : SMALL;
         c[i] = i < QUICK ? dial(&r) : dial_narrow(&r);
         say(c[i], "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         hear_until(c[i], "welcome");
@@ -221,9 +225,10 @@ static void tell_many(bool secure)
     size_t before = hsb_server_memory(r.server), most = 0;
     int64_t end = clock_ms() + PATIENCE_MS;
     while (r.finishes < SLOW) {
-        for (int i = 0; i < 20; i++)
-            tell_listeners(++number);
-        hear_quick(&r, c);
+        /* The quick ones are quick as long as the machine delivers: they are waited for. */
+        if (hear_quick(&r, c) > number - BEHIND)
+            for (int i = 0; i < 20; i++)
+                tell_listeners(++number);
         most = hsb_server_memory(r.server) > most ? hsb_server_memory(r.server) : most;
         if (clock_ms() > end)
             fail_msg("only %d of them are cut", r.finishes);
