@@ -4809,6 +4809,21 @@ static char *hsb__buffer_reserve(hsb__buffer *b, size_t more)
     return b->data + len;
 }
 
+/* The same, with the space around it that a record takes which is made where the bytes
+   are.  That before it is there if the queue was empty.                               */
+enum {
+    HSB__BUFFER_BEFORE = 24,            /* a record's header, in any suite             */
+    HSB__BUFFER_BEHIND = 64 + 256       /* its end, and an alert after it              */
+};
+
+static char *hsb__buffer_reserve_apart(hsb__buffer *b, size_t more)
+{
+    more += HSB__BUFFER_BEHIND;
+    if (hsb__buffer_len(b) == 0 && hsb__buffer_reserve(b, HSB__BUFFER_BEFORE + more))
+        b->head = b->tail = HSB__BUFFER_BEFORE;
+    return hsb__buffer_reserve(b, more);
+}
+
 static void hsb__buffer_added(hsb__buffer *b, size_t n)
 {
     HSB_ASSERT(n <= b->size - b->tail);
@@ -12283,6 +12298,29 @@ static bool hsb__record_alert(hsb__record *r, unsigned level, unsigned alert)
     return true;
 }
 
+/* Makes a record of all that is queued, where it is, and takes the block over.  False: it
+   has to be copied.                                                                     */
+static bool hsb__record_adopt(hsb__record *r, hsb__buffer *b)
+{
+    size_t len = hsb__buffer_len(b), begin;
+    if (r->out || !len || len > r->limit || b->size - b->tail < HSB__BUFFER_BEHIND)
+        return false;
+    r->out = (unsigned char *)b->data;
+    r->out_size = b->size;
+    hsb__record_space(r, 0, &begin);            /* from 0: so long is what comes before  */
+    if (begin > b->head) {
+        r->out = NULL;
+        return false;
+    }
+    r->sent = r->made = b->head - begin;
+    r->open = len;
+    r->open_type = HSB__RECORD_DATA;
+    b->data = NULL;
+    b->head = b->tail = b->size = 0;
+    hsb__record_protect(r);
+    return true;
+}
+
 static hsb_str hsb__record_closed(const hsb__record *r)
 {
     return hsb__text_make(r->out ? (const char *)r->out + r->sent : NULL, r->made - r->sent);
@@ -12292,8 +12330,11 @@ static hsb_str hsb__record_closed(const hsb__record *r)
 static void hsb__record_sent(hsb__record *r, size_t n)
 {
     r->sent += n;
-    if (r->sent == r->made && !r->open)
-        r->sent = r->made = 0;
+    if (r->sent != r->made || r->open)
+        return;
+    if (r->out_size < HSB__RECORD_OUT)          /* taken over: too small for the next one */
+        hsb__record_release_out(r);
+    r->sent = r->made = 0;
 }
 
 /* --- receiving ------------------------------------------------------------------------ */
@@ -14924,6 +14965,19 @@ static void hsb__tls_written(hsb__tls *t, size_t n)
     hsb__record_written(&t->record, n);
 }
 
+/* Makes a record of all that is queued, where it is.  False: not now, or it has to be copied.  */
+static bool hsb__tls_adopt(hsb__tls *t, hsb__buffer *queue)
+{
+    if (t->phase != HSB__TLS_OPEN || t->shut || !hsb__buffer_len(queue))
+        return false;
+    hsb__tls_send_tickets(t);
+    hsb__tls_update_keys(t);
+    if (!hsb__record_adopt(&t->record, queue))
+        return false;
+    t->quiet = 0;
+    return true;
+}
+
 /* There is no request yet whose answer could carry the tickets.  They go out alone: a client
    that waits for an acknowledgement of its Finished before it sends its request (Nagle) gets
    one, and need not wait for the timer of our system.                                      */
@@ -16715,8 +16769,9 @@ static bool hsb__frame_has_body(int status)
 /* --- into space that the caller has measured; each returns where its text ends ---------- */
 enum {
     HSB__FRAME_STATUS_LINE = 48,        /* the longest, and its CRLF                     */
-    HSB__FRAME_HEAD = 208               /* a head but for the values of Server and
+    HSB__FRAME_HEAD = 208,              /* a head but for the values of Server and
                                            Content-Type, and the application's fields    */
+    HSB__FRAME_SHORT = 4096             /* a body that may be in one record with its head */
 };
 
 static char *hsb__frame_put(char *at, hsb_str text)
@@ -17642,7 +17697,10 @@ static bool hsb__response_put_head(hsb_request *req, const char *type)
     const hsb_str server = hsb__text_of(loop->options.server_header);
     const hsb_str content = hsb__text_of(hsb__frame_has_body(req->status) ? type : NULL);
     const hsb_str own = hsb__text_make(hsb__buffer_data(fields), hsb__buffer_len(fields));
-    char *at = hsb__buffer_reserve(out, HSB__FRAME_HEAD + server.len + content.len + own.len);
+    size_t more = HSB__FRAME_HEAD + server.len + content.len + own.len;
+    if (req->promised > 0 && req->promised <= HSB__FRAME_SHORT && !req->bodiless)
+        more += (size_t)req->promised;
+    char *at = hsb__buffer_reserve_apart(out, more);
     if (at) {
         at = hsb__frame_put_status_line(at, req->status);
         at = hsb__frame_put_field(at, "Date", hsb__text_make(hsb__loop_date(loop),
@@ -18670,7 +18728,8 @@ static hsb_flow hsb__stream_write_both(hsb_stream *s, hsb_str head, hsb_str body
         return HSB_FLOW_GONE;
     if (hsb__channel_is_flooded(&s->channel, body.len))
         return hsb__stream_fail(s, HSB_ERR_LIMIT, "stream written on after HSB_FLOW_WAIT");
-    if (!hsb__buffer_append(out, head.ptr, head.len) ||
+    if (!hsb__buffer_reserve_apart(out, head.len + body.len) ||
+        !hsb__buffer_append(out, head.ptr, head.len) ||
         !hsb__buffer_append(out, body.ptr, body.len))
         return hsb__stream_fail(s, HSB_ERR_MEMORY, "out of memory for a stream");
     hsb__stream_moved(s);
@@ -20333,6 +20392,8 @@ static bool hsb__conn_fill(hsb_conn *c)
     bool moved = false;
     if (!c->tls)
         return hsb__conn_fill_plain(c);
+    if (!out->source && !hsb__conn_is_closing(c) && hsb__tls_adopt(c->tls, &out->bytes))
+        return true;
     while (!hsb__outgoing_empty(out) && !hsb__conn_is_closing(c) &&
            (at = hsb__tls_writable(c->tls, &space)) != NULL) {
         ptrdiff_t n = hsb__outgoing_pull(out, at, space);

@@ -168,11 +168,48 @@ static void test_random(void **state)
     }
 }
 
+/* Only an empty queue can have space before its first byte. */
+static void test_apart(void **state)
+{
+    bench *t = *state;
+    hsb__buffer *b = &t->buffer;
+    for (int times = 0; times < 2; times++) {
+        for (size_t more = 0; more < 3000; more += 7) {
+            const char *at = hsb__buffer_reserve_apart(b, more);
+            assert_ptr_equal(at, b->data + HSB__BUFFER_BEFORE);
+            assert_int_equal(b->head, HSB__BUFFER_BEFORE);
+            assert_int_equal(b->tail, HSB__BUFFER_BEFORE);
+            assert_true(b->size - b->tail >= more + HSB__BUFFER_BEHIND);
+            memset(b->data, 'x', b->size);
+            if (times == 0)
+                hsb__buffer_release(b);
+        }
+    }
+    assert_true(hsb__buffer_append(b, "hello", 5));
+    assert_int_equal(b->head, HSB__BUFFER_BEFORE);
+    const size_t most = b->size - b->tail - HSB__BUFFER_BEHIND;
+    const char *old = b->data;
+    assert_ptr_equal(hsb__buffer_reserve_apart(b, most), old + HSB__BUFFER_BEFORE + 5);
+    const char *at = hsb__buffer_reserve_apart(b, most + 5000);
+    assert_ptr_equal(at, b->data + 5);
+    holds(b, "hello");
+    hsb__buffer_taken(b, 5);
+    old = b->data;
+    assert_ptr_equal(hsb__buffer_reserve_apart(b, 10), old + HSB__BUFFER_BEFORE);
+    hsb__buffer_release(b);
+    hsb__pool_close(&t->pool);          /* no block is left to be used again               */
+    failing = 0;                        /* the first try fails; without that space it fits  */
+    at = hsb__buffer_reserve_apart(b, 1);
+    assert_non_null(at);
+    assert_ptr_equal(at, b->data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_queue, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reserve, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_apart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_release, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_flow, set_up, tear_down),

@@ -88,6 +88,110 @@ static void bulk(void **state)
     help_server_close(&s);
 }
 
+/* --- records made where the answer is --------------------------------------------- */
+
+static void queue_apart(const help_pair *p, hsb__buffer *b, const char *text, size_t len)
+{
+    memset(b, 0, sizeof *b);
+    b->pool = p->tls->record.pool;
+    assert_non_null(hsb__buffer_reserve_apart(b, len));
+    assert_true(hsb__buffer_append(b, text, len));
+}
+
+static void adopts(help_pair *p, const char *text, size_t len)
+{
+    hsb__record *r = &p->tls->record;
+    hsb__buffer b;
+    queue_apart(p, &b, text, len);
+    const void *block = b.data;
+    const size_t size = b.size;
+    assert_true(hsb__tls_adopt(p->tls, &b));
+    assert_null(b.data);
+    assert_int_equal(hsb__buffer_len(&b), 0);
+    assert_ptr_equal(r->out, block);
+    assert_int_equal(r->out_size, size);
+    assert_true(size - r->made >= HSB__RECORD_SPARE);           /* for an alert           */
+    const char *got = help_client_read(p);
+    assert_int_equal(strlen(got), len);
+    assert_memory_equal(got, text, len);
+    assert_null(r->out);                                        /* it is small: not kept   */
+}
+
+/* The queue stays as it is. */
+static void refuses(help_pair *p, hsb__buffer *b)
+{
+    const size_t len = hsb__buffer_len(b), head = b->head;
+    const void *out = p->tls->record.out;
+    assert_false(hsb__tls_adopt(p->tls, b));
+    assert_ptr_equal(p->tls->record.out, out);
+    assert_int_equal(hsb__buffer_len(b), len);
+    assert_int_equal(b->head, head);
+    hsb__buffer_release(b);
+}
+
+static void adoption(help_pair *p, const char *text)
+{
+    const size_t limit = p->tls->record.limit;
+    hsb__buffer b;
+    help_exchange(p);
+    assert_true(hsb__tls_sleep(p->tls));
+    for (size_t len = 1; len < limit; len = len * 3 + 1)
+        adopts(p, text, len);
+    adopts(p, text, limit);
+    queue_apart(p, &b, text, limit + 1);
+    refuses(p, &b);
+    queue_apart(p, &b, text, 0);
+    refuses(p, &b);
+    queue_apart(p, &b, text, 100);
+    b.head = 4;                                 /* no header fits before it                */
+    refuses(p, &b);
+    queue_apart(p, &b, text, 100);
+    hsb__buffer_added(&b, b.size - b.tail - HSB__BUFFER_BEHIND + 1);
+    refuses(p, &b);
+    help_server_write(p, "first", 5);           /* what waits goes out first                */
+    queue_apart(p, &b, text, 100);
+    refuses(p, &b);
+    assert_string_equal(help_client_read(p), "first");
+    assert_true(hsb__tls_sleep(p->tls));
+    adopts(p, text, 20);
+    help_server_write(p, text, 100000);         /* and larger ones as ever                 */
+    assert_int_equal(strlen(help_client_read(p)), 100000);
+    assert_true(hsb__tls_sleep(p->tls));
+    hsb__tls_shut(p->tls);
+    queue_apart(p, &b, text, 20);
+    refuses(p, &b);
+}
+
+static void answers_become_records(void **state)
+{
+    static const char *const suites[] = { "ECDHE-ECDSA-AES128-GCM-SHA256",
+                                          "ECDHE-ECDSA-AES256-GCM-SHA384",
+                                          "ECDHE-ECDSA-CHACHA20-POLY1305",
+                                          "ECDHE-ECDSA-AES128-SHA256",
+                                          "ECDHE-ECDSA-AES256-SHA384", NULL };
+    static char text[100001];
+    (void)state;
+    for (size_t i = 0; i + 1 < sizeof text; i++)
+        text[i] = (char)('a' + i * 7 % 26);
+    hsb_security_desc desc = help_usual();
+    desc.ciphers = HSB_CIPHERS_COMPATIBLE;
+    help_server s;
+    help_server_open(&s, &desc);
+    for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++) {
+        for (int fragment = 0; fragment <= TLSEXT_max_fragment_length_512; fragment++) {
+            const help_client client = { .suites = suites[i], .fragment = fragment,
+                                         .max_version = suites[i] ? 0 : TLS1_3_VERSION };
+            help_pair p;
+            help_open(&p, &s, &client);
+            help_run(&p);
+            help_expect_open(&p);
+            adoption(&p, text);
+            help_close(&p);
+        }
+    }
+    help_server_close(&s);
+}
+
 /* A Certificate message of several records, larger than the place where flights are
    gathered. */
 static void long_chain(void **state)
@@ -380,6 +484,7 @@ int main(void)
         cmocka_unit_test(every_kind_of_key),
         cmocka_unit_test(self_signed),
         cmocka_unit_test(bulk),
+        cmocka_unit_test(answers_become_records),
         cmocka_unit_test(long_chain),
         cmocka_unit_test(flights),
         cmocka_unit_test(cuts),
