@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from servers import DOWNLOAD, OUT, Failed, Held, Server
+from servers import DOWNLOAD, OUT, PEERS, Failed, Held, Server
 
 QUICK = 10 if os.environ.get('QUICK') else 1    # everything is so many times smaller
 FULL, RESUMED, MIXED = 400 // QUICK, 1500 // QUICK, 500 // QUICK    # handshakes of one sample
@@ -43,7 +44,9 @@ def prepare():
 # --- one server -----------------------------------------------------------------------------
 
 def handshakes(server, mode, count):
-    """One after the other."""
+    """One after the other.  Of peers but nginx fewer: with some of them each takes as long as a
+    delayed acknowledgement."""
+    count //= 4 if server.kind in PEERS and server.kind != 'nginx' else 1
     before = server.cpu()
     server.client(mode, count)
     return (server.cpu() - before) / count
@@ -82,6 +85,14 @@ def keep_alive(server, handshake, seconds=2):
     requests, rate = load(server, 64, seconds)
     taken, taken_user = server.cpu() - before, server.user() - before_user
     return (taken - 64 * handshake) / requests, (taken_user - 64 * handshake) / requests, rate
+
+
+def side_by_side(servers, handshake, seconds=2):
+    """A request where two servers that share nothing work at once, with half of the connections each."""
+    before = sum(server.cpu() for server in servers)
+    with ThreadPoolExecutor() as pool:
+        loads = list(pool.map(lambda server: load(server, 32, seconds)[0], servers))
+    return (sum(server.cpu() for server in servers) - before - 64 * handshake) / sum(loads)
 
 
 def one_connection(server):

@@ -148,6 +148,8 @@ def own_rows():
                                         ('full handshakes/s', 'thread handshakes', 0, '')):
             yield (f'{count} threads: {text}, of that with one', (what, '1.3', count), (what, '1.3', 1),
                    digits, aim)
+    yield ('2 processes that share nothing: the same, of that of one', ('pair request', '1.3', 2),
+           ('thread request', '1.3', 1), 2, '')
     for place, text in (('mean', 'the tenth'), ('last', 'the last')):
         yield (f'keep-alive request, µs, {text} of 20 routes, of that without', ('route', '1.3', place),
                ('route', '1.3', 'plain'), 2, '<= 1.01')

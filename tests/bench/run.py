@@ -7,9 +7,9 @@ over loopback.
     run.py WHAT...      only that: rounds crowd members threads forms instructions size others
 
 Environment:
-    ROUNDS              the servers take turns in so many rounds (5); printed are medians, and
+    ROUNDS              the servers take turns in so many rounds (3); printed are medians, and
                         the medians of the rounds' ratios, which suffer less from a busy machine
-    PEER_ROUNDS         in how many of them the servers other than nginx take part (2)
+    PEER_ROUNDS         in how many of them the servers other than nginx take part (1)
     CROWD               how many idle connections the largest crowd has (100000); fewer, where
                         a process may not have so many descriptors
     BEARSSL_NEW         the folder of a newer BearSSL, built, to be measured beside; ../BearSSL
@@ -38,8 +38,8 @@ from report import THREADS, VERSIONS, add  # noqa: E402
 from servers import (BEARSSL, CANNOT, OUT, PEERS, Failed, Server, allow_descriptors,  # noqa: E402
                      compile_program, installed_peers, stop_all)
 
-ROUNDS = int(os.environ.get('ROUNDS', 5))
-PEER_ROUNDS = int(os.environ.get('PEER_ROUNDS', 2))
+ROUNDS = int(os.environ.get('ROUNDS', 3))
+PEER_ROUNDS = int(os.environ.get('PEER_ROUNDS', 1))
 CROWD = int(os.environ.get('CROWD', 100000))
 NEWER = os.environ.get('BEARSSL_NEW', '../BearSSL')
 FEW = 10000 // measure.QUICK            # idle connections of the smaller crowd, and members
@@ -96,9 +96,11 @@ def has_newer():
 
 def take_turn(server, number):
     """False: it failed.  Only a peer may."""
+    since = time.monotonic()
     try:
         say(f' {server.kind} {server.version}')
         sample_server(server, quick=number % 2 == 1 or server.kind not in ('echo', 'nginx'))
+        say(f' ({time.monotonic() - since:.0f} s)')
         return True
     except (Failed, subprocess.CalledProcessError) as failed:
         if server.kind not in PEERS:
@@ -137,6 +139,7 @@ def routes():
 def threads():
     stage('threads')
     servers = {count: Server('echo', '1.3', threads=count) for count in THREADS}
+    pair = [servers[1], Server('echo', '1.3')]
     for _ in range(ROUNDS):
         for count, server in servers.items():
             request, _, rate = measure.keep_alive(server, measure.full(server))
@@ -146,8 +149,9 @@ def threads():
                 rate, handshake = measure.two_clients(server)
                 add('thread handshakes', '1.3', count, rate)
                 add('thread handshake', '1.3', count, handshake)
+        add('pair request', '1.3', 2, measure.side_by_side(pair, measure.full(servers[1])))
         say(' .')
-    for server in servers.values():
+    for server in {*servers.values(), *pair}:
         server.stop()
 
 
