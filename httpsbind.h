@@ -20383,7 +20383,7 @@ static bool hsb__conn_fill_plain(hsb_conn *c)
     return n > 0;
 }
 
-/* TLS: the queue goes straight into records, as many as go out at once.                      */
+/* TLS: a short queue becomes a record where it is; a long one goes into as many as fit.      */
 static bool hsb__conn_fill(hsb_conn *c)
 {
     hsb__outgoing *out = &c->channel->out;
