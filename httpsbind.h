@@ -12288,6 +12288,12 @@ static bool hsb__record_put(hsb__record *r, unsigned type, const void *bytes, si
     return true;
 }
 
+/* After a message that nobody has to send there must be room for the alert at the end.    */
+static bool hsb__record_has_spare(const hsb__record *r)
+{
+    return !r->out || r->out_size - r->made >= HSB__RECORD_SPARE;
+}
+
 static bool hsb__record_alert(hsb__record *r, unsigned level, unsigned alert)
 {
     const unsigned char message[2] = { (unsigned char)level, (unsigned char)alert };
@@ -12303,7 +12309,8 @@ static bool hsb__record_alert(hsb__record *r, unsigned level, unsigned alert)
 static bool hsb__record_adopt(hsb__record *r, hsb__buffer *b)
 {
     size_t len = hsb__buffer_len(b), begin;
-    if (r->out || !len || len > r->limit || b->size - b->tail < HSB__BUFFER_BEHIND)
+    if (r->out || !len || len > r->limit || b->size > HSB__RECORD_OUT ||
+        b->size - b->tail < HSB__BUFFER_BEHIND)
         return false;
     r->out = (unsigned char *)b->data;
     r->out_size = b->size;
@@ -14749,7 +14756,8 @@ static int hsb__tls_take_update(hsb__tls *t, const hsb__frame *f)
 /* RFC 5246 7.4.1.1: a client that wants to renegotiate hears a warning.                      */
 static int hsb__tls_refuse_renegotiation(hsb__tls *t)
 {
-    if (!t->shut)
+    hsb__record_flush(&t->record);
+    if (!t->shut && hsb__record_has_spare(&t->record))
         hsb__record_alert(&t->record, 1, 100);
     return 0;
 }
@@ -14924,8 +14932,8 @@ static void hsb__tls_update_keys(hsb__tls *t)
     if (t->info.version != HSB__TLS13 || r->open ||
         !(t->update_owed || r->secrets.keys.out.seq >= (uint64_t)1 << 23))
         return;
-    if (r->out && r->out_size - r->made < HSB__RECORD_SPARE)
-        return;                                 /* an alert has to fit after it              */
+    if (!hsb__record_has_spare(r))
+        return;
     if (!hsb__record_put(r, HSB__RECORD_HANDSHAKE, message, sizeof message))
         return;
     hsb__record_flush(r);

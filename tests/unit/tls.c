@@ -148,6 +148,10 @@ static void adoption(help_pair *p, const char *text)
     queue_apart(p, &b, text, 100);
     hsb__buffer_added(&b, b.size - b.tail - HSB__BUFFER_BEHIND + 1);
     refuses(p, &b);
+    queue_apart(p, &b, text, 0);
+    assert_non_null(hsb__buffer_reserve_apart(&b, HSB__RECORD_OUT));
+    assert_true(hsb__buffer_append(&b, text, 100));
+    refuses(p, &b);                             /* no more is held than in a block of ours  */
     help_server_write(p, "first", 5);           /* what waits goes out first                */
     queue_apart(p, &b, text, 100);
     refuses(p, &b);

@@ -466,6 +466,39 @@ static void a_warning_before_what_is_written(void **state)
     free(b);
 }
 
+/* Who asks again and again and reads nothing gets no more warnings than leave room for the end. */
+static void warnings_leave_room_for_the_end(void **state)
+{
+    const hsb_security_desc desc = help_usual();
+    (void)state;
+    help_server s;
+    help_server_open(&s, &desc);
+    for (int how = QUEUED_CLOSED; how < QUEUED; how++) {
+        help_pair p;
+        unsigned char record[256];
+        help_bear *b = malloc(sizeof *b);
+        help_open_raw(&p, &s);
+        help_bear_open(b, s.security);
+        while (help_bear_step(b, p.tls))
+            ;
+        if (how != QUEUED_PARTLY_SENT)                  /* for which an OpenSSL client is needed */
+            queue(&p, how);
+        for (int i = 0; i < 20; i++) {
+            const size_t len = help_bear_record(b, 22, "\1\0\0\0", 4, record);
+            assert_int_equal(receive(p.tls, record, len), len);
+        }
+        assert_int_equal(hsb__tls_phase_of(p.tls), HSB__TLS_OPEN);
+        const size_t before = hsb__tls_records(p.tls).len;
+        hsb__tls_shut(p.tls);
+        const hsb_str records = hsb__tls_records(p.tls);
+        assert_int_equal(records.len, before + 5 + 8 + 2 + 16);
+        assert_int_equal(records.ptr[before], 21);
+        help_close(&p);
+        free(b);
+    }
+    help_server_close(&s);
+}
+
 /* A verified certificate that cannot be shown is not a lack of memory. */
 static void a_client_that_cannot_be_shown(void **state)
 {
@@ -509,6 +542,7 @@ int main(void)
         cmocka_unit_test(first_bytes),
         cmocka_unit_test(first_bytes_one_by_one),
         cmocka_unit_test(a_warning_before_what_is_written),
+        cmocka_unit_test(warnings_leave_room_for_the_end),
         cmocka_unit_test(a_client_that_cannot_be_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
