@@ -1,7 +1,7 @@
 #!/bin/sh
 # The Windows half of httpsbind.h, as far as Debian can show it: every way to compile it with
-# mingw-w64, and under Wine programs of tests/unit, wire and live, the examples, and a server of
-# files with clients on this side.  BearSSL and cmocka are built from Debian's sources.
+# mingw-w64, and under Wine programs of tests/unit, wire, live and tls, the examples, and a server of
+# files with clients on this side.  BearSSL, cmocka and OpenSSL are built from Debian's sources.
 # What is missing is said, and skipped.  SECONDS_OF_SOAK (10).
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ out=build/windows
 cross=x86_64-w64-mingw32
 wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
 
-for tool in $cross-gcc clang dpkg-source apt-get make curl python3 "$wine"; do
+for tool in $cross-gcc clang dpkg-source apt-get make perl curl python3 "$wine"; do
     command -v "$tool" >/dev/null || {
         echo "    no $tool here: skipped (packages gcc-mingw-w64-x86-64, wine64, dpkg-dev)"
         exit 0
@@ -19,7 +19,7 @@ mkdir -p $out/src
 ok() { echo "    ok       $*"; }
 fail() { echo "    FAILED   $*"; exit 1; }
 
-# --- BearSSL and cmocka ---------------------------------------------------------------------
+# --- BearSSL, cmocka and OpenSSL --------------------------------------------------------------
 # apt looks for sources in lists of our own: those of the machine stay as they are.
 fetch() {
     apt=$PWD/$out/apt
@@ -30,13 +30,31 @@ fetch() {
     set -- -qq -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
         -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=
     apt-get "$@" update &&
-        (cd $out/src && apt-get "$@" source bearssl cmocka)
+        (cd $out/src && apt-get "$@" source bearssl cmocka && apt-get "$@" --tar-only source openssl)
 }
-if [ ! -e $out/cmocka.o ]; then
+# Static, and without most of what no test needs, as that takes most of the time.
+build_openssl() {
+    without=
+    for feature in afalgeng aria asm autoload-config bf blake2 camellia capieng cast cmp cms comp ct \
+            dgram dsa dso dtls ec2m engine err filenames gost idea legacy makedepend md2 md4 mdc2 \
+            module multiblock nextprotoneg ocb ocsp padlockeng pinshared psk rc2 rc4 rc5 rfc3779 \
+            rmd160 scrypt seed shared siphash siv sm2 sm3 sm4 srp srtp ssl-trace static-engine tests \
+            trace ts ui-console uplink weak-ssl-ciphers whirlpool; do
+        without="$without no-$feature"
+    done
+    mkdir $out/src/openssl
+    tar xf $out/src/openssl_*.orig.tar.gz -C $out/src/openssl --strip-components 1
+    cd $out/src/openssl
+    export CC="clang --target=$cross" AR=$cross-ar RANLIB=$cross-ranlib
+    # shellcheck disable=SC2086  # options are words
+    ./Configure mingw64 $without CFLAGS='-O1 -w' && make -s build_generated &&
+        make -s -j"$(nproc)" libcrypto.a libssl.a
+}
+if [ ! -e $out/done ]; then
     rm -rf $out/src
     mkdir -p $out/src
     fetch >$out/fetch.log 2>&1 || {
-        echo "    no sources of bearssl and cmocka: skipped"
+        echo "    no sources of bearssl, cmocka and openssl: skipped"
         sed 's/^/        /' $out/fetch.log | tail -n 5
         exit 0
     }
@@ -45,9 +63,13 @@ if [ ! -e $out/cmocka.o ]; then
     # Not with make's own flags, which name its server of jobs.
     MAKEFLAGS='' make -C $out/src/bearssl -j"$(nproc)" CC=$cross-gcc LD=$cross-gcc AR=$cross-ar \
         DLL=no TOOLS=no TESTS=no lib >$out/bearssl.log 2>&1 || fail "BearSSL: see $out/bearssl.log"
+    (MAKEFLAGS='' && export MAKEFLAGS && build_openssl) >$out/openssl.log 2>&1 ||
+        fail "OpenSSL: see $out/openssl.log"
     $cross-gcc -O1 -w -I$out/src/cmocka/include -c -o $out/cmocka.o $out/src/cmocka/src/cmocka.c
+    touch $out/done
 fi
 bearssl=$out/src/bearssl
+openssl=$out/src/openssl
 
 # --- compiling ------------------------------------------------------------------------------
 strict='-std=c99 -Wall -Wextra -pedantic -Wconversion -Wshadow -Werror'
@@ -75,33 +97,40 @@ libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
     $cross-gcc $strict -O1 $include -o $out/server.exe tests/windows/server.c $libs
 }
 
-# --- the programs of tests/unit, wire and live ----------------------------------------------
+# --- the programs of tests/unit, wire, live and tls -------------------------------------------
 WINEPREFIX=$PWD/$out/wine
 WINEDEBUG=-all
-export WINEPREFIX WINEDEBUG cross out include bearssl libs wine
+export WINEPREFIX WINEDEBUG cross out include bearssl openssl libs wine
 "$wine" cmd /c exit >/dev/null 2>&1 || fail "Wine does not start"
 # One wineserver serves a folder of Wine's, and ends some seconds after its last program.
 
 # Of the conversations of tests/wire each is played whole: cuts are the same on every system.
 CUTS=-1
-export CUTS
+# A thread that sleeps for 0.2 ms does so for some milliseconds there.
+LIVE_DEFERRED=2000
+export CUTS LIVE_DEFERRED
 cat >$out/run.sh <<'END'
 # usage: run.sh DIR/NAME
 set -u
 program=$out/tests/$1.exe
 conversations=
 [ "$1" != wire/player ] || conversations=$(echo tests/wire/*.txt)
+clocks=
+! grep -q '^#define clock_gettime' "tests/$1.c" || clocks='-include tests/windows/shim/clocks.h'
+# clang takes half as long as gcc, which compiles the implementation above, and the examples.
 # shellcheck disable=SC2086
-$cross-gcc -std=gnu99 -O0 -w -Werror=implicit-function-declaration -D_WIN32_WINNT=0x0601 \
-    -D__USE_MINGW_ANSI_STDIO=1 -include tests/windows/shim/shim.h -Itests/windows/shim $include -Itests \
-    -isystem $out/src/cmocka/include -o "$program" "tests/$1.c" $out/cmocka.o $libs -lpthread \
-    -s -static >"$program.log" 2>&1 &&
+clang --target=$cross -std=gnu99 -O0 -w -Werror=implicit-function-declaration -D_WIN32_WINNT=0x0601 \
+    -D_FILE_OFFSET_BITS=64 -D__USE_MINGW_ANSI_STDIO=1 -include tests/windows/shim/shim.h $clocks \
+    -Itests/windows/shim $include -Itests -isystem $out/src/cmocka/include \
+    -isystem $openssl/include -c -o "$program.o" "tests/$1.c" >"$program.log" 2>&1 &&
+    $cross-gcc -o "$program" "$program.o" $out/cmocka.o $openssl/libssl.a $openssl/libcrypto.a \
+        $libs -lcrypt32 -lpthread -s -static >>"$program.log" 2>&1 &&
     timeout -k 5 300 "$wine" "$program" $conversations >"$program.log" 2>&1
 code=$?
-rm -f "$program"
+rm -f "$program" "$program.o"
 [ $code -eq 0 ] && echo "    ok       $1" && exit
 # Tests that cannot pass are in the list; if no other failed, all is well.
-tr -d '\r' <"$program.log" | sed -n 's/^\[  FAILED  \] \([^()]*\)$/\1/p' | sort -u >"$program.failed"
+tr -d '\r' <"$program.log" | sed -n 's/^\[  \(FAILED \|ERROR  \) \] \([a-zA-Z][^()=]*\)$/\2/p' | sort -u >"$program.failed"
 others=$(while read -r test; do
              grep -qF "$1/$test  " tests/windows/left-out.txt || echo "$test"
          done <"$program.failed")
@@ -111,11 +140,11 @@ echo "    FAILED   $1 ($code)"
 tr -d '\r' <"$program.log" | sed 's/^/        /' | tail -n 30
 exit 1
 END
-mkdir -p $out/tests/unit $out/tests/wire $out/tests/live
-for file in tests/wire/*.c tests/live/*.c tests/unit/*.c; do
+mkdir -p $out/tests/unit $out/tests/wire $out/tests/live $out/tests/tls
+for file in tests/wire/*.c tests/live/*.c tests/tls/*.c tests/unit/*.c; do
     name=${file#tests/}
     grep -q "^${name%.c} " tests/windows/left-out.txt || echo "${name%.c}"
-done | xargs -P "$(nproc)" -n 1 sh $out/run.sh || fail "programs of tests/unit, wire and live"
+done | xargs -P "$(nproc)" -n 1 sh $out/run.sh || fail "programs of tests/unit, wire, live and tls"
 echo "    left out: $(grep -c '^[a-z]*/[^ ].*  [A-Za-z]' tests/windows/left-out.txt), see tests/windows/left-out.txt"
 
 # shellcheck disable=SC2086

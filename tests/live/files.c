@@ -53,6 +53,8 @@ static void test_types(void **state)
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!has_links && strcmp(rows[i].name, "x.") == 0)
+            continue;
         put_text(in(root, rows[i].name), "x");
         answer a = ask_path(c, "GET", in("", rows[i].name), "");
         if (!field_is(&a, "Content-Type", rows[i].type))

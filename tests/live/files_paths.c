@@ -103,6 +103,8 @@ static void test_links_and_folders(void **state)
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!has_links && needs_links(rows[i].path))
+            continue;
         answer a = ask_path(c, "GET", rows[i].path, "");
         if (a.status != rows[i].status || strcmp(a.body, rows[i].body) != 0)
             fail_msg("%s -> %d: %.40s", rows[i].path, a.status, a.body);
@@ -201,6 +203,8 @@ static void test_slash(void **state)
     rig_open(&r, NULL, is_secure(state));
     client *c = dial(&r);
     for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
+        if (!has_links && needs_links(rows[i / 2].path))
+            continue;
         answer a = ask_path(c, i % 2 ? "HEAD" : "GET", rows[i / 2].path, "");
         assert_int_equal(a.status, 308);
         if (!field_is(&a, "Location", rows[i / 2].location))

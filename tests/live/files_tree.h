@@ -36,6 +36,33 @@ static inline void set_time(const char *path, time_t seconds, long nanoseconds)
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
+/* False on a system without links and FIFOs, where these names lead to nothing; no name ends in a
+   dot there, and times of files differ by so many nanoseconds. */
+static bool has_links;
+static long tick = 1;
+
+static inline bool needs_links(const char *path)
+{
+    return strncmp(path, "/link-", 6) == 0 || strncmp(path, "/folder-", 8) == 0;
+}
+
+static inline int make_links(void)
+{
+    has_links = symlink("a.txt", in(root, "link-in")) == 0;
+    if (!has_links) {
+        tick = 100;
+        return errno == ENOSYS ? 0 : -1;
+    }
+    return symlink("../secret.txt", in(root, "link-out")) ||
+           symlink("..", in(root, "folder-out")) ||
+           symlink("/etc/passwd", in(root, "link-absolute")) ||
+           symlink("sub/../../root/a.txt", in(root, "link-round")) ||
+           symlink("nowhere", in(root, "link-broken")) ||
+           symlink("link-self", in(root, "link-self")) ||
+           symlink("../rootless", in(root, "link-sibling")) ||
+           symlink("sub", in(root, "folder-in")) || mkfifo(in(root, "fifo"), 0644);
+}
+
 static inline int make_tree(void **state)
 {
     static char big[BIG];
@@ -70,15 +97,7 @@ static inline int make_tree(void **state)
     set_time(in(root, "app.js"), 1000000000, 0);
     set_time(in(root, "app.js.gz"), 1000000001, 0);
     set_time(in(root, "old.css.gz"), 1000000000, 0);
-    return symlink("a.txt", in(root, "link-in")) ||
-           symlink("../secret.txt", in(root, "link-out")) ||
-           symlink("..", in(root, "folder-out")) ||
-           symlink("/etc/passwd", in(root, "link-absolute")) ||
-           symlink("sub/../../root/a.txt", in(root, "link-round")) ||
-           symlink("nowhere", in(root, "link-broken")) ||
-           symlink("link-self", in(root, "link-self")) ||
-           symlink("../rootless", in(root, "link-sibling")) ||
-           symlink("sub", in(root, "folder-in")) || mkfifo(in(root, "fifo"), 0644);
+    return make_links();
 }
 
 static inline int remove_tree(void **state)

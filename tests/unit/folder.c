@@ -22,9 +22,7 @@ static const char *inside(const char *name)
 
 static void remove_place(void)
 {
-    char command[100];
-    snprintf(command, sizeof command, "rm -rf %s", place);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(remove_folder(place), 0);
 }
 
 static void assert_file(const char *name, const char *text)

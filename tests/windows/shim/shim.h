@@ -1,4 +1,4 @@
-/* Included before each program of tests/unit, wire and live: what POSIX has beside C, and mingw-w64 has not. */
+/* Included before each program of tests/unit, wire, live and tls: what POSIX has beside C, and mingw-w64 has not. */
 #ifndef SHIM_H
 #define SHIM_H
 
@@ -10,12 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { _SC_PAGESIZE = 1, F_GETFD = 1, F_SETFL = 4, O_NONBLOCK = 0x800 };
 
-/* tests/help.h counts descriptors by it: of these, sockets.  Clients make theirs non-blocking. */
+/* tests/help.h counts descriptors by it: sockets and files, whose handles these are.  Clients make
+   theirs non-blocking. */
 static inline int fcntl(int fd, int what, ...)
 {
     SOCKET s = (SOCKET)(intptr_t)fd;
@@ -23,20 +26,25 @@ static inline int fcntl(int fd, int what, ...)
     int type, len = sizeof type;
     if (what == F_SETFL)
         return ioctlsocket(s, (long)FIONBIO, &on);
-    return fd % 4 == 0 && getsockopt(s, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0 ? 0 : -1;
+    if (fd % 4 != 0 || fd == 0)
+        return -1;
+    return getsockopt(s, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0 ||
+           GetFileType((HANDLE)s) == FILE_TYPE_DISK ? 0 : -1;
 }
 
-/* One SIGALRM, on a thread of its own. */
+/* One SIGALRM, on a thread of its own; SIGUSR1, on the thread that sends it to another. */
 struct itimerval { struct timeval it_interval, it_value; };
-enum { SIGALRM = 14, ITIMER_REAL = 0 };
-static void (*shim_on_alarm)(int);
+enum { SIGKILL = 9, SIGUSR1 = 10, SIGALRM = 14, SIGCONT = 18, SIGSTOP = 19, ITIMER_REAL = 0 };
+static void (*shim_on_alarm)(int), (*shim_on_usr1)(int);
 static DWORD shim_alarm_ms;
 
 static inline void (*shim_signal(int sig, void (*handler)(int)))(int)
 {
     if (sig == SIGALRM)
         shim_on_alarm = handler;
-    return sig == SIGALRM ? SIG_DFL : signal(sig, handler);
+    if (sig == SIGUSR1)
+        shim_on_usr1 = handler;
+    return sig == SIGALRM || sig == SIGUSR1 ? SIG_DFL : signal(sig, handler);
 }
 
 static inline DWORD WINAPI shim_alarm(void *unused)
@@ -56,6 +64,15 @@ static inline int setitimer(int which, const struct itimerval *t, void *old)
     return 0;
 }
 #define signal(sig, handler) shim_signal(sig, handler)
+
+static inline int shim_pthread_kill(pthread_t to, int sig)
+{
+    (void)to;
+    if (sig == SIGUSR1 && shim_on_usr1)
+        shim_on_usr1(sig);
+    return 0;
+}
+#define pthread_kill(to, sig) shim_pthread_kill(to, sig)
 #define timegm(tm) _mkgmtime(tm)
 
 static inline char *strndup(const char *text, size_t most)
@@ -82,9 +99,17 @@ static inline int poll(struct pollfd *fds, unsigned long n, int timeout_ms)
     return WSAPoll(fds, n, timeout_ms);
 }
 
+/* Windows has no date before 1970, but the calendar repeats itself every 400 years. */
 static inline struct tm *gmtime_r(const time_t *t, struct tm *out)
 {
-    return gmtime_s(out, t) == 0 ? out : NULL;
+    time_t later = *t;
+    int cycles = 0;
+    for (; later < 0; cycles++)
+        later += (time_t)146097 * 86400;
+    if (gmtime_s(out, &later) != 0)
+        return NULL;
+    out->tm_year -= 400 * cycles;
+    return out;
 }
 
 static inline void *memmem(const void *hay, size_t hay_len, const void *needle, size_t len)

@@ -70,8 +70,12 @@ static inline int shim_bind(int fd, const struct sockaddr *at, int len)
     return shim_result(bind(shim_socket_of(fd), at, len));
 }
 
+/* On any port, if it has none yet.                                                         */
 static inline int shim_listen(int fd, int backlog)
 {
+    static const struct sockaddr_in any = { .sin_family = AF_INET };
+    if (listen(shim_socket_of(fd), backlog) < 0 && WSAGetLastError() == WSAEINVAL)
+        bind(shim_socket_of(fd), (const struct sockaddr *)&any, sizeof any);
     return shim_result(listen(shim_socket_of(fd), backlog));
 }
 
@@ -90,7 +94,15 @@ static inline int shim_close(int fd)
     return closesocket(shim_socket_of(fd)) == 0 ? 0 : _close(fd);
 }
 
+/* Of a socket, or of a file. */
+static inline ptrdiff_t shim_write(int fd, const void *bytes, size_t len)
+{
+    const ptrdiff_t n = shim_send(fd, bytes, len, 0);
+    return n < 0 && WSAGetLastError() == WSAENOTSOCK ? _write(fd, bytes, (unsigned)len) : n;
+}
+
 typedef int socklen_t;
+struct sockaddr_un { short sun_family; char sun_path[108]; };
 #define socket(a, b, c) shim_socket(a, b, c)
 #define connect(a, b, c) shim_connect(a, b, c)
 #define recv(a, b, c, d) shim_recv(a, b, c, d)
@@ -102,9 +114,15 @@ typedef int socklen_t;
 #define accept(a, b, c) shim_accept(a, b, c)
 #define shutdown(a, b) shim_shutdown(a, b)
 #define close(a) shim_close(a)
+#define write(a, b, c) shim_write(a, b, c)
+
+/* As an hsb_error has it. */
+#undef EADDRINUSE
+#define EADDRINUSE WSAEADDRINUSE
 
 /* Names of tests that Windows has, too. */
 #define tell test_tell
 #define LONG test_LONG
+#define SHORT test_SHORT
 
 #endif

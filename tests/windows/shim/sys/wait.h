@@ -21,4 +21,20 @@ static inline pid_t waitpid(pid_t pid, int *status, int flags)
     return -1;
 }
 
+static inline int kill(pid_t pid, int sig)
+{
+    (void)pid, (void)sig;
+    return -1;
+}
+
+static inline void pause(void)
+{
+}
+
+static inline pid_t wait(int *status)
+{
+    (void)status;
+    return -1;
+}
+
 #endif

@@ -1,2 +1,0 @@
-/* Everything of it is in ssl.h. */
-#include <openssl/ssl.h>
