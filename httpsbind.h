@@ -2889,7 +2889,8 @@ static void hsb__os_close_file(int fd)
 static bool hsb__os_prepare(hsb__socket s)
 {
     u_long on = 1;
-    return ioctlsocket(hsb__os_winsock(s), (long)FIONBIO, &on) == 0;
+    return ioctlsocket(hsb__os_winsock(s), (long)FIONBIO, &on) == 0 &&
+           SetHandleInformation((HANDLE)hsb__os_winsock(s), HANDLE_FLAG_INHERIT, 0);
 }
 
 static int hsb__os_descriptor_limit(void)

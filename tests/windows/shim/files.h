@@ -148,6 +148,16 @@ static inline int seteuid(int user)
     return shim_no(ENOSYS);
 }
 
+static inline int setuid(int user)
+{
+    return seteuid(user);
+}
+
+static inline int setgid(int group)
+{
+    return seteuid(group);
+}
+
 static inline ptrdiff_t pread(int fd, void *out, size_t len, long long from)
 {
     const long long before = _lseeki64(fd, 0, SEEK_CUR);

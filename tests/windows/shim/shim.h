@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { _SC_PAGESIZE = 1, F_GETFD = 1, F_SETFL = 4, O_NONBLOCK = 0x800 };
+enum { _SC_PAGESIZE = 1, F_GETFD = 1, F_GETFL = 3, F_SETFL = 4, FD_CLOEXEC = 1, O_NONBLOCK = 0x800 };
 
 /* tests/help.h counts descriptors by it: sockets and files, whose handles these are.  Clients make
    theirs non-blocking. */
@@ -24,12 +24,17 @@ static inline int fcntl(int fd, int what, ...)
     SOCKET s = (SOCKET)(intptr_t)fd;
     u_long on = 1;
     int type, len = sizeof type;
+    DWORD is = 0;
     if (what == F_SETFL)
         return ioctlsocket(s, (long)FIONBIO, &on);
-    if (fd % 4 != 0 || fd == 0)
+    if (what == F_GETFL)                /* Windows does not tell it */
+        return O_NONBLOCK;
+    if (what != F_GETFD || fd <= 0 || fd % 4 != 0)
         return -1;
-    return getsockopt(s, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0 ||
-           GetFileType((HANDLE)s) == FILE_TYPE_DISK ? 0 : -1;
+    if (getsockopt(s, SOL_SOCKET, SO_TYPE, (char *)&type, &len) != 0 &&
+            GetFileType((HANDLE)s) != FILE_TYPE_DISK)
+        return -1;
+    return GetHandleInformation((HANDLE)s, &is) && !(is & HANDLE_FLAG_INHERIT) ? FD_CLOEXEC : 0;
 }
 
 /* One SIGALRM, on a thread of its own; SIGUSR1, on the thread that sends it to another. */

@@ -101,6 +101,12 @@ static inline ptrdiff_t shim_write(int fd, const void *bytes, size_t len)
     return n < 0 && WSAGetLastError() == WSAENOTSOCK ? _write(fd, bytes, (unsigned)len) : n;
 }
 
+static inline int socketpair(int family, int type, int protocol, int ends[2])
+{
+    (void)family, (void)type, (void)protocol, (void)ends;
+    return -1;
+}
+
 typedef int socklen_t;
 struct sockaddr_un { short sun_family; char sun_path[108]; };
 #define socket(a, b, c) shim_socket(a, b, c)

@@ -1,1 +1,2 @@
-/* Nothing of it is called: for tests/network.h to compile. */
+/* Nothing of it is called: for tests/network.h, which uses sockets. */
+#include "../sockets.h"
