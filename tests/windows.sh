@@ -34,17 +34,18 @@ fetch() {
 }
 # Static, and without most of what no test needs, as that takes most of the time.
 build_openssl() {
-    without=
-    for feature in afalgeng aria asm autoload-config bf blake2 camellia capieng cast cmp cms comp ct \
-            dgram dsa dso dtls ec2m engine err filenames gost idea legacy makedepend md2 md4 mdc2 \
-            module multiblock nextprotoneg ocb ocsp padlockeng pinshared psk rc2 rc4 rc5 rfc3779 \
-            rmd160 scrypt seed shared siphash siv sm2 sm3 sm4 srp srtp ssl-trace static-engine tests \
-            trace ts ui-console uplink weak-ssl-ciphers whirlpool; do
-        without="$without no-$feature"
-    done
     mkdir $out/src/openssl
     tar xf $out/src/openssl_*.orig.tar.gz -C $out/src/openssl --strip-components 1
     cd $out/src/openssl
+    without=
+    for feature in afalgeng aria asm autoload-config bf blake2 camellia capieng cast cmp cms comp ct \
+            dgram docs dsa dso dtls ec2m engine err filenames gost idea legacy makedepend md2 md4 mdc2 \
+            ml-dsa module multiblock nextprotoneg ocb ocsp padlockeng pinshared psk quic rc2 rc4 rc5 \
+            rfc3779 rmd160 scrypt seed shared siphash siv slh-dsa sm2 sm3 sm4 srp srtp ssl-trace \
+            static-engine tests trace ts ui-console uplink weak-ssl-ciphers whirlpool; do
+        # Which there are differs between versions.
+        ! grep -q "^    \"$feature\"" Configure || without="$without no-$feature"
+    done
     export CC="clang --target=$cross" AR=$cross-ar RANLIB=$cross-ranlib
     # shellcheck disable=SC2086  # options are words
     ./Configure mingw64 $without CFLAGS='-O1 -w' && make -s build_generated &&
@@ -119,10 +120,11 @@ clocks=
 ! grep -q '^#define clock_gettime' "tests/$1.c" || clocks='-include tests/windows/shim/clocks.h'
 # clang takes half as long as gcc, which compiles the implementation above, and the examples.
 # shellcheck disable=SC2086
-clang --target=$cross -std=gnu99 -O0 -w -Werror=implicit-function-declaration -D_WIN32_WINNT=0x0601 \
-    -D_FILE_OFFSET_BITS=64 -D__USE_MINGW_ANSI_STDIO=1 -include tests/windows/shim/shim.h $clocks \
-    -Itests/windows/shim $include -Itests -isystem $out/src/cmocka/include \
-    -isystem $openssl/include -c -o "$program.o" "tests/$1.c" >"$program.log" 2>&1 &&
+clang --target=$cross -nostdlibinc -isystem /usr/$cross/include -std=gnu99 -O0 -w \
+    -Werror=implicit-function-declaration -D_WIN32_WINNT=0x0601 -D_FILE_OFFSET_BITS=64 \
+    -D__USE_MINGW_ANSI_STDIO=1 -include tests/windows/shim/shim.h $clocks -Itests/windows/shim \
+    $include -Itests -isystem $out/src/cmocka/include -isystem $openssl/include \
+    -c -o "$program.o" "tests/$1.c" >"$program.log" 2>&1 &&
     $cross-gcc -o "$program" "$program.o" $out/cmocka.o $openssl/libssl.a $openssl/libcrypto.a \
         $libs -lcrypt32 -lpthread -s -static >>"$program.log" 2>&1 &&
     timeout -k 5 300 "$wine" "$program" $conversations >"$program.log" 2>&1

@@ -8,6 +8,7 @@ ok: or FAILED:.
 import base64
 import hashlib
 import hmac
+import json
 import os
 import re
 import shutil
@@ -153,6 +154,63 @@ def local_ca(wine):
     server.end((done.stdout, b'200'), (set(modes.values()), {'0o0'}))
 
 
+def free_ports(count):
+    free = [socket.socket() for _ in range(count)]
+    for s in free:
+        s.bind(('127.0.0.1', 0))
+    return [s.getsockname()[1] for s in free]
+
+
+def pebble(api, https):
+    """The CA for tests, and the DNS that it asks; its own certificate is that of local_ca."""
+    management, dns, dns_management, http = free_ports(4)
+    with open(folder + '/pebble.json', 'w') as f:
+        json.dump({'pebble': {'listenAddress': '127.0.0.1:%d' % api, 'httpPort': http, 'tlsPort': https,
+                              'managementListenAddress': '127.0.0.1:%d' % management, 'ocspResponderURL': '',
+                              'certificate': folder + '/ca/localhost.pem',
+                              'privateKey': folder + '/ca/localhost.pem'}}, f)
+    none = [flag + '=' for flag in ('-http01', '-https01', '-tlsalpn01', '-defaultIPv6')]
+    commands = (['pebble-challtestsrv', '-dns01', '127.0.0.1:%d' % dns, *none,
+                 '-management', '127.0.0.1:%d' % dns_management],
+                ['pebble', '-strict', '-config', folder + '/pebble.json', '-dnsserver', '127.0.0.1:%d' % dns])
+    with open(folder + '/pebble.log', 'wb') as log:
+        return management, [subprocess.Popen(c, stdout=log, stderr=log,
+                                             env=dict(os.environ, PEBBLE_VA_NOSLEEP='1')) for c in commands]
+
+
+def acme(wine):
+    """An order of a certificate; who starts again has it still."""
+    if not shutil.which('pebble') or not shutil.which('pebble-challtestsrv'):
+        print('ok: no pebble here, so nothing is ordered')
+        return
+    api, https = free_ports(2)
+    management, running = pebble(api, https)
+    api_url, own = 'https://localhost:%d/dir' % api, folder + '/root.pem'
+
+    def fetch(url, ca, to):
+        """The status"""
+        return subprocess.run(['curl', '-s', '--retry', '20', '--retry-connrefused', '--retry-delay', '1', '--cacert',
+                               ca, '-o', to, '-w', '%{http_code}', url], stdout=subprocess.PIPE).stdout
+
+    fetch(api_url, folder + '/ca/ca.pem', folder + '/page')
+    fetch('https://localhost:%d/roots/0' % management, folder + '/ca/ca.pem', own)
+    for wanted in b'localhost: a new certificate;', b'localhost: the stored certificate is good;':
+        server = Example(wine, 'serve', '--acme', 'localhost', '--acme-directory', api_url,
+                         '--acme-folder', 'Z:%s/keys' % folder, '--acme-roots', 'Z:%s/ca/ca.pem' % folder,
+                         'Z:%s/root/b' % folder, port=('--port', str(https)))
+        for _ in range(100):
+            with open(server.log, 'rb') as f:
+                said = f.read()
+            if wanted in said:
+                break
+            time.sleep(0.2)
+        status = fetch('https://localhost:%d/' % https, own, folder + '/page')
+        server.end((wanted if wanted in said else said, wanted), (status, b'200'))
+    for program in running:
+        program.kill()
+        program.wait()
+
+
 # --- the others --------------------------------------------------------------------------------
 
 def hello(wine):
@@ -294,6 +352,7 @@ def main(wine, programs_folder, work):
     os.makedirs(folder)
     serve(wine)
     local_ca(wine)
+    acme(wine)
     hello(wine)
     echo(wine)
     takers(wine)
