@@ -107,6 +107,12 @@ static inline int socketpair(int family, int type, int protocol, int ends[2])
     return -1;
 }
 
+static inline ptrdiff_t shim_read(int fd, void *out, size_t len)
+{
+    const ptrdiff_t n = shim_recv(fd, out, len, 0);
+    return n < 0 && WSAGetLastError() == WSAENOTSOCK ? _read(fd, out, (unsigned)len) : n;
+}
+
 typedef int socklen_t;
 struct sockaddr_un { short sun_family; char sun_path[108]; };
 #define socket(a, b, c) shim_socket(a, b, c)
@@ -120,11 +126,14 @@ struct sockaddr_un { short sun_family; char sun_path[108]; };
 #define accept(a, b, c) shim_accept(a, b, c)
 #define shutdown(a, b) shim_shutdown(a, b)
 #define close(a) shim_close(a)
+#define read(a, b, c) shim_read(a, b, c)
 #define write(a, b, c) shim_write(a, b, c)
 
 /* As an hsb_error has it. */
 #undef EADDRINUSE
 #define EADDRINUSE WSAEADDRINUSE
+#undef EADDRNOTAVAIL
+#define EADDRNOTAVAIL WSAEADDRNOTAVAIL
 
 /* Names of tests that Windows has, too. */
 #define tell test_tell
