@@ -178,24 +178,18 @@ def pebble(api, https):
                                              env=dict(os.environ, PEBBLE_VA_NOSLEEP='1')) for c in commands]
 
 
-def acme(wine):
-    """An order of a certificate; who starts again has it still."""
-    if not shutil.which('pebble') or not shutil.which('pebble-challtestsrv'):
-        print('ok: no pebble here, so nothing is ordered')
-        return
-    api, https = free_ports(2)
-    management, running = pebble(api, https)
-    api_url, own = 'https://localhost:%d/dir' % api, folder + '/root.pem'
+def order(wine, api, management, https):
+    directory, own = 'https://localhost:%d/dir' % api, folder + '/root.pem'
 
     def fetch(url, ca, to):
         """The status"""
         return subprocess.run(['curl', '-s', '--retry', '20', '--retry-connrefused', '--retry-delay', '1', '--cacert',
                                ca, '-o', to, '-w', '%{http_code}', url], stdout=subprocess.PIPE).stdout
 
-    fetch(api_url, folder + '/ca/ca.pem', folder + '/page')
+    fetch(directory, folder + '/ca/ca.pem', folder + '/page')
     fetch('https://localhost:%d/roots/0' % management, folder + '/ca/ca.pem', own)
     for wanted in b'localhost: a new certificate;', b'localhost: the stored certificate is good;':
-        server = Example(wine, 'serve', '--acme', 'localhost', '--acme-directory', api_url,
+        server = Example(wine, 'serve', '--acme', 'localhost', '--acme-directory', directory,
                          '--acme-folder', 'Z:%s/keys' % folder, '--acme-roots', 'Z:%s/ca/ca.pem' % folder,
                          'Z:%s/root/b' % folder, port=('--port', str(https)))
         for _ in range(100):
@@ -206,9 +200,21 @@ def acme(wine):
             time.sleep(0.2)
         status = fetch('https://localhost:%d/' % https, own, folder + '/page')
         server.end((wanted if wanted in said else said, wanted), (status, b'200'))
-    for program in running:
-        program.kill()
-        program.wait()
+
+
+def acme(wine):
+    """An order of a certificate; who starts again has it still."""
+    if not shutil.which('pebble') or not shutil.which('pebble-challtestsrv'):
+        print('ok: no pebble here, so nothing is ordered')
+        return
+    api, https = free_ports(2)
+    management, running = pebble(api, https)
+    try:
+        order(wine, api, management, https)
+    finally:
+        for program in running:
+            program.kill()
+            program.wait()
 
 
 # --- the others --------------------------------------------------------------------------------
