@@ -1459,17 +1459,17 @@ HSB__ASSERT_STATIC(tls12_suites_fit, BR_MAX_CIPHER_SUITES >= 24);
 #if defined(_MSC_VER) && !defined(__clang__)
 static size_t hsb__atomic_add(size_t *counter, size_t n)
 {
-    return InterlockedExchangeAddSizeT(counter, n) + n;
+    return (size_t)InterlockedExchangeAddSizeT(counter, n) + n;
 }
 
 static size_t hsb__atomic_sub(size_t *counter, size_t n)
 {
-    return InterlockedExchangeAddSizeT(counter, 0 - n) - n;
+    return (size_t)InterlockedExchangeAddSizeT(counter, 0 - n) - n;
 }
 
 static size_t hsb__atomic_get(const size_t *counter)
 {
-    return InterlockedExchangeAddSizeT((size_t *)counter, 0);
+    return (size_t)InterlockedExchangeAddSizeT((size_t *)counter, 0);
 }
 
 static void hsb__atomic_set_flags(int *flags, int bits)

@@ -95,6 +95,10 @@ libs="$bearssl/build/libbearssl.a -lws2_32 -lbcrypt"
             /clang:-ffreestanding $language -W4 -WX /I. /c $out/probe.c
     done
     ok "the API part, C and C++11, also as Microsoft's compiler would read it"
+    # shellcheck disable=SC2086  # flags are words
+    clang --target=$cross -fms-extensions -std=c11 ${strict#* } -D_WIN32_WINNT=0x0601 $include \
+        -fsyntax-only tests/windows/microsoft.c
+    ok "the implementation, with Microsoft's branches and nothing of GNU's"
     $cross-gcc $strict -O1 $include -o $out/server.exe tests/windows/server.c $libs
 }
 
