@@ -12307,7 +12307,7 @@ static bool hsb__record_alert(hsb__record *r, unsigned level, unsigned alert)
 
 /* Makes a record of all that is queued, where it is, and takes the block over.  False: it
    has to be copied.                                                                     */
-static bool hsb__record_adopt(hsb__record *r, hsb__buffer *b)
+static bool hsb__record_wrap(hsb__record *r, hsb__buffer *b)
 {
     size_t len = hsb__buffer_len(b), begin;
     if (r->out || !len || len > r->limit || b->size > HSB__RECORD_OUT ||
@@ -14975,13 +14975,13 @@ static void hsb__tls_written(hsb__tls *t, size_t n)
 }
 
 /* Makes a record of all that is queued, where it is.  False: not now, or it has to be copied.  */
-static bool hsb__tls_adopt(hsb__tls *t, hsb__buffer *queue)
+static bool hsb__tls_wrap(hsb__tls *t, hsb__buffer *queue)
 {
     if (t->phase != HSB__TLS_OPEN || t->shut || !hsb__buffer_len(queue))
         return false;
     hsb__tls_send_tickets(t);
     hsb__tls_update_keys(t);
-    if (!hsb__record_adopt(&t->record, queue))
+    if (!hsb__record_wrap(&t->record, queue))
         return false;
     t->quiet = 0;
     return true;
@@ -20401,7 +20401,7 @@ static bool hsb__conn_fill(hsb_conn *c)
     bool moved = false;
     if (!c->tls)
         return hsb__conn_fill_plain(c);
-    if (!out->source && !hsb__conn_is_closing(c) && hsb__tls_adopt(c->tls, &out->bytes))
+    if (!out->source && !hsb__conn_is_closing(c) && hsb__tls_wrap(c->tls, &out->bytes))
         return true;
     while (!hsb__outgoing_empty(out) && !hsb__conn_is_closing(c) &&
            (at = hsb__tls_writable(c->tls, &space)) != NULL) {

@@ -98,14 +98,14 @@ static void queue_apart(const help_pair *p, hsb__buffer *b, const char *text, si
     assert_true(hsb__buffer_append(b, text, len));
 }
 
-static void adopts(help_pair *p, const char *text, size_t len)
+static void wraps(help_pair *p, const char *text, size_t len)
 {
     hsb__record *r = &p->tls->record;
     hsb__buffer b;
     queue_apart(p, &b, text, len);
     const void *block = b.data;
     const size_t size = b.size;
-    assert_true(hsb__tls_adopt(p->tls, &b));
+    assert_true(hsb__tls_wrap(p->tls, &b));
     assert_null(b.data);
     assert_int_equal(hsb__buffer_len(&b), 0);
     assert_ptr_equal(r->out, block);
@@ -122,22 +122,22 @@ static void refuses(help_pair *p, hsb__buffer *b)
 {
     const size_t len = hsb__buffer_len(b), head = b->head;
     const void *out = p->tls->record.out;
-    assert_false(hsb__tls_adopt(p->tls, b));
+    assert_false(hsb__tls_wrap(p->tls, b));
     assert_ptr_equal(p->tls->record.out, out);
     assert_int_equal(hsb__buffer_len(b), len);
     assert_int_equal(b->head, head);
     hsb__buffer_release(b);
 }
 
-static void adoption(help_pair *p, const char *text)
+static void wrapping(help_pair *p, const char *text)
 {
     const size_t limit = p->tls->record.limit;
     hsb__buffer b;
     help_exchange(p);
     assert_true(hsb__tls_sleep(p->tls));
     for (size_t len = 1; len < limit; len = len * 3 + 1)
-        adopts(p, text, len);
-    adopts(p, text, limit);
+        wraps(p, text, len);
+    wraps(p, text, limit);
     queue_apart(p, &b, text, limit + 1);
     refuses(p, &b);
     queue_apart(p, &b, text, 0);
@@ -157,7 +157,7 @@ static void adoption(help_pair *p, const char *text)
     refuses(p, &b);
     assert_string_equal(help_client_read(p), "first");
     assert_true(hsb__tls_sleep(p->tls));
-    adopts(p, text, 20);
+    wraps(p, text, 20);
     help_server_write(p, text, 100000);         /* and larger ones as ever                 */
     assert_int_equal(strlen(help_client_read(p)), 100000);
     assert_true(hsb__tls_sleep(p->tls));
@@ -189,7 +189,7 @@ static void answers_become_records(void **state)
             help_open(&p, &s, &client);
             help_run(&p);
             help_expect_open(&p);
-            adoption(&p, text);
+            wrapping(&p, text);
             help_close(&p);
         }
     }

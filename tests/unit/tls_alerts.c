@@ -47,7 +47,7 @@ static const struct {
       20, BAD_MAC },
 };
 
-enum { QUEUED_NONE, QUEUED_OPEN, QUEUED_CLOSED, QUEUED_PARTLY_SENT, QUEUED_FULL, QUEUED_ADOPTED, QUEUED };
+enum { QUEUED_NONE, QUEUED_OPEN, QUEUED_CLOSED, QUEUED_PARTLY_SENT, QUEUED_FULL, QUEUED_WRAPPED, QUEUED };
 
 /* What the server has still to send when the broken record comes; returns its plaintext. */
 static size_t queue(help_pair *p, int how)
@@ -66,7 +66,7 @@ static size_t queue(help_pair *p, int how)
             memcpy(at, filler, space);
             hsb__tls_written(p->tls, space);
         }
-    } else if (how == QUEUED_ADOPTED) {             /* a small block, filled as far as it may be */
+    } else if (how == QUEUED_WRAPPED) {             /* a small block, filled as far as it may be */
         hsb__buffer b = { .pool = p->tls->record.pool };
         assert_non_null(hsb__buffer_reserve_apart(&b, 1));
         hsb__buffer_added(&b, len = b.size - b.tail - HSB__BUFFER_BEHIND);
@@ -74,7 +74,7 @@ static size_t queue(help_pair *p, int how)
         hsb__tls_greet(p->tls);                     /* the tickets of TLS 1.3             */
         help_move_records(p);
         assert_true(hsb__tls_sleep(p->tls));
-        assert_true(hsb__tls_adopt(p->tls, &b));
+        assert_true(hsb__tls_wrap(p->tls, &b));
         assert_null(b.data);
     }
     if (how == QUEUED_PARTLY_SENT) {
