@@ -111,8 +111,9 @@ $(OUT)/live/examples $(addprefix $(OUT)/live/examples_,echo serve trouble upload
 
 # --- more tests -----------------------------------------------------------------------
 
-# Not optimised, as a program then takes a third of the time to build, and that is most of it.
-sanitize = -O0 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# Not optimised, with lines for reports only, and without the warnings that `make test` has made
+# errors: a program then takes a third of the time to build, and that is most of it.
+sanitize = -O0 -g1 -w -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 each     = @set -e; for script in $(wildcard $(1)); do echo "$$script"; $$script; done
 
 check: | $(first)     # one after the other: each of them uses all processors
