@@ -4810,13 +4810,13 @@ static char *hsb__buffer_reserve(hsb__buffer *b, size_t more)
     return b->data + len;
 }
 
-/* The same, with the space around it that a record takes which is made where the bytes
-   are.  That before it is there if the queue was empty.                               */
+/* Space around an answer, so that a record can be made of it where it is.             */
 enum {
     HSB__BUFFER_BEFORE = 24,            /* a record's header, in any suite             */
-    HSB__BUFFER_BEHIND = 64 + 256       /* its end, and an alert after it              */
+    HSB__BUFFER_BEHIND = 64 + 256       /* its end, and HSB__RECORD_SPARE after it     */
 };
 
+/* As hsb__buffer_reserve, with that space behind; before the bytes, if none are queued. */
 static char *hsb__buffer_reserve_apart(hsb__buffer *b, size_t more)
 {
     more += HSB__BUFFER_BEHIND;
