@@ -162,7 +162,7 @@ check-valgrind: $(patsubst tests/%.c,build/tests/%,$(wildcard $(patsubst %,tests
 	    valgrind --quiet --error-exitcode=9 {} >{}.memcheck 2>&1 || \
 	        { cat {}.memcheck; exit 255; }'
 check-fuzz:
-	$(MAKE) fuzz T=10
+	$(MAKE) fuzz T=20
 check-portable:     # i386 and, under qemu-user, s390x: see tests/portable.sh
 	tests/portable.sh i386
 	tests/portable.sh s390x
