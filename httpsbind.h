@@ -4004,9 +4004,9 @@ static char *hsb__memory_copy_text(hsb__memory *m, const char *text, size_t len)
     return p;
 }
 
-/* Blocks of 256 bytes, 384, 512, 768, 1 KiB ... 64 KiB, kept for the next use; larger
-   ones come straight from the allocator.  At most HSB__POOL_KEEP bytes stay unused.    */
-enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 17 };
+/* Blocks of 256 bytes to 64 KiB, kept for the next use; larger ones come straight from the
+   allocator.  At most HSB__POOL_KEEP bytes stay unused.                                */
+enum { HSB__POOL_MIN_LOG = 8, HSB__POOL_CLASSES = 33 };
 #ifndef HSB__POOL_KEEP
 #  define HSB__POOL_KEEP ((size_t)1 << 20)      /* 0 in make check-asan                  */
 #endif
@@ -4018,26 +4018,27 @@ typedef struct hsb__pool {
     size_t       kept;      /* bytes in unused[]                                       */
 } hsb__pool;
 
-/* Even classes are powers of two, and the odd one above each is half as much again.    */
-static size_t hsb__pool_size(int class)
+/* Every fourth class is a power of two, and from one to the next there are equal steps.   */
+static size_t hsb__pool_size(unsigned class)
 {
-    return (size_t)(class & 1 ? 3 : 2) << (HSB__POOL_MIN_LOG - 1 + class / 2);
+    return (size_t)(4 + class % 4) << (HSB__POOL_MIN_LOG - 2 + class / 4);
 }
 
-static int hsb__pool_class(size_t size)
+static unsigned hsb__pool_class(size_t size)
 {
     if (size <= hsb__pool_size(0))
         return 0;
     if (size > hsb__pool_size(HSB__POOL_CLASSES - 1))
         return HSB__POOL_CLASSES;
-    const int class = 2 * (hsb__cpu_width((unsigned)size - 1) - HSB__POOL_MIN_LOG);
-    return size <= hsb__pool_size(class - 1) ? class - 1 : class;
+    const unsigned below = (unsigned)size - 1;
+    const unsigned log = (unsigned)hsb__cpu_width(below) - 1;
+    return 4 * (log - HSB__POOL_MIN_LOG) + (below >> (log - 2)) - 3;
 }
 
 /* At least *size bytes; *size becomes the size of the block.                          */
 static void *hsb__pool_get(hsb__pool *pool, size_t *size)
 {
-    int c = hsb__pool_class(*size);
+    const unsigned c = hsb__pool_class(*size);
     if (c == HSB__POOL_CLASSES)
         return hsb__memory_alloc(pool->memory, *size);
     *size = hsb__pool_size(c);
@@ -4053,7 +4054,7 @@ static void hsb__pool_put(hsb__pool *pool, void *p, size_t size)
 {
     if (!p)
         return;
-    const int c = hsb__pool_class(size);
+    const unsigned c = hsb__pool_class(size);
     if (c == HSB__POOL_CLASSES || pool->kept + size > HSB__POOL_KEEP) {
         hsb__memory_free_secret(pool->memory, p, size);
         return;
@@ -4066,7 +4067,7 @@ static void hsb__pool_put(hsb__pool *pool, void *p, size_t size)
 
 static void hsb__pool_close(hsb__pool *pool)
 {
-    for (int c = 0; c < HSB__POOL_CLASSES; c++) {
+    for (unsigned c = 0; c < HSB__POOL_CLASSES; c++) {
         size_t size = hsb__pool_size(c);
         for (hsb__block *b = pool->unused[c], *next; b; b = next) {
             next = b->next;
@@ -4354,6 +4355,13 @@ static size_t hsb__byte_count(hsb_str s, unsigned classes)
     while (n < s.len && hsb__byte_is(s.ptr[n], classes))
         n++;
     return n;
+}
+
+/* A big-endian number of 1 to 8 bytes.                                                */
+static void hsb__byte_put_number(unsigned char *at, size_t size, uint64_t n)
+{
+    for (size_t i = 0; i < size; i++)
+        at[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
 }
 
 static bool hsb__text_is_token(hsb_str s)
@@ -6956,8 +6964,7 @@ static void hsb__der_close(hsb__der_out *out, size_t mark)
     unsigned char *at = out->bytes + mark;
     memmove(at + more, at, len);
     at[-1] = (unsigned char)(more ? 0x80 + more : len);
-    for (size_t i = 0; i < more; i++)
-        at[i] = (unsigned char)(len >> (8 * (more - 1 - i)));
+    hsb__byte_put_number(at, more, len);
 }
 
 static void hsb__der_put_element(hsb__der_out *out, unsigned tag, const void *bytes,
@@ -12046,8 +12053,8 @@ static const hsb__suite13 hsb__suites13[] = {
 typedef struct hsb__keys {
     unsigned char secret[HSB__HASH_MAX];    /* the traffic secret, for the next update   */
     unsigned char key[32], iv[12];
+    unsigned char hash_key[16];             /* of GHASH; the first record makes it       */
     uint64_t      seq;
-    br_gcm_context gcm;         /* made with the first record; the AES key, with each  */
 } hsb__keys;
 
 /* The two directions of TLS 1.2, as BearSSL's engine left them: objects of its record
@@ -12055,15 +12062,9 @@ typedef struct hsb__keys {
 typedef struct hsb__classes {
     const br_sslrec_in_class  **in;
     const br_sslrec_out_class **out;
-    void                       *block;  /* where they are, or NULL: in the record itself */
+    void                       *block;  /* where they are; NULL: in an engine            */
     size_t                      size;   /* of that block                                 */
 } hsb__classes;
-
-/* Room for what either version needs: AES-GCM's two objects fit, CBC's get a block.     */
-typedef union hsb__secrets {
-    struct { hsb__keys in, out; } keys;
-    unsigned char classes[640];
-} hsb__secrets;
 
 typedef enum hsb__protection {
     HSB__CLEAR,
@@ -12076,7 +12077,7 @@ typedef struct hsb__record {
     hsb__pool         *pool;
     const hsb__crypto *crypto;
     const hsb__suite13  *suite;           /* of TLS 1.3; set before keys are               */
-    hsb__secrets       secrets;
+    struct { hsb__keys in, out; } keys;
     hsb__classes       classes;
     unsigned char     *out;             /* NULL: nothing to send, and no record open     */
     size_t             out_size;
@@ -12132,7 +12133,6 @@ static void hsb__keys_derive(hsb__keys *k, const hsb__suite13 *suite)
     hsb__secret_expand(suite->hash, k->secret, "key", NULL, 0, k->key, suite->key_len);
     hsb__secret_expand(suite->hash, k->secret, "iv", NULL, 0, k->iv, sizeof k->iv);
     k->seq = 0;
-    hsb__memory_wipe(&k->gcm, sizeof k->gcm);       /* what it has is of the old key       */
 }
 
 /* RFC 8446 7.2                                                                          */
@@ -12143,8 +12143,37 @@ static void hsb__keys_update(hsb__keys *k, const hsb__suite13 *suite)
     hsb__keys_derive(k, suite);
 }
 
-/* RFC 8446 5.3.  The AES key is expanded for each record: with instructions of the CPU that
-   costs 0.03 us, and otherwise little beside the record.                                */
+/* AES-GCM (RFC 5116 5.1) of BearSSL's CTR and GHASH, as its records of TLS 1.2 have it too: its
+   br_gcm_* take pieces of any length, which costs 800 instructions more for each record.  The
+   AES key is expanded for each: with instructions of the CPU that costs 0.03 us, and otherwise
+   little beside the record.                                                             */
+static void hsb__keys_gcm(const hsb__crypto *c, hsb__keys *k, size_t key_len, bool encrypt,
+                          const unsigned char nonce[12], const void *header, size_t header_len,
+                          unsigned char *data, size_t len, unsigned char tag[HSB__RECORD_TAG])
+{
+    static const unsigned char zeros[12];
+    unsigned char bits[16] = { 0 };
+    br_aes_gen_ctr_keys aes;
+    c->ctr->init(&aes.vtable, k->key, key_len);
+    if (k->seq == 0) {
+        memset(k->hash_key, 0, sizeof k->hash_key);
+        c->ctr->run(&aes.vtable, zeros, 0, k->hash_key, sizeof k->hash_key);
+    }
+    memset(tag, 0, HSB__RECORD_TAG);
+    c->ghash(tag, k->hash_key, header, header_len);
+    if (!encrypt)
+        c->ghash(tag, k->hash_key, data, len);
+    c->ctr->run(&aes.vtable, nonce, 2, data, len);
+    if (encrypt)
+        c->ghash(tag, k->hash_key, data, len);
+    hsb__byte_put_number(bits, 8, 8 * (uint64_t)header_len);
+    hsb__byte_put_number(bits + 8, 8, 8 * (uint64_t)len);
+    c->ghash(tag, k->hash_key, bits, sizeof bits);
+    c->ctr->run(&aes.vtable, nonce, 1, tag, HSB__RECORD_TAG);
+    hsb__memory_wipe(&aes, sizeof aes);
+}
+
+/* RFC 8446 5.3                                                                          */
 static void hsb__keys_run(const hsb__record *r, hsb__keys *k, bool encrypt,
                           const unsigned char *header, unsigned char *data, size_t len,
                           unsigned char tag[HSB__RECORD_TAG])
@@ -12159,17 +12188,8 @@ static void hsb__keys_run(const hsb__record *r, hsb__keys *k, bool encrypt,
                     encrypt);
         return;
     }
-    br_aes_gen_ctr_keys aes;
-    c->ctr->init(&aes.vtable, k->key, r->suite->key_len);
-    if (!k->gcm.vtable)
-        br_gcm_init(&k->gcm, &aes.vtable, c->ghash);
-    k->gcm.bctx = &aes.vtable;
-    br_gcm_reset(&k->gcm, nonce, sizeof nonce);
-    br_gcm_aad_inject(&k->gcm, header, HSB__RECORD_HEADER);
-    br_gcm_flip(&k->gcm);
-    br_gcm_run(&k->gcm, encrypt, data, len);
-    br_gcm_get_tag(&k->gcm, tag);
-    hsb__memory_wipe(&aes, sizeof aes);
+    hsb__keys_gcm(c, k, r->suite->key_len, encrypt, nonce, header, HSB__RECORD_HEADER, data, len,
+                  tag);
 }
 
 /* --- sending -------------------------------------------------------------------------- */
@@ -12210,8 +12230,8 @@ static void hsb__record_protect(hsb__record *r)
     } else if (r->protect_out == HSB__BY_KEYS) {
         data[len++] = r->open_type;
         hsb__record_header(at, HSB__RECORD_DATA, len + HSB__RECORD_TAG);
-        hsb__keys_run(r, &r->secrets.keys.out, true, at, data, len, data + len);
-        r->secrets.keys.out.seq++;
+        hsb__keys_run(r, &r->keys.out, true, at, data, len, data + len);
+        r->keys.out.seq++;
         r->made += HSB__RECORD_HEADER + len + HSB__RECORD_TAG;
     } else {
         hsb__record_header(at, r->open_type, len);
@@ -12374,10 +12394,10 @@ static int hsb__record_unprotect(hsb__record *r, unsigned char *header, hsb__fra
     if (f->len < 1 + HSB__RECORD_TAG)
         return BR_ERR_BAD_MAC;
     f->len -= HSB__RECORD_TAG;
-    hsb__keys_run(r, &r->secrets.keys.in, false, header, f->data, f->len, tag);
+    hsb__keys_run(r, &r->keys.in, false, header, f->data, f->len, tag);
     if (!hsb__memory_same(tag, f->data + f->len, sizeof tag))
         return BR_ERR_BAD_MAC;
-    r->secrets.keys.in.seq++;
+    r->keys.in.seq++;
     if (f->len > HSB__RECORD_MOST + 1)
         return BR_ERR_BAD_LENGTH;
     while (f->len && HSB__PUBLIC(f->data[f->len - 1]) == 0)
@@ -13026,11 +13046,8 @@ static bool hsb__tls12_shed(hsb__tls12 *e)
     hsb__record *r = e->record;
     const size_t in = (eng->in.vtable->context_size + 15) & ~(size_t)15;    /* aligned   */
     const size_t size = in + eng->out.vtable->context_size;
-    unsigned char *block = r->secrets.classes;
-    if (size > sizeof r->secrets.classes) {
-        r->classes.size = size;
-        block = r->classes.block = hsb__pool_get(r->pool, &r->classes.size);
-    }
+    r->classes.size = size;
+    unsigned char *block = r->classes.block = hsb__pool_get(r->pool, &r->classes.size);
     if (!block)
         return false;
     memcpy(block, &eng->in, eng->in.vtable->context_size);
@@ -13092,7 +13109,7 @@ static void hsb__tls12_pool_close(hsb__tls12_pool *pool)
 
 /* ===== >>shake13 =================================================================
    Purpose  the state of a handshake of TLS 1.3, and its messages as they are written
-   Uses     >>memory >>buffer >>address >>security >>verify >>secrets >>record
+   Uses     >>memory >>text >>buffer >>address >>security >>verify >>secrets >>record
    Names    hsb__tls13, hsb__wait13, hsb__wire_*, hsb__shake13_*
    Tests    tests/unit/tls13.c, tests/unit/tls*.c                                      */
 
@@ -13159,8 +13176,7 @@ static void hsb__wire_put(hsb__wire *w, const void *bytes, size_t len)
 static void hsb__wire_number(hsb__wire *w, size_t size, size_t n)
 {
     unsigned char bytes[4];
-    for (size_t i = 0; i < size; i++)
-        bytes[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
+    hsb__byte_put_number(bytes, size, n);
     hsb__wire_put(w, bytes, size);
 }
 
@@ -13178,8 +13194,7 @@ static void hsb__wire_close(hsb__wire *w, size_t mark, size_t size)
     const size_t len = hsb__buffer_len(&w->bytes) - mark;
     unsigned char *at = (unsigned char *)hsb__buffer_data(&w->bytes) + mark - size;
     HSB_ASSERT(len >> (8 * size) == 0);
-    for (size_t i = 0; i < size; i++)
-        at[i] = (unsigned char)(len >> (8 * (size - 1 - i)));
+    hsb__byte_put_number(at, size, len);
 }
 
 static void hsb__wire_vector(hsb__wire *w, size_t size, const void *bytes, size_t len)
@@ -13220,8 +13235,8 @@ static bool hsb__shake13_close(hsb__tls13 *t, hsb__wire *w, size_t mark)
 
 /* ===== >>resume13 ================================================================
    Purpose  resumption in TLS 1.3 (RFC 8446 4.2.11, 4.6.1): tickets out, pre-shared keys in
-   Uses     >>platform >>memory >>key >>security >>hello >>verify >>secrets >>record
-            >>shake13
+   Uses     >>platform >>memory >>text >>key >>security >>hello >>verify >>secrets
+            >>record >>shake13
    Names    hsb__seal_*, hsb__psk_*
    Tests    tests/unit/tls13.c, tests/unit/tls13_tickets.c, tests/unit/tls_resumption.c,
             tests/unit/vectors.c, tests/unit/timing.c, tests/unit/wipes.c, tests/tls
@@ -13239,12 +13254,6 @@ enum {
     HSB__SEAL_NONCE = 8, HSB__SEAL_DATA = 20, HSB__SEAL_UNTIL = 52, HSB__SEAL_SUITE = 60,
     HSB__SEAL_SECRET = 62, HSB__SEAL_TAG = 110, HSB__SEAL_SIZE = 126
 };
-
-static void hsb__seal_put(unsigned char *at, size_t size, uint64_t n)
-{
-    for (size_t i = 0; i < size; i++)
-        at[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
-}
 
 static uint64_t hsb__seal_get(const unsigned char *at, size_t size)
 {
@@ -13271,12 +13280,12 @@ static void hsb__seal_run(const hsb_security *s, unsigned char *ticket, bool enc
 static bool hsb__seal_close(const hsb_security *s, const hsb__session *session, int64_t until,
                             unsigned char ticket[HSB__SEAL_SIZE])
 {
-    hsb__seal_put(ticket, 8, (uint64_t)(hsb__os_wall() / 3600));
+    hsb__byte_put_number(ticket, 8, (uint64_t)(hsb__os_wall() / 3600));
     if (!hsb__os_entropy(ticket + HSB__SEAL_NONCE, 12))
         return false;
     memcpy(ticket + HSB__SEAL_DATA, session->binding, 32);
-    hsb__seal_put(ticket + HSB__SEAL_UNTIL, 8, (uint64_t)until);
-    hsb__seal_put(ticket + HSB__SEAL_SUITE, 2, session->suite);
+    hsb__byte_put_number(ticket + HSB__SEAL_UNTIL, 8, (uint64_t)until);
+    hsb__byte_put_number(ticket + HSB__SEAL_SUITE, 2, session->suite);
     memcpy(ticket + HSB__SEAL_SECRET, session->secret, 48);
     hsb__seal_run(s, ticket, true, ticket + HSB__SEAL_TAG);
     return true;
@@ -13839,7 +13848,7 @@ static bool hsb__tls13_send_finished(hsb__tls13 *t)
     unsigned char messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
     hsb__wire w;
     hsb__transcript_hash(&t->transcript, messages);
-    hsb__secret_finished(hash, t->record->secrets.keys.out.secret, messages, mac);
+    hsb__secret_finished(hash, t->record->keys.out.secret, messages, mac);
     const size_t message = hsb__shake13_open(t, &w, 20);
     hsb__wire_put(&w, mac, hsb__hash_len(hash));
     return hsb__shake13_close(t, &w, message);
@@ -13858,13 +13867,13 @@ static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *share
     hsb__record *r = t->record;
     const br_hash_class *hash = t->suite->hash;
     hsb__secret_next_stage(hash, t->secret, shared, len, t->secret);
-    hsb__secret_derive(&t->transcript, t->secret, "c hs traffic", r->secrets.keys.in.secret);
-    hsb__secret_derive(&t->transcript, t->secret, "s hs traffic", r->secrets.keys.out.secret);
-    hsb__keys_derive(&r->secrets.keys.in, t->suite);
-    hsb__keys_derive(&r->secrets.keys.out, t->suite);
+    hsb__secret_derive(&t->transcript, t->secret, "c hs traffic", r->keys.in.secret);
+    hsb__secret_derive(&t->transcript, t->secret, "s hs traffic", r->keys.out.secret);
+    hsb__keys_derive(&r->keys.in, t->suite);
+    hsb__keys_derive(&r->keys.out, t->suite);
     r->protect_in = r->protect_out = HSB__BY_KEYS;
-    hsb__tls13_log_key(t, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", r->secrets.keys.in.secret);
-    hsb__tls13_log_key(t, "SERVER_HANDSHAKE_TRAFFIC_SECRET", r->secrets.keys.out.secret);
+    hsb__tls13_log_key(t, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", r->keys.in.secret);
+    hsb__tls13_log_key(t, "SERVER_HANDSHAKE_TRAFFIC_SECRET", r->keys.out.secret);
 }
 
 /* Right after our Finished we send with the application's keys; the client's come later.    */
@@ -13874,10 +13883,10 @@ static void hsb__tls13_enter_application(hsb__tls13 *t)
     hsb__record_flush(r);
     hsb__secret_next_stage(t->suite->hash, t->secret, NULL, 0, t->secret);
     hsb__secret_derive(&t->transcript, t->secret, "c ap traffic", t->client_data);
-    hsb__secret_derive(&t->transcript, t->secret, "s ap traffic", r->secrets.keys.out.secret);
-    hsb__keys_derive(&r->secrets.keys.out, t->suite);
+    hsb__secret_derive(&t->transcript, t->secret, "s ap traffic", r->keys.out.secret);
+    hsb__keys_derive(&r->keys.out, t->suite);
     hsb__tls13_log_key(t, "CLIENT_TRAFFIC_SECRET_0", t->client_data);
-    hsb__tls13_log_key(t, "SERVER_TRAFFIC_SECRET_0", r->secrets.keys.out.secret);
+    hsb__tls13_log_key(t, "SERVER_TRAFFIC_SECRET_0", r->keys.out.secret);
 }
 
 /* All of our flight has to fit, however long the chain and the list of authorities are.      */
@@ -14062,13 +14071,13 @@ static int hsb__tls13_take_finished(hsb__tls13 *t, hsb_str body)
     if (body.len != hsb__hash_len(hash))
         return BR_ERR_BAD_PARAM;
     hsb__transcript_hash(&t->transcript, messages);
-    hsb__secret_finished(hash, r->secrets.keys.in.secret, messages, mac);
+    hsb__secret_finished(hash, r->keys.in.secret, messages, mac);
     const bool fits = hsb__memory_same(mac, body.ptr, body.len);
     hsb__memory_wipe(mac, sizeof mac);
     if (!fits)
         return BR_ERR_BAD_FINISHED;
-    memcpy(r->secrets.keys.in.secret, t->client_data, sizeof r->secrets.keys.in.secret);
-    hsb__keys_derive(&r->secrets.keys.in, t->suite);
+    memcpy(r->keys.in.secret, t->client_data, sizeof r->keys.in.secret);
+    hsb__keys_derive(&r->keys.in, t->suite);
     t->state = HSB__WAIT_NOTHING;
     return 0;
 }
@@ -14750,7 +14759,7 @@ static int hsb__tls_take_update(hsb__tls *t, const hsb__frame *f)
         return HSB__TLS_ERR_ILLEGAL;
     t->update_len = 0;
     t->update_owed = t->update_owed || t->update[4] == 1;
-    hsb__keys_update(&t->record.secrets.keys.in, t->record.suite);
+    hsb__keys_update(&t->record.keys.in, t->record.suite);
     return 0;
 }
 
@@ -14931,14 +14940,14 @@ static void hsb__tls_update_keys(hsb__tls *t)
     static const unsigned char message[5] = { 24, 0, 0, 1, 0 };
     hsb__record *r = &t->record;
     if (t->info.version != HSB__TLS13 || r->open ||
-        !(t->update_owed || r->secrets.keys.out.seq >= (uint64_t)1 << 23))
+        !(t->update_owed || r->keys.out.seq >= (uint64_t)1 << 23))
         return;
     if (!hsb__record_has_spare(r))
         return;
     if (!hsb__record_put(r, HSB__RECORD_HANDSHAKE, message, sizeof message))
         return;
     hsb__record_flush(r);
-    hsb__keys_update(&r->secrets.keys.out, r->suite);
+    hsb__keys_update(&r->keys.out, r->suite);
     t->update_owed = false;
 }
 

@@ -58,12 +58,12 @@ static void records(void **state)
                 r.protect_in = r.protect_out = HSB__BY_KEYS;
                 hide(secret, sizeof secret);
                 hide(data, sizeof data);
-                memcpy(r.secrets.keys.in.secret, secret, sizeof secret);
-                memcpy(r.secrets.keys.out.secret, secret, sizeof secret);
-                hsb__keys_derive(&r.secrets.keys.in, r.suite);
-                hsb__keys_derive(&r.secrets.keys.out, r.suite);
-                hsb__keys_update(&r.secrets.keys.in, r.suite);
-                hsb__keys_update(&r.secrets.keys.out, r.suite);
+                memcpy(r.keys.in.secret, secret, sizeof secret);
+                memcpy(r.keys.out.secret, secret, sizeof secret);
+                hsb__keys_derive(&r.keys.in, r.suite);
+                hsb__keys_derive(&r.keys.out, r.suite);
+                hsb__keys_update(&r.keys.in, r.suite);
+                hsb__keys_update(&r.keys.out, r.suite);
                 assert_true(hsb__record_get_out(&r, HSB__RECORD_OUT));
                 assert_true(hsb__record_put(&r, HSB__RECORD_DATA, data, len));
                 hsb__record_flush(&r);
@@ -108,10 +108,10 @@ static void finished(void **state)
             hsb__transcript_start(&t.transcript, hash);
             hsb__transcript_add(&t.transcript, "messages", 8);
             hsb__transcript_hash(&t.transcript, messages);
-            memset(r.secrets.keys.in.secret, 's', HSB__HASH_MAX);
-            hide(r.secrets.keys.in.secret, HSB__HASH_MAX);
+            memset(r.keys.in.secret, 's', HSB__HASH_MAX);
+            hide(r.keys.in.secret, HSB__HASH_MAX);
             hide(t.client_data, sizeof t.client_data);
-            hsb__secret_finished(hash, r.secrets.keys.in.secret, messages, mac);
+            hsb__secret_finished(hash, r.keys.in.secret, messages, mac);
             show(mac, sizeof mac);
             if (wrong >= (int)len)
                 continue;

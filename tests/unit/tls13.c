@@ -509,12 +509,12 @@ static void updates_of_ours(void **state)
         c13 *c = play_client(&p);
         c13_handshake(c, &(c13_hello){ .suites = { suite } });
         exchange(c);
-        c->t->record.secrets.keys.out.seq = c->in.seq = ((uint64_t)1 << 23) - 2;
+        c->t->record.keys.out.seq = c->in.seq = ((uint64_t)1 << 23) - 2;
         for (int i = 0; i < 6; i++) {
             exchange(c);
             assert_int_equal(c->updates, i >= 2);
         }
-        assert_int_equal(c->t->record.secrets.keys.out.seq, 4);
+        assert_int_equal(c->t->record.keys.out.seq, 4);
         play_end(&p);
     }
     help_server_close(&p.s);
