@@ -11933,21 +11933,20 @@ static void hsb__secret_extract(const br_hash_class *hash, const void *salt, siz
     hsb__memory_wipe(&hmac_key, sizeof hmac_key);
 }
 
-/* RFC 8446 7.1: HKDF-Expand-Label.  label comes without "tls13 "; out_len is one hash at most. */
-static void hsb__secret_expand(const br_hash_class *hash, const unsigned char *secret,
-                               const char *label, const void *context, size_t context_len,
-                               unsigned char *out, size_t out_len)
+/* RFC 8446 7.1: HKDF-Expand-Label.  label comes without "tls13 "; out_len is one hash at most.
+   secret is ready to be HMAC's key, which is half of the work where several are made of it.  */
+static void hsb__secret_label(const br_hmac_key_context *secret, const char *label,
+                              const void *context, size_t context_len, unsigned char *out,
+                              size_t out_len)
 {
     static const unsigned char one = 1;
     const size_t label_len = strlen(label);
     const unsigned char head[3] = { 0, (unsigned char)out_len, (unsigned char)(6 + label_len) };
     const unsigned char length = (unsigned char)context_len;
     unsigned char block[HSB__HASH_MAX];
-    br_hmac_key_context hmac_key;
     br_hmac_context hmac;
-    HSB_ASSERT(out_len <= hsb__hash_len(hash));
-    br_hmac_key_init(&hmac_key, hash, secret, hsb__hash_len(hash));
-    br_hmac_init(&hmac, &hmac_key, 0);
+    HSB_ASSERT(out_len <= hsb__hash_len(br_hmac_key_get_digest(secret)));
+    br_hmac_init(&hmac, secret, 0);
     br_hmac_update(&hmac, head, sizeof head);
     br_hmac_update(&hmac, "tls13 ", 6);
     br_hmac_update(&hmac, label, label_len);
@@ -11957,8 +11956,17 @@ static void hsb__secret_expand(const br_hash_class *hash, const unsigned char *s
     br_hmac_out(&hmac, block);
     memcpy(out, block, out_len);
     hsb__memory_wipe(&hmac, sizeof hmac);
-    hsb__memory_wipe(&hmac_key, sizeof hmac_key);
     hsb__memory_wipe(block, sizeof block);
+}
+
+static void hsb__secret_expand(const br_hash_class *hash, const unsigned char *secret,
+                               const char *label, const void *context, size_t context_len,
+                               unsigned char *out, size_t out_len)
+{
+    br_hmac_key_context key;
+    br_hmac_key_init(&key, hash, secret, hsb__hash_len(hash));
+    hsb__secret_label(&key, label, context, context_len, out, out_len);
+    hsb__memory_wipe(&key, sizeof key);
 }
 
 /* Derive-Secret with the hash of the messages so far.  out may be secret.                */
@@ -11969,6 +11977,22 @@ static void hsb__secret_derive(const hsb__transcript *t, const unsigned char *se
     const size_t len = hsb__hash_len(t->class);
     hsb__transcript_hash(t, messages);
     hsb__secret_expand(t->class, secret, label, messages, len, out, len);
+}
+
+/* The same for both directions: labels are of the client's secret and of the server's.    */
+static void hsb__secret_derive_both(const hsb__transcript *t, const unsigned char *secret,
+                                    const char *const labels[2],
+                                    unsigned char client[HSB__HASH_MAX],
+                                    unsigned char server[HSB__HASH_MAX])
+{
+    unsigned char messages[HSB__HASH_MAX];
+    const size_t len = hsb__hash_len(t->class);
+    br_hmac_key_context key;
+    hsb__transcript_hash(t, messages);
+    br_hmac_key_init(&key, t->class, secret, len);
+    hsb__secret_label(&key, labels[0], messages, len, client, len);
+    hsb__secret_label(&key, labels[1], messages, len, server, len);
+    hsb__memory_wipe(&key, sizeof key);
 }
 
 /* From one stage to the next: Extract with Derive-Secret(secret, "derived", "") as the salt.
@@ -12130,8 +12154,11 @@ static void hsb__record_close(hsb__record *r)
 /* RFC 8446 7.3: key and IV of a traffic secret, which is in k->secret.                  */
 static void hsb__keys_derive(hsb__keys *k, const hsb__suite13 *suite)
 {
-    hsb__secret_expand(suite->hash, k->secret, "key", NULL, 0, k->key, suite->key_len);
-    hsb__secret_expand(suite->hash, k->secret, "iv", NULL, 0, k->iv, sizeof k->iv);
+    br_hmac_key_context secret;
+    br_hmac_key_init(&secret, suite->hash, k->secret, hsb__hash_len(suite->hash));
+    hsb__secret_label(&secret, "key", NULL, 0, k->key, suite->key_len);
+    hsb__secret_label(&secret, "iv", NULL, 0, k->iv, sizeof k->iv);
+    hsb__memory_wipe(&secret, sizeof secret);
     k->seq = 0;
 }
 
@@ -13313,18 +13340,16 @@ static bool hsb__seal_open(const hsb_security *s, hsb_str identity, hsb__session
 }
 
 /* RFC 8446 4.2.11.2: the binder proves that the client has the key.  It is over the hello up to
-   the binders.                                                                              */
-static bool hsb__psk_binder_fits(const hsb__tls13 *t, const hsb__hello *hello,
-                                   const unsigned char *early, hsb_str binder)
+   the binders, which is what the transcript has of it.                                      */
+static bool hsb__psk_binder_fits(const hsb__tls13 *t, const unsigned char *early, hsb_str binder)
 {
     const br_hash_class *hash = t->suite->hash;
     const size_t len = hsb__hash_len(hash);
-    hsb__transcript copy = t->transcript, nothing;
+    hsb__transcript nothing;
     unsigned char key[HSB__HASH_MAX], messages[HSB__HASH_MAX], mac[HSB__HASH_MAX];
     hsb__transcript_start(&nothing, hash);
     hsb__secret_derive(&nothing, early, "res binder", key);
-    hsb__transcript_add(&copy, hello->message.ptr, hello->binders_at);
-    hsb__transcript_hash(&copy, messages);
+    hsb__transcript_hash(&t->transcript, messages);
     hsb__secret_finished(hash, key, messages, mac);
     const bool fits = binder.len == len && hsb__memory_same(mac, binder.ptr, len);
     hsb__memory_wipe(key, sizeof key);
@@ -13358,15 +13383,14 @@ static bool hsb__psk_find(hsb__tls13 *t, hsb_str identity, hsb__session *out)
 /* One PSK identity of the client.  A session that is found counts only once its binder has
    verified, and is taken out of the cache then.  A sealed ticket is in no cache: it may
    resume again until it is too old.  0, or what ends the handshake.                         */
-static int hsb__psk_try(hsb__tls13 *t, const hsb__hello *hello, hsb_str identity,
-                           hsb_str binder, hsb__session *session)
+static int hsb__psk_try(hsb__tls13 *t, hsb_str identity, hsb_str binder, hsb__session *session)
 {
     t->sealed = false;
     if (!hsb__psk_find(t, identity, session))
         return 0;
     hsb__secret_first_stage(t->suite->hash, session->secret, hsb__hash_len(t->suite->hash),
                             t->secret);
-    const bool fits = hsb__psk_binder_fits(t, hello, t->secret, binder);
+    const bool fits = hsb__psk_binder_fits(t, t->secret, binder);
     t->resumed = fits && (t->sealed || hsb__sessions_remove(&t->security->sessions, session->id));
     t->until_us = session->until_us;
     t->until_wall = session->until_wall;
@@ -13389,7 +13413,7 @@ static int hsb__psk_resume(hsb__tls13 *t, const hsb__hello *hello)
             !hsb__hello_bytes(&identities, 4, &age) || !hsb__hello_vector(&binders, 1, &binder))
             error = BR_ERR_BAD_PARAM;
         else
-            error = hsb__psk_try(t, hello, identity, binder, &session);
+            error = hsb__psk_try(t, identity, binder, &session);
     }
     hsb__memory_wipe(&session, sizeof session);
     return error;
@@ -13864,11 +13888,11 @@ static void hsb__tls13_log_key(const hsb__tls13 *t, const char *label,
 /* Keys of the handshake, both ways, from the secret of the key exchange.                    */
 static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *shared, size_t len)
 {
+    static const char *const labels[] = { "c hs traffic", "s hs traffic" };
     hsb__record *r = t->record;
-    const br_hash_class *hash = t->suite->hash;
-    hsb__secret_next_stage(hash, t->secret, shared, len, t->secret);
-    hsb__secret_derive(&t->transcript, t->secret, "c hs traffic", r->keys.in.secret);
-    hsb__secret_derive(&t->transcript, t->secret, "s hs traffic", r->keys.out.secret);
+    hsb__secret_next_stage(t->suite->hash, t->secret, shared, len, t->secret);
+    hsb__secret_derive_both(&t->transcript, t->secret, labels, r->keys.in.secret,
+                            r->keys.out.secret);
     hsb__keys_derive(&r->keys.in, t->suite);
     hsb__keys_derive(&r->keys.out, t->suite);
     r->protect_in = r->protect_out = HSB__BY_KEYS;
@@ -13879,11 +13903,12 @@ static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *share
 /* Right after our Finished we send with the application's keys; the client's come later.    */
 static void hsb__tls13_enter_application(hsb__tls13 *t)
 {
+    static const char *const labels[] = { "c ap traffic", "s ap traffic" };
     hsb__record *r = t->record;
     hsb__record_flush(r);
     hsb__secret_next_stage(t->suite->hash, t->secret, NULL, 0, t->secret);
-    hsb__secret_derive(&t->transcript, t->secret, "c ap traffic", t->client_data);
-    hsb__secret_derive(&t->transcript, t->secret, "s ap traffic", r->keys.out.secret);
+    hsb__secret_derive_both(&t->transcript, t->secret, labels, t->client_data,
+                            r->keys.out.secret);
     hsb__keys_derive(&r->keys.out, t->suite);
     hsb__tls13_log_key(t, "CLIENT_TRAFFIC_SECRET_0", t->client_data);
     hsb__tls13_log_key(t, "SERVER_TRAFFIC_SECRET_0", r->keys.out.secret);
@@ -13979,14 +14004,16 @@ static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
     t->early = hello->early_data ? HSB__TLS13_EARLY : t->early;
     if (hello->record_limit && hello->record_limit - 1 < HSB__RECORD_MOST)
         t->record->limit = hello->record_limit - 1;
+    const size_t cut = hello->psks.ptr ? hello->binders_at : hello->message.len;
+    hsb__transcript_add(&t->transcript, hello->message.ptr, cut);
     if (share.ptr && t->may_resume)
         error = hsb__psk_resume(t, hello);
+    hsb__transcript_add(&t->transcript, hello->message.ptr + cut, hello->message.len - cut);
     const bool waits = hello->psks.ptr && !share.ptr;   /* for the retry, which may resume       */
     if (!error && !t->resumed && !waits && !hsb__tls13_choose_identity(t, hello))
         error = hello->signatures.ptr ? HSB__TLS_ERR_NOTHING_COMMON : HSB__TLS_ERR_MISSING;
     if (error)
         return error;
-    hsb__transcript_add(&t->transcript, hello->message.ptr, hello->message.len);
     return share.ptr ? hsb__tls13_answer(t, hello, share) : hsb__tls13_ask_again(t, hello);
 }
 

@@ -387,19 +387,20 @@ static void section_4(void **state)
     memset(&shake, 0, sizeof shake);
     shake.suite = t.suite;
     hsb__transcript_start(&shake.transcript, t.suite->hash);
+    hsb__transcript_add(&shake.transcript, hello.message.ptr, hello.binders_at);
     hsb__secret_first_stage(t.suite->hash, psk, 32, early);
-    assert_true(hsb__psk_binder_fits(&shake, &hello, early, binder));
+    assert_true(hsb__psk_binder_fits(&shake, early, binder));
     for (size_t i = 0; i < binder.len; i++) {
         unsigned char *at = first.at + (binder.ptr - (const char *)first.at) + i;
         *at ^= (unsigned char)(1 << i % 8);
-        assert_false(hsb__psk_binder_fits(&shake, &hello, early, binder));
+        assert_false(hsb__psk_binder_fits(&shake, early, binder));
         *at ^= (unsigned char)(1 << i % 8);
     }
     binder.len--;
-    assert_false(hsb__psk_binder_fits(&shake, &hello, early, binder));
+    assert_false(hsb__psk_binder_fits(&shake, early, binder));
     early[0] ^= 1;
     binder.len++;
-    assert_false(hsb__psk_binder_fits(&shake, &hello, early, binder));
+    assert_false(hsb__psk_binder_fits(&shake, early, binder));
     trace_add(&t, "Record_ClientHello_1", 5);
     trace_add(&t, "Message_ServerHello", 0);
     trace_x25519(&t, psk);

@@ -688,15 +688,13 @@ static void a_ticket_on_its_way(void **state)
     hsb__transcript_start(&shake.transcript, hash);     /* it began with the ticket          */
     memset(&greeting, 0, sizeof greeting);
     memcpy(psks + 2, saved->id, 32);
-    greeting.message = hsb__text_of("a ClientHello");
-    greeting.binders_at = 5;
+    hsb__transcript_add(&shake.transcript, "a ClientHello", 5);
     greeting.psks = hsb__text_make((const char *)psks, sizeof psks);
     greeting.binders = hsb__text_make((const char *)binders, sizeof binders);
     hsb__secret_first_stage(hash, secret, HASH, early);
     hsb__transcript_start(&nothing, hash);
     hsb__secret_derive(&nothing, early, "res binder", key);
-    hsb__transcript_add(&nothing, greeting.message.ptr, greeting.binders_at);
-    hsb__transcript_hash(&nothing, hashed);
+    hsb__transcript_hash(&shake.transcript, hashed);
     hsb__secret_finished(hash, key, hashed, made);
     for (int i = 0; i < 2; i++) {                   /* a wrong binder, and the right one     */
         on_own_stack(resume, &wanted);
