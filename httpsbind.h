@@ -4568,8 +4568,8 @@ static bool hsb__utf8_is_hidden(uint32_t c)
         { 0x110CD, 0x110CD }, { 0x13430, 0x1343F }, { 0x1BCA0, 0x1BCA3 }, { 0x1D173, 0x1D17A },
         { 0xE0000, 0xE007F },
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (c >= ranges[i][0] && c <= ranges[i][1])
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges && c >= ranges[i][0]; i++)
+        if (c <= ranges[i][1])
             return true;
     return false;
 }
@@ -7407,11 +7407,13 @@ static bool hsb__folder_write(const hsb__folder *f, const char *name, hsb_str te
 }
 
 /* False: there is no file of that name.  One that cannot be opened for another reason is
-   there.                                                                              */
+   there, and who reads it is told why.                                                */
 static bool hsb__folder_has(const hsb__folder *f, const char *name)
 {
     char path[HSB__PATH_MAX];
-    int fd = hsb__folder_file(f, name, path, NULL) ? hsb__os_open_file(path) : -1;
+    if (!hsb__folder_file(f, name, path, NULL))
+        return true;
+    int fd = hsb__os_open_file(path);
     if (fd < 0)
         return hsb__os_error() != HSB__OS_NO_FILE;
     hsb__os_close_file(fd);
@@ -10409,6 +10411,18 @@ static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
     return found;
 }
 
+/* TLS 1.3 uses a session once.  False: somebody else has used it
+   meanwhile.                                                                              */
+static bool hsb__sessions_remove(hsb__sessions *all, const unsigned char id[32])
+{
+    hsb__mutex_lock(&all->lock);
+    hsb__session *s = *hsb__sessions_find(all, id);
+    if (s)
+        hsb__sessions_drop(all, s);
+    hsb__mutex_unlock(&all->lock);
+    return s != NULL;
+}
+
 /* --- suites -------------------------------------------------------------------------------
    Those of TLS 1.2; >>record has those of 1.3.  ECDHE with an AEAD; for old clients with CBC
    too, but only with SHA-2, because the engine takes the MAC's hash from those that it accepts
@@ -10459,18 +10473,6 @@ static bool hsb__suite_is_chacha20(unsigned number)
 {
     const hsb__suite *suite = hsb__suite_find(number);
     return suite && suite->kind == HSB__SUITE_CHACHA20;
-}
-
-/* Of the cache above: TLS 1.3 uses a session once.  False: somebody else has used it
-   meanwhile.                                                                              */
-static bool hsb__sessions_remove(hsb__sessions *all, const unsigned char id[32])
-{
-    hsb__mutex_lock(&all->lock);
-    hsb__session *s = *hsb__sessions_find(all, id);
-    if (s)
-        hsb__sessions_drop(all, s);
-    hsb__mutex_unlock(&all->lock);
-    return s != NULL;
 }
 
 /* --- the security ---------------------------------------------------------------------- */
@@ -11405,14 +11407,16 @@ static const char *hsb__choice_scheme_name(const hsb__identity *who, unsigned ha
 /* --- which session -----------------------------------------------------------------------
    The digest of all that has to be the same: the version of TLS, the name asked for (RFC 6066
    3), the protocol that ALPN agrees on, and whether and how a client certificate is asked for. */
-static void hsb__choice_binding(unsigned version, const char *name, size_t alpn, bool ask,
-                                bool require, unsigned char out[32])
+static void hsb__choice_binding(const hsb_security *s, unsigned version, const char *name,
+                                size_t alpn, bool ask, bool require, unsigned char out[32])
 {
-    const unsigned char setting[3] = { (unsigned char)version, (unsigned char)alpn,
+    const unsigned char setting[2] = { (unsigned char)version,
                                        (unsigned char)(ask | require << 1) };
+    const char *protocol = alpn ? s->alpn[alpn - 1] : "";
     br_sha256_context hash;
     br_sha256_init(&hash);
     br_sha256_update(&hash, name, strlen(name) + 1);
+    br_sha256_update(&hash, protocol, strlen(protocol) + 1);
     br_sha256_update(&hash, setting, sizeof setting);
     br_sha256_out(&hash, out);
 }
@@ -12657,7 +12661,7 @@ static hsb__tls12 *hsb__tls12_of_cache(const br_ssl_session_cache_class **class)
 static void hsb__tls12_make_binding(const hsb__tls12 *e, const char *name, size_t alpn,
                                     unsigned char out[32])
 {
-    hsb__choice_binding(BR_TLS12, name, alpn, e->ask, e->require, out);
+    hsb__choice_binding(e->security, BR_TLS12, name, alpn, e->ask, e->require, out);
 }
 
 /* Finds the session of that ID, and its client's leaf, if the ClientHello fits it.  A
@@ -13985,7 +13989,8 @@ static int hsb__tls13_hello(hsb__tls13 *t, const hsb__hello *hello)
         !hello->server_name.ptr || hsb__choice_read_name(hello->server_name, t->name);
     t->alpn = hsb__choice_alpn(t->security, hello);
     t->may_resume = named && hello->psk_dhe;
-    hsb__choice_binding(HSB__TLS13, t->name, t->alpn, t->ask, t->require, t->binding);
+    hsb__choice_binding(t->security, HSB__TLS13, t->name, t->alpn, t->ask, t->require,
+                        t->binding);
     int error = hsb__tls13_check_hello(t, hello);
     if (error)
         return error;
@@ -25857,18 +25862,21 @@ static bool hsb__order_nonce_was_bad(const hsb__order_work *w)
                         "urn:ietf:params:acme:error:badNonce");
 }
 
-/* One signed message, what w->payload holds in len bytes; RFC 8555 6.5: again with the new
+/* One signed message; payload NULL: an empty one.  RFC 8555 6.5: again with the new
    nonce if the CA did not like the old one.  kid NULL: signed by the key itself.            */
 static bool hsb__order_post(hsb_acme *a, const char *what, const char *url, const char *kid,
-                           size_t len)
+                            const hsb__der_out *payload)
 {
+    static const hsb__der_out empty = { NULL, 0, 0, false };
     hsb__order_work *w = a->work;
+    payload = payload ? payload : &empty;
     for (int i = 0; i < HSB__ORDER_TRIES; i++) {
         hsb__der_out out = { w->question, 0, sizeof w->question, false };
         if (!hsb__order_fetch_nonce(a))
             return false;
         const hsb__jws jws = { &w->account, kid, w->nonce, url };
-        bool fits = hsb__jws_put(&out, &jws, (const char *)w->payload, len);
+        bool fits = !payload->full &&
+                    hsb__jws_put(&out, &jws, (const char *)payload->bytes, payload->len);
         w->nonce[0] = '\0';
         if (!fits)
             return hsb__order_fail(a, "%s: the message is too large", what);
@@ -25885,7 +25893,7 @@ static bool hsb__order_post(hsb_acme *a, const char *what, const char *url, cons
 /* RFC 8555 6.3: POST-as-GET of an object.                                                    */
 static bool hsb__order_read(hsb_acme *a, const char *what, const char *url)
 {
-    return hsb__order_post(a, what, url, a->work->kid, 0) && hsb__order_is_object(a, what);
+    return hsb__order_post(a, what, url, a->work->kid, NULL) && hsb__order_is_object(a, what);
 }
 
 /* A URL in an answer.                                                                        */
@@ -26006,7 +26014,7 @@ static bool hsb__order_open_account(hsb_acme *a)
             return hsb__order_fail(a, "account: external_id is too long");
     }
     hsb__json_put(&out, "}");
-    if (!hsb__order_post(a, what, w->new_account, NULL, out.len))
+    if (!hsb__order_post(a, what, w->new_account, NULL, &out))
         return false;
     char host[HSB__HOST_SIZE];
     const char *path;
@@ -26082,7 +26090,7 @@ static bool hsb__order_post_order(hsb_acme *a, bool replaces)
         hsb__json_put_text(&out, a->times.id);
     }
     hsb__json_put(&out, "}");
-    return hsb__order_post(a, "order", w->new_order, w->kid, out.len);
+    return hsb__order_post(a, "order", w->new_order, w->kid, &out);
 }
 
 /* RFC 8555 7.4.  RFC 9773 5: an order says which certificate it replaces; a CA that does not
@@ -26281,8 +26289,9 @@ static bool hsb__order_answer_challenge(hsb_acme *a, const char *authorization, 
             return hsb__order_fail_error(a, &err);
     }
     hsb__order_set_pending(a, &pending);
-    memcpy(w->payload, "{}", 2);
-    bool ok = hsb__order_post(a, name, url, w->kid, 2) &&
+    hsb__der_out out = { w->payload, 0, sizeof w->payload, false };
+    hsb__json_put(&out, "{}");
+    bool ok = hsb__order_post(a, name, url, w->kid, &out) &&
               hsb__order_await_authorization(a, authorization, name);
     hsb__order_clear_pending(a);
     return ok;
@@ -26355,7 +26364,7 @@ static bool hsb__order_finalize(hsb_acme *a)
     hsb__json_put(&out, "{\"csr\":\"");
     hsb__json_put_base64(&out, csr.bytes, csr.len);
     hsb__json_put(&out, "\"}");
-    return hsb__order_post(a, "order", w->finalize, w->kid, out.len) && hsb__order_keep_order(a);
+    return hsb__order_post(a, "order", w->finalize, w->kid, &out) && hsb__order_keep_order(a);
 }
 
 /* RFC 8555 7.4.2.                                                                                */
@@ -26364,7 +26373,7 @@ static bool hsb__order_download(hsb_acme *a)
     static const char what[] = "certificate", type[] = "application/pem-certificate-chain";
     hsb__order_work *w = a->work;
     if (!hsb__order_url(a, what, hsb__order_text(a), "certificate", w->certificate) ||
-        !hsb__order_post(a, what, w->certificate, w->kid, 0))
+        !hsb__order_post(a, what, w->certificate, w->kid, NULL))
         return false;
     return hsb__text_is_nocase(hsb__text_of(w->answer.type), type) ||
            hsb__order_fail(a, "certificate: the CA sends another type (%.60s)", w->answer.type);

@@ -182,6 +182,20 @@ static void an_external_account_that_does_not_fit(void **state)
     ca_stop(&c);
 }
 
+static void a_contact_that_does_not_fit(void **state)
+{
+    static char contact[70000] = "mailto:";
+    ca c;
+    customer k = { .desc = { .contact = contact } };
+    (void)state;
+    memset(contact + strlen("mailto:"), 'k', sizeof contact - strlen("mailto:") - 1);
+    ca_start(&c, "localhost");
+    customer_start(&k, c.directory);
+    must_survive(&k, &c, LIE_NONE, NULL, "account: the message is too large");
+    customer_stop(&k);
+    ca_stop(&c);
+}
+
 static void a_ca_that_never_finishes(void **state)
 {
     ca c;
@@ -528,6 +542,7 @@ int main(void)
         EACH(a_stop_is_not_the_ca_s_delay),
         EACH(lies_about_the_certificate),
         EACH(an_external_account_that_does_not_fit),
+        EACH(a_contact_that_does_not_fit),
         EACH(a_ca_that_never_finishes),
         EACH(whom_it_does_not_trust),
         EACH(the_network_is_away_for_a_week),

@@ -207,14 +207,23 @@ static void bindings(void **state)
         { 0x0304, "a", 1, true, true },
     };
     enum { COUNT = sizeof all / sizeof all[0] };
-    unsigned char got[COUNT][32];
+    static const char *names[] = { "a", "http/1.1" }, *others[] = { "http/1.1", "a" };
+    hsb_security *s = test_calloc(1, sizeof *s);
+    unsigned char got[COUNT][32], other[32];
     (void)state;
+    s->alpn_count = 2;
     for (size_t i = 0; i < COUNT; i++) {
-        hsb__choice_binding(all[i].version, all[i].name, all[i].alpn, all[i].ask,
+        s->alpn = names;
+        hsb__choice_binding(s, all[i].version, all[i].name, all[i].alpn, all[i].ask,
                             all[i].require, got[i]);
         for (size_t j = 0; j < i; j++)
             assert_memory_not_equal(got[i], got[j], 32);
+        s->alpn = others;                           /* the name counts, not its place      */
+        hsb__choice_binding(s, all[i].version, all[i].name,
+                            all[i].alpn ? 3 - all[i].alpn : 0, all[i].ask, all[i].require, other);
+        assert_memory_equal(got[i], other, 32);
     }
+    test_free(s);
 }
 
 int main(void)

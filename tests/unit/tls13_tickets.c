@@ -162,6 +162,27 @@ static void bound(void **state)
     help_server_close(&needs.s);
 }
 
+/* Machines that share a key need not list their protocols in the same order. */
+static void bound_to_a_protocol_by_its_name(void **state)
+{
+    static const char *const one[] = { "http/1.1", "acme", NULL }, *const two[] = { "acme", "http/1.1", NULL };
+    hsb_security_desc desc = sealing(key_a);
+    play a, b;
+    (void)state;
+    desc.alpn = one;
+    play_server_with(&a, desc, false, false);
+    desc.alpn = two;
+    play_server_with(&b, desc, false, false);
+    c13_hello http = usual, acme = usual;
+    http.alpn = "\x08http/1.1";
+    acme.alpn = "\x04" "acme";
+    c13_ticket ticket = visit(&a, &http, false);
+    visit_with(&b, acme, &ticket, false);           /* the first of each list                 */
+    visit_with(&b, http, &ticket, true);
+    help_server_close(&a.s);
+    help_server_close(&b.s);
+}
+
 /* Clients with a certificate get the ID of an entry in the cache, whose length says so. */
 static void never_with_a_certificate(void **state)
 {
@@ -342,6 +363,7 @@ int main(void)
         cmocka_unit_test_setup(no_cache, to_the_hour),
         cmocka_unit_test_setup(needs_its_secret, to_the_hour),
         cmocka_unit_test_setup(bound, to_the_hour),
+        cmocka_unit_test_setup(bound_to_a_protocol_by_its_name, to_the_hour),
         cmocka_unit_test_setup(never_with_a_certificate, to_the_hour),
         cmocka_unit_test_setup(altered, to_the_hour),
         cmocka_unit_test_setup(does_not_show_the_secret, to_the_hour),
