@@ -34,6 +34,7 @@ typedef struct common {
 
     const char *address;        /* from here on: what common_flags found; NULL: loopback */
     int         port;
+    bool        has_port;       /* a flag says which                                     */
     const char *cert, *key, *client_ca;
     bool        require_client_cert;
     hsb_tls_versions versions;
@@ -141,8 +142,6 @@ static inline void common_print(int fd, const char *format, ...)
 }
 
 /* --- flags ------------------------------------------------------------------------------ */
-enum { COMMON_PORT = 8443 };                /* if no flag says another                      */
-
 /* The value in "--flag value" or "--flag=value"; NULL: argv[*i] is something else.       */
 static inline const char *common_value(char **argv, int *i, const char *flag)
 {
@@ -200,9 +199,10 @@ static inline void common_flag(common *c, char **argv, int *i)
     const char *v;
     if ((v = common_value(argv, i, "--address")) != NULL)
         c->address = v;
-    else if ((v = common_value(argv, i, "--port")) != NULL)
+    else if ((v = common_value(argv, i, "--port")) != NULL) {
         c->port = common_number("--port", v, 0, 65535);
-    else if ((v = common_value(argv, i, "--cert")) != NULL)
+        c->has_port = true;
+    } else if ((v = common_value(argv, i, "--cert")) != NULL)
         c->cert = v;
     else if ((v = common_value(argv, i, "--key")) != NULL)
         c->key = v;
@@ -246,7 +246,7 @@ static inline void common_flags(common *c, int argc, char **argv)
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     if (argc > 0)
         common_program = slash ? slash + 1 : argv[0];
-    c->port = COMMON_PORT;
+    c->port = 8443;
     for (int i = 1; i < argc; i++)
         common_flag(c, argv, &i);
     if (!c->cert != !c->key)

@@ -1356,7 +1356,7 @@ int main(int argc, char **argv)
     if (acme_count) {
         desc.acme = &acme;
         desc.host = *unix_host || c.address ? desc.host : "::";
-        desc.port = c.port == COMMON_PORT ? 443 : desc.port;
+        desc.port = c.has_port ? desc.port : 443;
     }
     if (local_ca) {
         desc.security.self_signed_for = "localhost";

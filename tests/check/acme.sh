@@ -15,7 +15,7 @@ pids=
 # shellcheck disable=SC2086
 trap 'kill -9 $pids 2>/dev/null || true' EXIT
 
-fail() { echo "FAILED: $*"; tail -5 "$out"/*.log; exit 1; }
+fail() { echo "FAILED: $*"; tail -n 5 "$out"/*.log; exit 1; }
 within() {
     for _ in $(seq 1 100); do
         if "$@" >/dev/null 2>&1; then return 0; fi
@@ -64,6 +64,10 @@ start second
 within grep -q 'localhost: the stored certificate is good; to be renewed' "$out/second.log"
 curl -sS --cacert "$out/root.pem" "https://localhost:$https/" | grep -q 'Trusted by itself' || fail curl
 ! grep -q ordering "$out/second.log" || fail "it orders again"
+"$out/serve" --acme localhost --acme-directory "https://localhost:$api/dir" --acme-folder "$out/others" \
+    --acme-roots "$out/api/ca.pem" --port 8443 "$out/site" >"$out/port.log" 2>&1 &
+pids="$pids $!"
+within grep -q ':8443' "$out/port.log"          # the port that is usual elsewhere is one like any
 echo "    ok: serve --acme: curl trusts it, and a second start orders nothing"
 
 if ! command -v certutil >/dev/null; then
