@@ -8,7 +8,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from servers import DOWNLOAD, OUT, PEERS, Failed, Held, Server
+from servers import DOWNLOAD, OUT, RARE, Failed, Held, Server
 
 QUICK = 10 if os.environ.get('QUICK') else 1    # everything is so many times smaller
 FULL, RESUMED, MIXED = 400 // QUICK, 1500 // QUICK, 500 // QUICK    # handshakes of one sample
@@ -44,9 +44,9 @@ def prepare():
 # --- one server -----------------------------------------------------------------------------
 
 def handshakes(server, mode, count):
-    """One after the other.  Of peers but nginx fewer: with some of them each takes as long as a
+    """One after the other.  Of RARE servers fewer: with some of them each takes as long as a
     delayed acknowledgement."""
-    count //= 4 if server.kind in PEERS and server.kind != 'nginx' else 1
+    count //= 4 if server.kind in RARE else 1
     before = server.cpu()
     server.client(mode, count)
     return (server.cpu() - before) / count

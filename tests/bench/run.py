@@ -35,7 +35,7 @@ import measure  # noqa: E402
 import report  # noqa: E402
 import size  # noqa: E402
 from report import THREADS, VERSIONS, add  # noqa: E402
-from servers import (BEARSSL, CANNOT, OUT, PEERS, Failed, Server, allow_descriptors,  # noqa: E402
+from servers import (BEARSSL, CANNOT, OUT, PEERS, RARE, Failed, Server, allow_descriptors,  # noqa: E402
                      compile_program, installed_peers, stop_all)
 
 ROUNDS = int(os.environ.get('ROUNDS', 3))
@@ -117,8 +117,7 @@ def rounds(peers):
     for number in range(ROUNDS):
         stage(f'round {number + 1} of {ROUNDS}')
         for server in list(everybody):
-            rare = server.kind in PEERS and server.kind != 'nginx'
-            if (not rare or number < PEER_ROUNDS) and not take_turn(server, number):
+            if (server.kind not in RARE or number < PEER_ROUNDS) and not take_turn(server, number):
                 everybody.remove(server)
         text = sample_primitives()
     stop_all()

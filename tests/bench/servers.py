@@ -23,6 +23,7 @@ CONNECTIONS = 16000                     # for which peers have room, if nobody a
 # The program that a peer needs; microhttpd is built here, if its header is there.
 PEERS = {'nginx': 'nginx', 'lighttpd': 'lighttpd', 'haproxy': 'haproxy', 'caddy': 'caddy',
          'microhttpd': 'microhttpd'}
+RARE = set(PEERS) - {'nginx'}                # they take part in fewer rounds, with fewer handshakes
 CANNOT = {'haproxy': {'bulk'}, 'microhttpd': {'resumed'}}       # no files; no sessions
 
 ports = itertools.count(20000 + os.getpid() % 10000, 2)         # below the ephemeral ones
