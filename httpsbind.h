@@ -331,10 +331,10 @@
    A full handshake is dominated by elliptic curves: two X25519 operations and one ECDSA
    signature take nine tenths of its ten million instructions.  Resumption saves the
    signature, and in TLS 1.2 the X25519 too: then half a million are left.
-   An idle connection holds its own state and TLS's, 0.6 KB in TLS 1.3 and 1.3 KB in 1.2: some
-   3 KB together.  BearSSL's engine of TLS 1.2 is needed for the handshake only.  The cost of timers,
-   accepting, waking, names and sessions does not grow with their number, except for cache
-   misses.
+   An idle connection holds its own state and TLS's (0.6 KB in TLS 1.3, 1.3 KB in 1.2), some
+   3 KB together; BearSSL's engine of TLS 1.2 is needed for the handshake only.  The cost of
+   timers, accepting, waking, names and sessions does not grow with their number, except for
+   cache misses.
    `make bench` measures all of this. */
 
 /* ===== >>defaults ================================================================
