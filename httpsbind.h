@@ -4357,13 +4357,6 @@ static size_t hsb__byte_count(hsb_str s, unsigned classes)
     return n;
 }
 
-/* A big-endian number of 1 to 8 bytes.                                                */
-static void hsb__byte_put_number(unsigned char *at, size_t size, uint64_t n)
-{
-    for (size_t i = 0; i < size; i++)
-        at[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
-}
-
 static bool hsb__text_is_token(hsb_str s)
 {
     return s.len > 0 && hsb__byte_count(s, HSB__BYTE_TOKEN) == s.len;
@@ -4433,6 +4426,13 @@ static size_t hsb__text_print(char *out, uint64_t n)
     for (size_t i = 0; i < len; i++)
         out[i] = digits[len - 1 - i];
     return len;
+}
+
+/* A big-endian number of 1 to 8 bytes.                                                */
+static void hsb__byte_put_number(unsigned char *at, size_t size, uint64_t n)
+{
+    for (size_t i = 0; i < size; i++)
+        at[i] = (unsigned char)(n >> (8 * (size - 1 - i)));
 }
 
 /* Writes byte at out as two hex digits, ten is 'a' or 'A', and returns where they end.  */
@@ -10411,8 +10411,7 @@ static bool hsb__sessions_load(hsb__sessions *all, const unsigned char id[32],
     return found;
 }
 
-/* TLS 1.3 uses a session once.  False: somebody else has used it
-   meanwhile.                                                                              */
+/* TLS 1.3 uses a session once.  False: somebody else has used it meanwhile.             */
 static bool hsb__sessions_remove(hsb__sessions *all, const unsigned char id[32])
 {
     hsb__mutex_lock(&all->lock);
@@ -12163,6 +12162,7 @@ static void hsb__keys_derive(hsb__keys *k, const hsb__suite13 *suite)
     hsb__secret_label(&secret, "key", NULL, 0, k->key, suite->key_len);
     hsb__secret_label(&secret, "iv", NULL, 0, k->iv, sizeof k->iv);
     hsb__memory_wipe(&secret, sizeof secret);
+    hsb__memory_wipe(k->hash_key, sizeof k->hash_key);      /* it is of the old key      */
     k->seq = 0;
 }
 
