@@ -235,9 +235,9 @@ static void a_closed_account(void **state)
     assert_true(hsb__order_begin_work(s.acme) && hsb__order_read_directory(s.acme) &&
                 hsb__order_load_account_key(s.acme) && hsb__order_open_account(s.acme));
     static const char close_it[] = "{\"status\":\"deactivated\"}";
-    memcpy(s.acme->work->payload, close_it, sizeof close_it - 1);
-    assert_true(hsb__order_post(s.acme, "close", s.acme->work->kid, s.acme->work->kid,
-                                sizeof close_it - 1));
+    hsb__der_out out = { s.acme->work->payload, 0, sizeof s.acme->work->payload, false };
+    hsb__json_put(&out, close_it);
+    assert_true(hsb__order_post(s.acme, "close", s.acme->work->kid, s.acme->work->kid, &out));
     hsb__order_end_work(s.acme);
     assert_int_equal(unlink(inside("keys/a.test.pem")), 0);
     site_close(&s);
