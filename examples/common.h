@@ -34,7 +34,7 @@ typedef struct common {
 
     const char *address;        /* from here on: what common_flags found; NULL: loopback */
     int         port;
-    bool        has_port;       /* a flag says which                                     */
+    bool        has_port;       /* --port was given                                      */
     const char *cert, *key, *client_ca;
     bool        require_client_cert;
     hsb_tls_versions versions;

@@ -186,13 +186,17 @@ static void a_contact_that_does_not_fit(void **state)
 {
     static char contact[70000] = "mailto:";
     ca c;
-    customer k = { .desc = { .contact = contact } };
     (void)state;
     memset(contact + strlen("mailto:"), 'k', sizeof contact - strlen("mailto:") - 1);
     ca_start(&c, "localhost");
-    customer_start(&k, c.directory);
-    must_survive(&k, &c, LIE_NONE, NULL, "account: the message is too large");
-    customer_stop(&k);
+    for (int external = 0; external < 2; external++) {
+        customer k = { .desc = { .contact = contact } };
+        if (external)
+            k.desc.external_id = "somebody", k.desc.external_key = "c2VjcmV0";
+        customer_start(&k, c.directory);
+        must_survive(&k, &c, LIE_NONE, NULL, "account: the message is too large");
+        customer_stop(&k);
+    }
     ca_stop(&c);
 }
 

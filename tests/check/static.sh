@@ -37,7 +37,7 @@ END
 # chain_close, localca, order_make_challenge: what was freed or not made was refused, and
 #     hsb__error_set always returns false.
 # link_next, sessions_close: an element leaves its list before it is released.
-# order_problem: takes text with a NUL in front to begin with a prefix.
+# order_problem: the analyzer believes that an empty text can begin with the prefix.
 
 # What is switched off, and why:
 

@@ -161,7 +161,7 @@ static void what_is_not_ours_is_refused(void **state)
     assert_int_equal(err.status, HSB_ERR_SYSTEM);   /* the system finds the name too long */
     f.path = path;
     errno = ENOENT;                                 /* whatever happened before              */
-    assert_true(hsb__folder_has(&f, "too long"));   /* who reads it is told                   */
+    assert_true(hsb__folder_has(&f, "too long"));   /* reading it gives the error                   */
     path[HSB__PATH_MAX - sizeof "/lock"] = 'a';
     path[HSB__PATH_MAX - sizeof "/lock" + 1] = '\0';
     assert_false(hsb__folder_open(&f, path, false, &err));

@@ -58,8 +58,11 @@ static void key_schedule(void **state)
     is(in, "b3eddb126e067f35a780b3abf45e2d8f3b1a950738f52e9600746a0e27a55a21");
     hsb__secret_derive(&t, s, "s hs traffic", out);
     is(out, "b67b7d690cc16c4e75e54213cb2d37b4e9c912bcded9105d42befd59d391ad38");
+    static const unsigned char zeros[16];
     memcpy(k.secret, out, sizeof k.secret);
+    memset(k.hash_key, 0xa5, sizeof k.hash_key);
     hsb__keys_derive(&k, &hsb__suites13[0]);
+    assert_memory_equal(k.hash_key, zeros, sizeof zeros);       /* nothing of an old key stays */
     is(k.key, "3fce516009c21727d0f2e4e86ee403bc");
     is(k.iv, "5d313eb2671276ee13000b30");
     memcpy(k.secret, in, sizeof k.secret);
