@@ -11982,19 +11982,18 @@ static void hsb__secret_derive(const hsb__transcript *t, const unsigned char *se
     hsb__secret_expand(t->class, secret, label, messages, len, out, len);
 }
 
-/* Two secrets of the same messages: labels[0] is of the client's, labels[1] of the server's. */
+/* Two secrets of the same messages, each with its label.                                  */
 static void hsb__secret_derive_both(const hsb__transcript *t, const unsigned char *secret,
-                                    const char *const labels[2],
-                                    unsigned char client[HSB__HASH_MAX],
-                                    unsigned char server[HSB__HASH_MAX])
+                                    const char *client_label, unsigned char client[HSB__HASH_MAX],
+                                    const char *server_label, unsigned char server[HSB__HASH_MAX])
 {
     unsigned char messages[HSB__HASH_MAX];
     const size_t len = hsb__hash_len(t->class);
     br_hmac_key_context key;
     hsb__transcript_hash(t, messages);
     br_hmac_key_init(&key, t->class, secret, len);
-    hsb__secret_label(&key, labels[0], messages, len, client, len);
-    hsb__secret_label(&key, labels[1], messages, len, server, len);
+    hsb__secret_label(&key, client_label, messages, len, client, len);
+    hsb__secret_label(&key, server_label, messages, len, server, len);
     hsb__memory_wipe(&key, sizeof key);
 }
 
@@ -12183,7 +12182,7 @@ static void hsb__keys_gcm(const hsb__crypto *c, hsb__keys *k, size_t key_len, bo
                           unsigned char *data, size_t len, unsigned char tag[HSB__RECORD_TAG])
 {
     static const unsigned char zeros[12];
-    unsigned char bits[16] = { 0 };
+    unsigned char bits[16];                 /* how many there are of both                */
     br_aes_gen_ctr_keys aes;
     c->ctr->init(&aes.vtable, k->key, key_len);
     if (k->seq == 0) {
@@ -13893,11 +13892,10 @@ static void hsb__tls13_log_key(const hsb__tls13 *t, const char *label,
 /* Keys of the handshake, both ways, from the secret of the key exchange.                    */
 static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *shared, size_t len)
 {
-    static const char *const labels[] = { "c hs traffic", "s hs traffic" };
     hsb__record *r = t->record;
     hsb__secret_next_stage(t->suite->hash, t->secret, shared, len, t->secret);
-    hsb__secret_derive_both(&t->transcript, t->secret, labels, r->keys.in.secret,
-                            r->keys.out.secret);
+    hsb__secret_derive_both(&t->transcript, t->secret, "c hs traffic", r->keys.in.secret,
+                            "s hs traffic", r->keys.out.secret);
     hsb__keys_derive(&r->keys.in, t->suite);
     hsb__keys_derive(&r->keys.out, t->suite);
     r->protect_in = r->protect_out = HSB__BY_KEYS;
@@ -13908,12 +13906,11 @@ static void hsb__tls13_enter_handshake(hsb__tls13 *t, const unsigned char *share
 /* Right after our Finished we send with the application's keys; the client's come later.    */
 static void hsb__tls13_enter_application(hsb__tls13 *t)
 {
-    static const char *const labels[] = { "c ap traffic", "s ap traffic" };
     hsb__record *r = t->record;
     hsb__record_flush(r);
     hsb__secret_next_stage(t->suite->hash, t->secret, NULL, 0, t->secret);
-    hsb__secret_derive_both(&t->transcript, t->secret, labels, t->client_data,
-                            r->keys.out.secret);
+    hsb__secret_derive_both(&t->transcript, t->secret, "c ap traffic", t->client_data,
+                            "s ap traffic", r->keys.out.secret);
     hsb__keys_derive(&r->keys.out, t->suite);
     hsb__tls13_log_key(t, "CLIENT_TRAFFIC_SECRET_0", t->client_data);
     hsb__tls13_log_key(t, "SERVER_TRAFFIC_SECRET_0", r->keys.out.secret);
