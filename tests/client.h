@@ -511,6 +511,7 @@ static inline void client_make_room(client *c, size_t more)
         c->block = block;
     }
     c->got = c->block;
+    c->got[c->len] = '\0';              /* also if nothing more comes now               */
 }
 
 /* Receives what is there: how many bytes, 0: nothing now, -1: the end, see c->ended. */
